@@ -1,1 +1,1 @@
-"""Prices model calls."""
+"""Prices model calls: validates their usage, looks up rates, and calculates costs."""

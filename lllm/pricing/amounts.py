@@ -8,17 +8,17 @@ import msgspec
 
 from lllm.events.model import Amount
 
-# A context of our own: the thread's may have been set to a precision that loses money.
+# Our own context: the program may have set this thread's precision too low for money.
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _AMOUNTS = tuple[Amount, ...]
-_USUAL = 10**12  # within the bounds of an Amount
-_LARGEST = 30  # order of magnitude; more is no money, and would take an age to become an int
+_USUAL = 10**12  # no more than `Amount` of an event can hold
+_LARGEST = 30  # order of magnitude; converting a larger Decimal to an int would take too long
 
 
 def fits_event(*amounts: object) -> bool:
     """True if amounts are whole numbers within the bounds of `Amount`."""
     if all(type(amount) is int and -_USUAL < amount < _USUAL for amount in amounts):
-        return True  # as nearly all are, which is sooner seen than checked
+        return True  # the fast path: nearly all amounts are plain ints
     try:
         msgspec.convert(amounts, _AMOUNTS)
     except msgspec.ValidationError:
@@ -27,19 +27,19 @@ def fits_event(*amounts: object) -> bool:
 
 
 def number(value: object) -> Decimal | None:
-    """Parse a non-negative number from JSON or from a user.
+    """Convert a number from JSON or from a user to an exact, non-negative Decimal.
 
-    A float is taken for the shortest decimal that reads back as it, which is what was written.
+    A float is read as the shortest decimal that equals it, so 0.1 is exactly 0.1.
 
     Args:
-        value: Anything.
+        value: Any value; only an int, float or Decimal is a number.
 
     Returns:
-        The number; None for what is none, for NaN and infinities, and for a bool.
+        The number; None for anything else, for NaN, infinities and bools.
     """
     if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
         return None
-    # repr() of a subclass, as numpy's, says more than the number.
+    # The repr() of a subclass, such as numpy's, has more than the digits.
     exact = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     return exact if exact.is_finite() and exact >= 0 else None
 
@@ -48,10 +48,10 @@ def nanos_of(dollars: Decimal) -> int | None:
     """Convert US dollars to nano-dollars.
 
     Args:
-        dollars: An exact amount.
+        dollars: The amount in US dollars.
 
     Returns:
-        Nano-dollars, rounded half-even; None for more than an event can hold.
+        Nano-dollars, rounded half-even; None if the amount is more than an event can hold.
     """
     if dollars and dollars.adjusted() > _LARGEST:
         return None
@@ -60,13 +60,13 @@ def nanos_of(dollars: Decimal) -> int | None:
 
 
 def rounded(exact: Decimal, shift: int) -> int:
-    """Round an exact amount to a whole number, half to even.
+    """Multiply an exact amount by a power of ten and round it half-even.
 
     Args:
         exact: The amount.
-        shift: Of the point to the right, before it is rounded.
+        shift: The power of ten; 9 converts dollars to nano-dollars.
 
     Returns:
-        The whole number.
+        The rounded whole number.
     """
     return int(exact.scaleb(shift, EXACT).to_integral_value(context=EXACT))

@@ -1,4 +1,4 @@
-"""Reads from an answer, once for all pricing rules, the usage of an attempt that may be billed."""
+"""Reads the usage of a billed attempt from its answer, once for all pricing rules."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _BY_SIZE = {"audio": "input_audio_seconds", "image": "input_pixels"}
 
 
 class SampledUsage(NamedTuple):
-    """The usage of one sampling: an attempt may ask the model several times.
+    """The usage of one sampling of a model; one attempt may sample several times.
 
     Attributes:
-        model: None for the one that answered.
-        usage: What it used.
+        model: The name of the sampled model; None for the model that answered.
+        usage: The tokens of this sampling.
     """
 
     model: str | None
@@ -43,20 +43,20 @@ class AttemptUsage:
     """The validated usage of one attempt, and everything else that its price depends on.
 
     Args:
-        usage: In our terms, None where there is none.
-        raw: As the provider sent it.
-        content: The answer, None for one that did not come.
-        model: The one that answered.
-        sent: What was asked for that has a price of its own.
+        usage: The usage in lllm's terms; None if there is none.
+        raw: The usage as the provider sent it.
+        content: The answer; None if none arrived.
+        model: The model that answered.
+        sent: The media and the service tier of the request.
 
     Attributes:
-        valid: The usage, None where there is none that makes sense.
-        fault: Why there is none, as a sentence; None where there is one.
-        charges: What was used beside its tokens.
-        sent: As given.
-        geo: Where Anthropic says that the model ran, None where nobody does.
-        speed: What Anthropic says of the speed, None where nobody does.
-        tier: How Vertex served the request, None for the plain way.
+        valid: The usage; None if it is missing or contradicts itself.
+        fault: A sentence that says why `valid` is None; None otherwise.
+        charges: The billed items other than tokens, such as web searches.
+        sent: The media and the service tier of the request.
+        geo: The `inference_geo` of Anthropic's usage; None if the usage has none.
+        speed: The `speed` of Anthropic's usage; None if the usage has none.
+        tier: The way in which Vertex served the request, such as "flex"; None for the default.
     """
 
     def __init__(
@@ -74,22 +74,23 @@ class AttemptUsage:
         self._has_audio = any(part.kind == "audio" for part in content.parts) if content else False
 
     def samplings(self, usage: Usage) -> tuple[list[SampledUsage], bool]:
-        """Split the valid usage into samplings of the model; see `samplings_of`.
+        """Split the valid usage into one usage for each sampling of the model.
 
         Returns:
-            The times, and whether each is known, as it is where the model was asked once.
+            The samplings, and True if the usage of each is known; it is if there was only one.
 
         Raises:
-            ValueError: One can't be read; the message is the end of a sentence about it.
+            ValueError: An iteration in the usage can't be read; the message is a noun phrase for
+                it.
         """
         samplings, known = samplings_of(usage, self._raw)
         return samplings, known or not (self.charges.hosted or len(samplings) > 1)
 
     def uncounted_kind(self, usage: Usage, tariff: Tariff) -> str | None:
-        """Find a kind of token that has its own rate but no count in the valid usage.
+        """Find a kind of token that has its own rate but that the valid usage does not count.
 
         Returns:
-            What the usage lacks, as the end of a sentence; None where it lacks nothing.
+            The end of a sentence that begins "The usage ..."; None if every kind is counted.
         """
         rates = tariff.texts
         text = rates.get("output")
@@ -110,27 +111,27 @@ class AttemptUsage:
         return None
 
     def _counts(self, name: str, way: Literal["in", "out"] = "out") -> bool:
-        """True if the details of the usage have a count."""
+        """True if the details of the usage have the count that is named."""
         places = [self._raw.get(name) for name in (INWARD if way == "in" else OUTWARD)]
         return any(isinstance(place, dict) and place.get(name) is not None for place in places)
 
 
 def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
-    """Split the usage of an answer into the samplings of the model that it took.
+    """Split the usage of an answer into one usage for each sampling of the model.
 
-    A usage of Anthropic's may list them as `iterations`; those of an advisor, another model's, are
-    in nothing else:
+    Anthropic's usage may list the samplings as `iterations`. The tokens of an advisor, which is a
+    second model, are only found there:
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
 
     Args:
-        usage: All that the answering model used.
+        usage: The total usage of the model that answered.
         raw: The usage as the provider sent it.
 
     Returns:
-        The times, and whether each of the answering model's is known.
+        The samplings, and True if each sampling of the answering model is known.
 
     Raises:
-        ValueError: An iteration can't be read. The message is what it is, as a sentence's end.
+        ValueError: An iteration can't be read; the message is a noun phrase for it.
     """
     iterations = raw.get("iterations") if isinstance(raw, dict) else None
     if not isinstance(iterations, list) or not iterations:
@@ -152,7 +153,7 @@ def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
         elif used != Usage():
             raise ValueError(f"an iteration of the kind {str(kind)[:40]!r} in the usage")
     rest = _without(usage, compacted)
-    # An iteration does not count reasoning apart.
+    # An iteration has no count of its reasoning tokens.
     known = replace(_without(rest, turns), reasoning=0) == Usage()
     if not known:
         turns = [rest]

@@ -1,10 +1,10 @@
 """Calculates a bill: tokens times rates, in nano-dollars, for each component.
 
-The money is worked out here, and not by genai-prices, because a bill needs the parts: each
-component is summed exactly, in `Decimal`, and rounded half-even once. How tokens are divided is
-genai-prices' rule (its `decompose` module): a token is billed by the most specific rate that there
-is, so that cached tokens of a model without a cache price are billed as input. Where the rates come
-from is another matter: see `lllm.pricing.listed_price` and `lllm.pricing.user_prices`.
+lllm multiplies tokens by rates itself, because genai-prices returns only totals and a bill needs
+the components. Each component is summed exactly, in `Decimal`, and rounded half-even once. Tokens
+are divided by the rule of genai-prices (its `decompose` module): the most specific rate that exists
+applies, so cached tokens of a model without a cache price are billed as input. The rates come from
+`lllm.pricing.listed_price` or `lllm.pricing.user_prices`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Unit(NamedTuple):
     """A kind of token that can have its own rate.
 
     Attributes:
-        key: The rate's name in genai-prices.
-        name: Our name for the kind.
-        component: The part of a Price that it counts in.
-        within: The more specific kinds whose tokens are among these.
+        key: The name of the rate in genai-prices.
+        name: lllm's name for the kind.
+        component: The component of a Price to which its cost is added.
+        within: The names of the more specific kinds whose tokens this kind includes.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Unit(NamedTuple):
     within: tuple[str, ...] = ()
 
 
-# The most specific first: what they take is known when the general ones are reckoned.
+# The most specific kinds come first, because their tokens are subtracted from the general ones.
 UNITS = (
     Unit("cache_audio_read_mtok", "cache_audio_read", "cache_read"),
     Unit("input_image_mtok", "image_in", "image_in"),
@@ -54,24 +54,24 @@ UNITS = (
     )),
     Unit("output_mtok", "output", "output", ("reasoning", "audio_out", "image_out", "video_out")),
 )  # fmt: skip
-# Tokens of kinds that are seldom counted, by the unit's name in genai-prices, and ours.
+# Kinds of token that few usages count: the unit's name in genai-prices, and lllm's name.
 _SELDOM = {
     "input_image_tokens": "image_in",
     "input_video_tokens": "video_in",
     "output_image_tokens": "image_out",
     "output_video_tokens": "video_out",
-    "output_citation_tokens": "citation",  # which no output counts
+    "output_citation_tokens": "citation",  # no usage counts these
 }
 
 
 class Charges(NamedTuple):
-    """Billed items other than the usage's tokens; `lllm.pricing.fees` finds them.
+    """The billed items of an attempt other than its tokens; `lllm.pricing.fees` finds them.
 
     Attributes:
-        counts: How much of it, by the unit's name in genai-prices.
-        unknown: What can't be priced, in words.
-        hosted: True if tools ran at the provider, between which the model may have been asked
-            several times.
+        counts: The quantity of each item, by the name of its unit in genai-prices.
+        unknown: Descriptions of items that have no known price.
+        hosted: True if the provider ran tools, so that it may have sampled the model several
+            times.
     """
 
     counts: Mapping[str, Decimal] = {}
@@ -86,9 +86,9 @@ class Counted(NamedTuple):
     """A billed item that is not a token, such as a web search.
 
     Attributes:
-        key: The rate's name in genai-prices.
-        per: How many of the thing that rate is for.
-        name: Our name, which is the part of a Price that it counts in.
+        key: The name of the rate in genai-prices.
+        per: The number of items that one rate pays for, such as 1000 searches.
+        name: lllm's name for the item, and for its component in a Price.
     """
 
     key: str
@@ -96,7 +96,7 @@ class Counted(NamedTuple):
     name: str
 
 
-# By the unit's name in genai-prices. Tools that a provider runs are the TOOLS of events.model.
+# By the unit's name in genai-prices. Tools run by a provider are `TOOLS` in events.model.
 COUNTED = {
     "web_searches": Counted("web_searches_kcount", 1000, "web_search"),
     "storage_searches": Counted("storage_searches_kcount", 1000, "file_search"),
@@ -112,12 +112,13 @@ class Tariff(NamedTuple):
 
     Attributes:
         tokens: US dollars for a million tokens of each kind that has a rate.
-        request: US dollars for each request, None where there is no such fee.
-        texts: The rates as a Price shows them.
-        effective: The date from which they hold, None where nobody says one.
-        counted: US dollars for one of what is no token, by the unit's name in genai-prices.
-        whole: True if tokens of a kind that has no rate are billed as those that they are among, as
-            in a table of the user's own; otherwise nobody knows what they cost.
+        request: US dollars for each request; None if there is no such fee.
+        texts: The rates as texts, as a Price shows them.
+        effective: The date from which the rates are valid; None if unknown.
+        counted: US dollars for one item that is not a token, by the unit's name in genai-prices.
+        whole: True if a kind of token without a rate is billed at the rate of the kind that
+            includes
+            it, as in a user's price table; False if its price is unknown.
     """
 
     tokens: tuple[tuple[Unit, Decimal], ...]
@@ -137,14 +138,17 @@ class Tariff(NamedTuple):
         counted: Mapping[str, Decimal] | None = None,
         whole: bool = False,
     ) -> Tariff:
-        """Make a tariff.
+        """Make a tariff from rates by name.
 
         Args:
-            rates: US dollars for a million tokens, by our names for the kinds.
-            request: See the class.
-            effective: See the class.
-            counted: See the class.
-            whole: See the class.
+            rates: US dollars for a million tokens, by lllm's names for the kinds.
+            request: US dollars for each request; None if there is no such fee.
+            effective: The date from which the rates are valid; None if unknown.
+            counted: US dollars for one item that is not a token, by the unit's name in
+                genai-prices;
+                None for no such items.
+            whole: True if a kind of token without a rate is billed at the rate of the kind that
+                includes it.
         """
         tokens = tuple((unit, rates[unit.name]) for unit in UNITS if unit.name in rates)
         texts = {unit.name: _text(rate.scaleb(-6, EXACT)) for unit, rate in tokens}
@@ -180,7 +184,7 @@ def bill(
     version: str | None,
     charges: Charges = NOTHING,
 ) -> Price:
-    """Calculate the bill of a usage at the rates of one tariff; see `bill_all`."""
+    """Calculate the bill of one sampling at the rates of one tariff; see `bill_all`."""
     return bill_all([Sampling(usage, tariff)], source=source, version=version, charges=charges)
 
 
@@ -190,14 +194,14 @@ def bill_all(
     """Add up the bills of all samplings of an attempt.
 
     Args:
-        samplings: What was used at which rates, the answering model's first.
-        source: Who gives the rates, as the Price says it.
-        version: Of the source.
-        charges: What was used beside the tokens, at the first sampling's rates.
+        samplings: The usage and the rates of each sampling; the answering model's come first.
+        source: The source of the rates, as the Price names it.
+        version: The version of the source; None if it has none.
+        charges: The billed items other than tokens; they are billed at the first tariff.
 
     Returns:
-        The price; "unpriced", with the reason, where more tokens are counted within a kind than it
-        has, or something has no rate.
+        The price. Its status is "unpriced", with the reason, if a kind of token has fewer tokens
+        than the kinds that it includes, or if an item has no rate.
     """
     main = samplings[0].tariff
     sums: dict[str, Decimal] = {}
@@ -211,7 +215,7 @@ def bill_all(
         fault = _add_tokens(sums, sampling, seldom)
         if fault is not None:
             return unpriced(fault)
-    # A rate is dollars for a million tokens, so a token's is a thousand times as many nanos.
+    # A rate is dollars for a million tokens, so the rate times 1,000 is nano-dollars for a token.
     exact = {component: total.scaleb(3, EXACT) for component, total in sums.items()}
     for name, count in charges.counts.items():
         if name in _SELDOM:
@@ -230,7 +234,7 @@ def bill_all(
         parts["request"] = rounded(main.request, 9)
     nanos = sum(parts.values())
     if not fits_event(nanos, *parts.values()):
-        return unpriced("The sum is beyond all that a call can cost.")
+        return unpriced("The total is more than a call can cost.")
     return Price(
         status="priced",
         nanos=nanos,
@@ -247,14 +251,14 @@ def _add_tokens(
 ) -> str | None:
     """Add the cost of one sampling's tokens to `sums`, in millionths of a dollar.
 
-    Returns what is wrong with the tokens, None for nothing.
+    Returns a sentence that says what is wrong with the tokens, or None.
     """
     usage, tariff = sampling
     counts = _counts_by_kind(usage)
     for key, name in _SELDOM.items():
         counts[name] = int(seldom.get(key, 0))
     for name, kind in _KINDS.items():
-        # No output counts citations, so nothing else stands for their rate.
+        # No usage counts citation tokens, so no other count can stand for them.
         needs_a_rate = name == "citation" or not tariff.whole
         if counts[name] and needs_a_rate and name not in tariff.texts:
             return f"It used {counts[name]} tokens of {kind}, which have no known rate."
@@ -273,7 +277,7 @@ def _add_tokens(
     return None
 
 
-# Kinds of tokens that seldom cost what text does.
+# Kinds of token that often have another rate than text.
 _KINDS = {
     "audio_in": "audio that went in",
     "audio_out": "audio that came out",
@@ -288,7 +292,7 @@ _KINDS = {
 def _counts_by_kind(usage: Usage) -> dict[str, int]:
     """Count the tokens of each kind, by lllm's names."""
     writes = usage.cache_write_5m + usage.cache_write_1h
-    # Nobody reports how much of the audio was cached. As little as the sums allow is assumed.
+    # No usage says how much of the audio was cached. The least possible number is assumed.
     overlap = max(0, usage.cache_read + writes + usage.audio_in - usage.input)
     return {
         "input": usage.input,

@@ -24,10 +24,23 @@ class CostLine(TypedDict):
     """The cost of some calls: US dollars, tokens, and the number of calls without a price.
 
     Attributes:
-        recorded_cost_usd: What the events say, where the total is made with other prices.
-        wasted_cost_usd: What those calls cost, among all, whose answer was thrown away or never
-            came whole.
-        tool_cost_usd: What of the total are fees of tools that the provider ran, as web searches.
+        total_cost_usd: The cost of the calls, in US dollars.
+        recorded_cost_usd: The cost that the events recorded; it differs from the total if the
+            summary uses other prices.
+        wasted_cost_usd: The part of the total that was spent on answers that were not used, or did
+            not arrive completely.
+        tool_cost_usd: The part of the total that are fees for tools run by the provider, such as
+            web searches.
+        calls: The number of model calls, successful or failed.
+        failed_calls: The number of calls that failed.
+        unpriced_calls: The number of calls whose cost is unknown; they add nothing to the total.
+        prompt_tokens: Input tokens, including cached ones.
+        completion_tokens: Output tokens, including reasoning.
+        cached_prompt_tokens: Input tokens that were read from a cache.
+        cache_write_tokens: Input tokens that were written to a cache.
+        reasoning_tokens: Output tokens that were used for reasoning.
+        audio_prompt_tokens: Input tokens that were audio.
+        audio_completion_tokens: Output tokens that were audio.
     """
 
     total_cost_usd: float
@@ -50,11 +63,12 @@ class CostGroup(CostLine):
     """One group of a cost summary.
 
     Attributes:
-        key: The tactic, model, agent, day (YYYY-MM-DD, of the zone asked for) or tag value; None
+        key: The tactic, model, agent, day (YYYY-MM-DD in the summary's time zone) or tag value;
+            None
             for sessions without the tag.
-        session_count: How many sessions have the tag, where it stands within no group of another
-            kind; None elsewhere.
-        groups: Those within it.
+        session_count: The number of sessions with the tag value, if all groups around this one are
+            tags, too; None otherwise.
+        groups: The groups within this one; empty for an innermost group.
     """
 
     key: str | None
@@ -63,13 +77,13 @@ class CostGroup(CostLine):
 
 
 class CostSummary(CostLine):
-    """The cost of the selected sessions with all below them, and of each requested group.
+    """The cost of the selected sessions and their descendants, in total and for each group.
 
     Attributes:
-        session_count: How many sessions were selected.
-        prices: "recorded", "current" or "given", as it was asked for.
-        as_model: The model that all calls were priced as, None for their own.
-        time_zone: Of the days among the groups, None where there are none.
+        session_count: The number of selected sessions.
+        prices: The prices that were used: "recorded", "current" or "given".
+        as_model: The model as which all calls were priced; None if each was priced as its own.
+        time_zone: The time zone of groups by day; None if there are none.
         groups: The outermost groups, the most expensive first.
     """
 
@@ -81,14 +95,13 @@ class CostSummary(CostLine):
 
 
 class SummarySums(msgspec.Struct, frozen=True):
-    """The exact sums of a cost summary.
+    """The exact sums from which a cost summary is made.
 
     Attributes:
-        total: Of all.
-        sessions: How many there are.
-        by: The sums of each innermost group.
-        counts: How many sessions have each combination of the tags that stand first among the
-            groups.
+        total: The sums of all selected sessions.
+        sessions: The number of selected sessions.
+        by: The sums of each innermost group, by its keys from the outermost group inwards.
+        counts: The number of sessions with each combination of values of the leading tag groups.
     """
 
     total: Sums
@@ -98,21 +111,21 @@ class SummarySums(msgspec.Struct, frozen=True):
 
 
 def grouping(group_by: str | Sequence[str] | None) -> tuple[Group, ...]:
-    """Parse a user's `group_by`.
+    """Parse and check the `group_by` argument of a user.
 
     Args:
-        group_by: A word or several, None for no groups.
+        group_by: The name of a group, or several, the outermost first; None for no groups.
 
     Returns:
         The groups, outermost first.
 
     Raises:
-        ValueError: A word is no group, or is given twice.
+        ValueError: A name is not a group, or appears twice.
     """
     words = () if group_by is None else (group_by,) if isinstance(group_by, str) else group_by
     groups = tuple(map(_group_of, words))
     if len({*groups}) < len(groups):
-        raise ValueError(f"group_by names each group once; not {', '.join(words)}")
+        raise ValueError(f"group_by may name each group only once; not {', '.join(words)}")
     return groups
 
 
@@ -136,16 +149,17 @@ def recorded(
     """Sum the recorded costs of the selected sessions.
 
     Args:
-        connection: To the rows.
-        wanted: Which sessions.
+        connection: A connection to the database of rows.
+        wanted: The filter of the sessions.
         by: The groups, outermost first.
-        zone: Of the days among the groups.
+        zone: The time zone of groups by day.
 
     Returns:
-        The sums.
+        The sums in total and for each innermost group.
 
     Raises:
-        DividedQuarter: Only the events can say what the days of the zone cost.
+        DividedQuarter: A day of the zone begins within a quarter of an hour in which something was
+            spent. The rows can't divide that quarter; the events can.
     """
     total = cost_queries.sum_costs(connection, wanted)
     sessions = cost_queries.count_sessions(connection, wanted)
@@ -169,14 +183,14 @@ def summary_of_costs(
     """Make a CostSummary from sums, with the most expensive groups first.
 
     Args:
-        found: The sums.
+        found: The sums in total and for each innermost group.
         by: The groups, outermost first.
-        zone: Of the days among the groups.
-        prices: "recorded", "current" or "given".
-        as_model: The model that all calls were priced as, None for their own.
+        zone: The time zone of groups by day.
+        prices: The prices that were used: "recorded", "current" or "given".
+        as_model: The model as which all calls were priced; None if each was priced as its own.
 
     Returns:
-        The summary.
+        The summary with US dollars in place of nano-dollars.
     """
     has_days = any(group.column == "day" for group in by)
     root = _Node()

@@ -1,14 +1,14 @@
-"""Tells if a failed attempt may have been billed."""
+"""Decides whether a failed attempt may have been billed."""
 
 from __future__ import annotations
 
 from lllm.events.errors import InvokeError, LllmError
 
-# The request was refused before a model was asked (RFC 9110, section 15.5).
+# Statuses of requests that were refused before a model ran (RFC 9110, section 15.5).
 _REFUSED = frozenset(
     {400, 401, 402, 403, 404, 405, 406, 410, 411, 413, 414, 415, 417, 422, 426, 429, 431, 451}
 )
-# What httpx, httpx2 and aiohttp raise before a request has left: no connection, no address.
+# Errors of httpx, httpx2 and aiohttp raised before a request is sent: no connection, no address.
 _UNSENT = frozenset({
     "ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol",
     "InvalidURL", "LocalProtocolError", "ClientConnectorError", "ConnectionRefusedError",
@@ -16,22 +16,22 @@ _UNSENT = frozenset({
 
 
 def is_unserved(error: BaseException) -> bool:
-    """True if the provider certainly did nothing, so that nothing was billed.
+    """True if the provider certainly did no work for a failed attempt, so nothing was billed.
 
-    A timeout after the request was sent, a 5xx, a connection that broke may have cost something.
+    A timeout after the request was sent, a 5xx or a broken connection may have been billed.
 
     Args:
-        error: What the attempt failed with.
+        error: The error that ended the attempt.
 
     Returns:
-        True if it is certain.
+        True if it is certain that nothing was billed.
     """
     if isinstance(error, InvokeError):
         if error.partial is not None or error.usage is not None or error.unfinished:
             return False
         return error.unserved or error.status in _REFUSED
     if isinstance(error, LllmError):
-        return True  # no key, no log: it was not sent
+        return True  # no API key, or the log could not be written: the request was not sent
     return http_status(error) in _REFUSED or was_unsent(error)
 
 
@@ -39,14 +39,14 @@ def http_status(error: BaseException) -> int | None:
     """Find the HTTP status in an error of httpx, requests or an SDK.
 
     Args:
-        error: Any error.
+        error: The error that ended a request.
 
     Returns:
-        The status, None where no answer came.
+        The HTTP status; None if there was no response.
     """
     try:
         found = getattr(getattr(error, "response", None), "status_code", None)
-    except Exception:  # a property of the user's
+    except Exception:  # a user's error class may have a property that raises
         return None
     return found if isinstance(found, int) else None
 
@@ -55,10 +55,10 @@ def was_unsent(error: BaseException) -> bool:
     """True if an error happened before the request was sent.
 
     Args:
-        error: Of an HTTP library, or of an SDK that raised it because of one.
+        error: The error of an HTTP library, or an SDK's error that was caused by one.
 
     Returns:
-        True if nothing was sent.
+        True if the request never left this machine.
     """
     seen: set[int] = set()
     cause: BaseException | None = error

@@ -1,9 +1,9 @@
 """Finds the billed items of an attempt that its usage does not count as tokens.
 
-It is read from what the event keeps: the usage as the provider sent it, and the parts of the
-answer, among which the calls of hosted tools stand. What has a unit in genai-prices is counted
-under its name there. All else that is a number above zero, or a call of a tool that nobody here
-knows, is told by its name: then nobody can say what the attempt cost.
+The items are found in the recorded event: in the usage as the provider sent it, and in the parts of
+the answer, which include the calls of hosted tools. An item that genai-prices has a unit for is
+counted by that unit's name. Every other number above zero and every call of an unknown tool is
+listed as unknown, and makes the attempt unpriced.
 
 The fees are those of https://developers.openai.com/api/docs/pricing and
 https://platform.claude.com/docs/en/about-claude/pricing (both as read on 2026-11-26).
@@ -20,30 +20,30 @@ from lllm.pricing.amounts import number
 from lllm.pricing.billing import NOTHING, Charges
 from lllm.pricing.usage_details import INWARD, OUTWARD
 
-# Counts that are read as tokens (`lllm.pricing.usage`), or that are part of others.
+# Counts that `lllm.pricing.usage` reads as tokens, or that are part of such counts.
 _READ = frozenset({
     "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens",
     "reasoning_tokens", "thinking_tokens", "text_tokens",
     "cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens",
     "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation_tokens",
     "cache_write_tokens", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens",
-    # https://developers.openai.com/api/docs/guides/predicted-outputs: among the output
+    # included in the output: https://developers.openai.com/api/docs/guides/predicted-outputs
     "accepted_prediction_tokens", "rejected_prediction_tokens",
 })  # fmt: skip
-# Numbers that cost nothing: times, rates, and what a gateway says of money beside its `cost`.
+# Numbers that cost nothing: durations, rates, and a gateway's figures of money beside `cost`.
 _FREE = frozenset({
     "queue_time", "prompt_time", "completion_time", "total_time", "ttft", "created",
     "tokens_per_second", "cost_in_usd_ticks", "estimated_cost", "market_cost",
     # Fetching and finding tools cost only their tokens:
     # https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool
     "web_fetch_requests", "tool_search_requests",
-    # OpenRouter's, whose fees are counted under the tools' own names
+    # OpenRouter's; their fees are counted by the names of the tools
     "tool_calls_requested", "tool_calls_executed",
 })  # fmt: skip
 _FREE_ENDINGS = ("_ms", "_latency", "_per_second", "_per_sec")
-# What is said of money, and read by `provider_bill`.
+# Figures of money; `provider_bill` reads them.
 _MONEY = frozenset({"cost", "cost_details", "pydantic_ai_gateway"})
-# Units of genai-prices, by the names that providers have for them.
+# The providers' names for units of genai-prices.
 _UNITS = {
     "web_search_requests": "web_searches",  # Anthropic's server_tool_use, OpenRouter's details
     "num_search_queries": "web_searches",  # https://docs.perplexity.ai/getting-started/pricing
@@ -53,7 +53,7 @@ _UNITS = {
 }
 _MODALITIES = {"image_tokens": "image", "video_tokens": "video"}
 
-# Items of an answer that cost nothing but tokens: what the caller runs, or only says something.
+# Items of an answer that cost only tokens: tools that the caller runs, and texts.
 _FREE_CALLS = frozenset({
     "function_call", "custom_tool_call", "mcp_call", "mcp_approval_request", "local_shell_call",
     "apply_patch_call", "tool_search_call", "program_call",
@@ -62,29 +62,29 @@ _FREE_SERVER_TOOLS = (
     "web_fetch", "tool_search_tool", "advisor",  # the advisor's tokens are in `iterations`
 )  # fmt: skip
 _CODE_TOOLS = ("code_execution", "bash_code_execution", "text_editor_code_execution")
-# They search the web for each call, for a fee that no usage counts.
+# Models that search the web in each call, for a fee that no usage counts.
 _SEARCHING_MODELS = ("-search-preview", "-search-api")
 
 
 def charges_of(
     usage: Usage | None, raw: Mapping[str, object], content: Content | None, model: str
 ) -> Charges:
-    """Find the billed items of an attempt beside the tokens of its usage.
+    """Find the billed items of an attempt other than its tokens.
 
     Args:
-        usage: In our terms, None where there is none that makes sense.
-        raw: The same as the provider sent it, with its details by name.
-        content: The answer, None for one that did not come.
-        model: The one that answered.
+        usage: The usage in lllm's terms; None if it is missing or contradicts itself.
+        raw: The usage as the provider sent it, with details as counts by name.
+        content: The answer; None if none arrived.
+        model: The model that answered.
 
     Returns:
-        What was used; `NOTHING` where it is tokens alone, as with most.
+        The billed items; `NOTHING` if only tokens were used.
     """
     counts: Counter[str] = Counter()
-    tools = raw.get("server_tool_use")  # Anthropic's count of those that it ran
+    tools = raw.get("server_tool_use")  # Anthropic's count of the hosted tools that it ran
     hosted = isinstance(tools, dict) and any(map(_is_above_zero, tools.values()))
     found: dict[str, Decimal] = {}
-    unknown: dict[str, None] = {}  # a set in its order
+    unknown: dict[str, None] = {}  # used as an ordered set
     for name, where, value in _numbers(raw):
         unit = _unit(name, where)
         exact = number(value)
@@ -92,7 +92,7 @@ def charges_of(
             shown = ".".join((*where, name))
             unknown[f"{shown[:80]} of the usage"] = None
         else:
-            # The same may be said in two places.
+            # A usage may have the same number in two places.
             found[unit] = max(found.get(unit, exact), exact)
     beside = _beside_the_total(usage, raw, found)
     if beside:
@@ -124,17 +124,17 @@ def _tool_of(
 ) -> str | None:
     """Find the billing unit of a hosted tool from a part of the answer.
 
-    The end of a sentence stands for a tool without a unit, None for what nothing is billed for.
+    Returns the end of a sentence for a tool without a unit, and None for a part that costs nothing.
     """
     if kind == "web_search_call":
         action = item.get("action")
-        # Opening a page and finding something in it are free: only searches are billed.
+        # Only searches are billed; opening a page and finding text in it are free.
         searched = not isinstance(action, dict) or action.get("type", "search") == "search"
         return "web_searches" if searched else None
     if kind == "file_search_call":
         return "storage_searches"
     if kind == "amazon-bedrock-guardrailAction":
-        # By the text that it read: https://aws.amazon.com/bedrock/pricing/
+        # Billed by the length of the text that it checks: https://aws.amazon.com/bedrock/pricing/
         return "the guardrail of the answer"
     if kind == "server_tool_use":
         return _server_tool(str(item.get("name") or ""), raw, found)
@@ -148,7 +148,7 @@ def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decim
     if name == "web_search":
         return None if isinstance(raw.get("server_tool_use"), dict) else "web_searches"
     if name in _CODE_TOOLS:
-        # Free beside a search or a fetch, else by the hour of a container:
+        # Free together with a search or a fetch, otherwise billed by the hour of a container:
         # https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool
         tools = raw.get("server_tool_use")
         fetched = tools.get("web_fetch_requests") if isinstance(tools, dict) else 0
@@ -169,10 +169,10 @@ def _unit(name: str, where: tuple[str, ...]) -> str | None:
 def _numbers(raw: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...], object]]:
     """Yield the numbers of a usage, except zeros and those known as free or as tokens.
 
-    Each comes as its name, the names above it, and itself.
+    Each is yielded as its name, the names of the objects around it, and its value.
     """
     waiting: list[tuple[tuple[str, ...], object]] = [((), raw)]
-    seen: set[int] = set()  # what an invoker of one's own gives may contain itself
+    seen: set[int] = set()  # a user's own invoker may give an object that contains itself
     while waiting:
         where, place = waiting.pop(0)
         if isinstance(place, dict | list):
@@ -199,7 +199,7 @@ def _is_above_zero(value: object) -> bool:
 
 
 def _is_known(name: str, where: tuple[str, ...]) -> bool:
-    if name == "audio_tokens":  # read in the details alone
+    if name == "audio_tokens":  # counted as tokens only within the details
         return len(where) == 1 and where[0] in (*INWARD, *OUTWARD)
     return name in _READ or name in _FREE or name.endswith(_FREE_ENDINGS)
 

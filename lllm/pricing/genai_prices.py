@@ -1,8 +1,8 @@
 """Looks up a model's rates in the price data that comes with genai-prices.
 
-Looking a model up in that data costs most of what a price costs, so it is done once a model, and so
-is reading its rates, once for each time and tier at which they differ. Nothing here touches the
-network: the bundled data counts, whatever the program has genai-prices fetch.
+Finding a model in that data is the slowest step of pricing, so each model is found once, and its
+rates are read once for each time and tier at which they differ. Nothing here uses the network: only
+the installed data counts, even if the program tells genai-prices to download newer prices.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ if TYPE_CHECKING:
 
 SOURCE = "genai-prices"
 _SECOND = 1_000_000_000  # nanoseconds
-_ANY_DAY = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # for rates that no time changes
-# What tells a tier apart has a name of its own with each provider: OpenAI's service tiers,
-# Anthropic's batches and its fast mode.
+_ANY_DAY = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # for rates that do not depend on the time
+# Each provider has its own word for what selects a tier: OpenAI's service tiers, Anthropic's
+# batches and its fast mode.
 _TIER_NAMES = ("service_tier", "processing", "speed")
-# Who has no rates of their own: whose models are priced as their makers do. A gateway passes on
-# what its providers bill; a script, and LiteLLM without a prefix, tell no more than the name.
+# Providers without rates of their own; their models are priced as their makers price them. A
+# gateway passes on its providers' prices; scripted calls and LiteLLM models without a prefix have
+# only a model name.
 BY_MODEL_NAME = frozenset(
     {"", "scripted", "litellm", "vercel", "portkey", "helicone", "cloudflare-ai-gateway"}
 )
 
 
 class NoRateError(LookupError):
-    """Something in an attempt has a price that the data does not know.
+    """The price data has no price for something in an attempt.
 
     Args:
-        fault: What the data lacks, as the end of a sentence that begins with its name.
-        model: The one whose rates lack it, "" until `listed_price` says it.
-        advice: More that the user can do about it.
+        fault: The end of a sentence that begins with the name of the price data, such as "lists no
+            model ...".
+        model: The model whose rates are missing; "" until `listed_price` sets it.
+        advice: A sentence that says what else the user can do; "" for none.
     """
 
     def __init__(self, fault: str, model: str = "", advice: str = "") -> None:
@@ -52,11 +54,11 @@ class NoRateError(LookupError):
 
 
 class Tariffs(NamedTuple):
-    """A model's tariffs at one time, which may depend on the length of a request.
+    """A model's tariffs at one time, by the length of the request.
 
     Attributes:
-        upto: The tokens of input up to which each tariff counts, but for the last.
-        by_length: The tariffs, that of the shortest requests first.
+        upto: The greatest number of input tokens for each tariff, except the last.
+        by_length: The tariffs, from the shortest requests to the longest.
     """
 
     upto: tuple[int, ...]
@@ -68,11 +70,12 @@ class Tariffs(NamedTuple):
 
 
 class Listed:
-    """A model of the price data, with a cache of its tariffs.
+    """A model of the price data, and a cache of its tariffs.
 
     Args:
         info: The model as genai-prices has it.
-        by_tier: True if the model's service tiers and fees are those of the provider that bills.
+        by_tier: True if the model's service tiers and fees are those of the provider that bills it;
+            False if the model is priced as its maker prices it.
     """
 
     def __init__(self, info: ModelInfo, *, by_tier: bool) -> None:
@@ -90,15 +93,16 @@ class Listed:
 
         Args:
             at: Nanoseconds UTC.
-            service_tier: One that it has (see `has_tier`), or any name of the plain one.
+            service_tier: A tier for which `has_tier` is True; None or any other name is the default
+                tier.
 
         Returns:
-            The rates.
+            The tariffs at that time.
         """
         tier = service_tier if self._by_tier else None
         watched = self._constraints + (self._tier_constraints if tier else ())
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC) if watched else _ANY_DAY
-        # Two times at which the same constraints hold have the same rates.
+        # Two times that meet the same constraints have the same rates.
         key = (tier, *[constraint.active(when) for constraint in watched])
         known = self._known.get(key)
         if known is None:
@@ -110,7 +114,7 @@ class Listed:
 
         Args:
             at: Nanoseconds UTC.
-            service_tier: By its provider's name.
+            service_tier: The tier, by its provider's name; None for the default one.
         """
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC)
         context = dict.fromkeys(_TIER_NAMES, service_tier)
@@ -128,7 +132,7 @@ class Listed:
         starts = sorted({tier.start for rate in found for tier in getattr(rate, "tiers", ())})
         sizes = (0, *[start + 1 for start in starts])
         tariffs = (_tariff(rates, size, effective) for size in sizes)
-        # Who serves another's model at its rates has fees of its own for tools, as Azure has.
+        # A provider that serves another's model at its rates has its own tool fees, as Azure has.
         by_length = tuple(one if self._by_tier else one._replace(counted={}) for one in tariffs)
         return Tariffs(tuple(starts), by_length)
 
@@ -164,7 +168,7 @@ def _tariff(rates: ModelPrice, input_tokens: int, effective: str | None) -> Tari
         if rate is None:
             continue
         if not isinstance(rate, Decimal):
-            # The highest tier passed counts for all tokens, not only for those above it.
+            # The highest tier reached applies to all tokens, not only to those above its limit.
             passed = [tier.price for tier in rate.tiers if input_tokens > tier.start]
             rate = passed[-1] if passed else rate.base
         found[unit.name] = rate
@@ -182,15 +186,16 @@ def _tariff(rates: ModelPrice, input_tokens: int, effective: str | None) -> Tari
 def find(provider: str, model: str) -> Listed | None:
     """Find a model in the price data.
 
-    A provider that is known there is taken at its word: another one's price for a model of the same
-    name would be a guess.
+    If the price data knows the provider, only its own models count: the price of another
+    provider's model of the same name would be a guess.
 
     Args:
-        provider: Who bills: a name of genai-prices, one of `BY_MODEL_NAME`, or a host.
-        model: As the provider calls it.
+        provider: The provider that bills: a name of genai-prices, one of `BY_MODEL_NAME`, or a
+            host.
+        model: The model by the provider's name.
 
     Returns:
-        The model, None where the data does not have it.
+        The model; None if the data does not have it.
     """
     snapshot = _snapshot()
     for candidate, name in _candidates(provider, model):
@@ -198,7 +203,7 @@ def find(provider: str, model: str) -> Listed | None:
             owner, info = snapshot.find_provider_model(name, None, candidate, None)
         except LookupError:
             continue
-        # As in genai-prices: the tiers of a model are those of its own provider.
+        # As in genai-prices, a model's tiers are those of its own provider.
         return Listed(info, by_tier=any(info is own for own in owner.models))
     return None
 
@@ -208,23 +213,23 @@ def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
     if known is not None:
         yield known, model
     elif provider not in BY_MODEL_NAME:
-        return  # nobody knows who bills there, whatever the model is called
+        return  # an unknown provider: the model's name does not tell who bills
     vendor, slash, name = model.partition("/")
     if slash and _provider(vendor) is not None and known in (None, _provider(vendor)):
         yield vendor, name
     if known is None:
         yield None, model
-        yield "openai", model  # whose embeddings are not told by their names alone
+        yield "openai", model  # OpenAI's embedding models can't be recognised by their names alone
 
 
 def is_known(provider: str) -> bool:
-    """True if lllm knows who bills for requests to a provider.
+    """True if lllm knows the provider that bills, so that prices can be looked up.
 
     Args:
         provider: A name of genai-prices, one of `BY_MODEL_NAME`, or a host.
 
     Returns:
-        True if it is.
+        True if the provider is in the price data or in `BY_MODEL_NAME`.
     """
     return provider in BY_MODEL_NAME or _provider(provider) is not None
 
@@ -235,7 +240,7 @@ def _provider(name: str) -> str | None:
         return None
     try:
         if "." in name or ":" in name or name == "localhost":
-            # A host, which may have the name of a provider in its own.
+            # A host, which may include the name of a provider.
             return _snapshot().find_provider(None, None, f"https://{name}").id
         return _snapshot().find_provider(None, name, None).id
     except LookupError:
@@ -254,7 +259,7 @@ def make_ready() -> None:
 
 
 def make_ready_aside() -> None:
-    """Load the price data in the background of an event loop, unless it is loaded."""
+    """Start to load the price data in a thread of the running event loop, unless it is loaded."""
     import asyncio
 
     if not is_ready():

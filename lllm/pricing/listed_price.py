@@ -1,7 +1,7 @@
 """Prices an attempt by the price data, or says why it can't be priced.
 
-The rates may depend on the time, the service tier, the length of the request and the place. What
-has a price that the data does not know makes the whole attempt unpriced, with the reason.
+The rates may depend on the time, the service tier, the length of the request and the region. If
+anything in the attempt has no price in the data, the whole attempt is unpriced, with the reason.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def listed_price(
     """Price an attempt by the price data; see `lllm.pricing.price.price`.
 
     Args:
-        used: What the attempt used.
-        usage: The valid usage in it.
-        provider: Who bills, as genai-prices names it.
-        model: The one that answered.
-        asked: The one asked for, None where that is not known.
-        at: When the attempt began, nanoseconds UTC.
-        service_tier: As the provider sent it.
-        host: Where the call went.
-        region: What the path of the address names.
+        used: The usage of the attempt, with everything else that its price depends on.
+        usage: The valid usage in `used`.
+        provider: The provider that bills, by its name in genai-prices.
+        model: The model that answered.
+        asked: The model that was requested; None if unknown.
+        at: The time at which the attempt began, nanoseconds UTC.
+        service_tier: The service tier by the provider's name; None for the default one.
+        host: The host that the request was sent to; None if unknown.
+        region: The region in the path of the address; None if there is none.
 
     Returns:
         The price.
 
     Raises:
-        NoRateError: The data does not say it.
+        NoRateError: The data has no price for something in the attempt.
     """
     names = billed_names(provider, model, asked)
     if not names:
@@ -81,15 +81,15 @@ def listed_price(
 
 
 def listed_fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
-    """Look up a model's fees other than for tokens.
+    """Look up a model's fees for items other than tokens.
 
     Args:
-        provider: Who bills, as genai-prices names it.
-        model: The one that answered.
-        at: When it was asked, nanoseconds UTC.
+        provider: The provider that bills, by its name in genai-prices.
+        model: The model that answered.
+        at: The time of the request, nanoseconds UTC.
 
     Returns:
-        US dollars for one of each, by the unit's name in genai-prices.
+        US dollars for one item, by the unit's name in genai-prices.
     """
     found = genai_prices.find(provider, model)
     return {} if found is None else found.tariffs(at).by_length[0].counted
@@ -106,7 +106,7 @@ def _samplings(
     model: str,
     region: str | None,
 ) -> list[Sampling]:
-    """Look up the rates of everything that an attempt used; raises NoRateError."""
+    """Look up the rates of each sampling of an attempt; raises NoRateError if one is missing."""
     if used.charges.unknown:
         raise NoRateError(f"has no rate for {used.charges.unknown[0]}")
     tariffs = rates_of_tier(found, at, asked=used.sent.tier, answered=tier, speed=used.speed)
@@ -123,8 +123,8 @@ def _samplings(
     is_short = tariff == tariffs.by_length[0]
     if not known and not is_short:
         raise NoRateError(
-            f"has other rates for long requests of {found.name}, and nobody says how long each of "
-            "the requests was that this answer took"
+            f"has other rates for long requests of {found.name}, and the length of each of the "
+            "requests behind this answer is unknown"
         )
     fault = _without_a_price(usage, found, tariff) or used.uncounted_kind(usage, tariff)
     if fault is None and is_short:
@@ -143,7 +143,7 @@ def _samplings(
 
 
 def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None) -> Tariff:
-    """Look up the rates of a second model that was used for an answer."""
+    """Look up the rates of the advisor, a second model that helped with an answer."""
     listed = genai_prices.find(provider, model)
     tariffs = None if listed is None else tariffs_of_tier(listed, at, tier)
     tariff = None if tariffs is None else tariffs.of(usage.input)
@@ -153,19 +153,19 @@ def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None
 
 
 def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | None:
-    """Explain that the maker of a model charges more for long requests than these rates.
+    """Explain that the maker of a model charges more for long requests than these rates do.
 
-    https://aws.amazon.com/bedrock/pricing/ has rates for long contexts, and the data has not.
+    https://aws.amazon.com/bedrock/pricing/ has rates for long contexts; the price data does not.
     """
     maker = made_elsewhere(provider, model)
     own = genai_prices.find(*maker) if maker else None
     if own is None or own.tariffs(at).of(tokens) == own.tariffs(at).by_length[0]:
         return None
-    return f"has no rates for long requests of {model}, which cost more with its maker"
+    return f"has no rates for long requests of {model}, for which its maker charges more"
 
 
 def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
-    """Find the plain tokens of a usage without a rate; None if all have one."""
+    """Find a basic kind of token in a usage that has no rate; None if all have one."""
     names = tariff.texts
     if "input" not in names and "output" not in names:
         return f"lists {found.name} without a price for tokens"
@@ -178,6 +178,6 @@ def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
 def _unlisted(provider: str, model: str) -> NoRateError:
     """Explain that the price data does not have a model."""
     whose = f" of provider {provider!r}" if provider else ""
-    # A famous name at an unknown place needs somebody to say who bills there.
+    # A well-known model at an unknown address: the user has to say who bills.
     is_famous = not genai_prices.is_known(provider) and genai_prices.find("", model) is not None
     return NoRateError(f"lists no model {model!r}{whose}", model, _WHO_BILLS if is_famous else "")

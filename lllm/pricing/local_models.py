@@ -1,7 +1,7 @@
 """Recognises models that cost nothing because they run on the user's machine.
 
-Only what is certain counts: a server on the same machine may be a proxy that somebody pays for, so
-one is taken for local by the port that its maker has given it, and never by the host alone.
+Only certain cases count: another server on this machine may be a proxy to a provider that bills, so
+a local server is recognised by its maker's default port, never by the host alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 # https://docs.ollama.com/faq and https://lmstudio.ai/docs/developer/core/server
 _BY_PORT = {11434: "ollama", 1234: "lm-studio"}
 _LOCAL = frozenset(_BY_PORT.values())
-# Ollama passes these on to its own servers: https://docs.ollama.com/cloud
+# Ollama sends these models' calls to its own servers: https://docs.ollama.com/cloud
 _HOSTED_ENDINGS = ("-cloud", ":cloud")
 
 
@@ -19,11 +19,11 @@ def local_provider(host: str | None, port: int | None) -> str | None:
     """Recognise a server on this machine by its default port.
 
     Args:
-        host: Where the server answers.
-        port: The same.
+        host: The host of the server; None if unknown.
+        port: The port of the server; None if unknown.
 
     Returns:
-        "ollama" or "lm-studio", None for any other server.
+        "ollama" or "lm-studio"; None for any other server.
     """
     if host is None or port is None or not _is_loopback(host):
         return None
@@ -36,19 +36,19 @@ def why_free(
     """Explain why a model on the user's own machine costs nothing.
 
     Args:
-        provider: Who bills; the host itself where nobody was named.
-        model: As the provider calls it.
-        host: Where it was asked, which counts where nobody was named.
-        port: The same.
+        provider: The provider that bills; the host if no provider was named.
+        model: The model by the provider's name.
+        host: The host of the server, used if no provider was named; None if unknown.
+        port: The port of the server; None if unknown.
 
     Returns:
-        A sentence; None where it may cost something.
+        A sentence; None if the model may cost something.
     """
     if provider == host:
         provider = local_provider(host, port) or provider
     if provider not in _LOCAL or model.endswith(_HOSTED_ENDINGS):
         return None
-    return f"It ran on a machine of one's own ({provider})."
+    return f"It ran on the user's own machine ({provider})."
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,9 +1,9 @@
 """Prices one attempt, and records the source of the price.
 
-The first of these that has something to say: the caller who knows that it was free, the user's own
-prices, the provider that bills it, the machine of one's own that it ran on, and the price data that
-genai-prices brings along. What can't be priced says why, and what to do about it; it is never zero,
-and never priced as if a part of it had cost nothing.
+The first source that applies wins: the caller who knows that the attempt was free, the user's own
+prices, the cost that the provider sent, a local model, and the price data of genai-prices. An
+attempt that can't be priced gets the status "unpriced", with the reason and advice; its cost is
+unknown, not zero, and no part of it is left out of the bill.
 """
 
 from __future__ import annotations
@@ -39,33 +39,36 @@ def price(
 ) -> Price:
     """Price one attempt.
 
-    Recorded usage is priced anew by the same call: without `billed` and `free`, with other prices,
-    or as another model of provider "". Nothing is raised.
+    To price recorded usage again, omit `billed` and `free`, pass other prices, or pass another
+    model with the provider "". It raises nothing.
 
     Args:
-        usage: What it used, None where nobody knows.
-        provider: As the event names it. A model of a provider that genai-prices has not heard of is
-            unpriced, but for a gateway, a scripted model and a provider of "", which are told by
-            the model's name, "openai/gpt-4o-mini" included.
-        model: The one that answered, as the event names it.
-        at: When the attempt began, nanoseconds UTC; rates change with the date and the time of day.
-        service_tier: As the provider sent it ("flex", "priority", "batch", or "fast" for
-            Anthropic's fast mode), which must have rates of its own.
-        billed: Nano-dollars that the provider itself says it cost.
-        free: Why it cost nothing, None where it did not.
-        prices: The user's own, None for none; they win over all but `free`.
-        asked: The model asked for, where another name answered; the user's prices may go by it, and
-            those of Bedrock do.
-        usage_raw: The usage as the provider sent it; what has a price in it that nobody knows makes
-            the attempt unpriced.
-        content: The answer, in which the calls of tools stand that the provider bills.
-        host: Where it was asked; a region may have other prices, a local model has none.
-        port: The same.
-        region: What the path of the address names.
-        sent: What was asked for that has a price of its own, which the answer must account for.
+        usage: The usage of the attempt; None if unknown.
+        provider: The provider that bills, as the event names it. If genai-prices does not know the
+            provider, the attempt is unpriced. For a gateway, a scripted model, and "", the model's
+            name decides, such as "openai/gpt-4o-mini".
+        model: The model that answered, as the event names it.
+        at: The time at which the attempt began, nanoseconds UTC; rates change with the date and the
+            time of day.
+        service_tier: The service tier as the provider sent it ("flex", "priority", "batch", or
+            "fast"
+            for Anthropic's fast mode); None for the default one. Without rates of that tier, the
+            attempt is unpriced.
+        billed: The cost that the provider sent, in nano-dollars; None if it sent none.
+        free: The reason why the attempt cost nothing; None if it may have cost something.
+        prices: The user's own prices; None for none. They win over everything except `free`.
+        asked: The model that was requested, if the answer names another; the user's prices and the
+            rates of Bedrock may depend on it.
+        usage_raw: The usage as the provider sent it; an item in it without a known price makes the
+            attempt unpriced.
+        content: The answer, with its calls of hosted tools; None if none arrived.
+        host: The host that the request was sent to; prices may depend on its region.
+        port: The port that the request was sent to; it identifies a local model.
+        region: The region in the path of the address; None if there is none.
+        sent: The media and the service tier of the request; the answer must account for them.
 
     Returns:
-        The price; one of status "unpriced" has its reason.
+        The price; if its status is "unpriced", it has a reason.
     """
     if free is not None:
         return Price("free", nanos=0, reason=free)
@@ -104,5 +107,5 @@ def _unpriced(error: NoRateError) -> Price:
         source_version=version,
         reason=f"{genai_prices.SOURCE} {version} {error}. Say what it costs with LogStore(..., "
         f'prices={{{error.model!r}: {{"input": ..., "output": ...}}}}) in US dollars for a '
-        f"million tokens, or 0 where it costs nothing.{error.advice}",
+        f"million tokens, or 0 if it costs nothing.{error.advice}",
     )

@@ -1,4 +1,4 @@
-"""Reads what a provider itself says that a call cost, as OpenRouter and LiteLLM's proxy do."""
+"""Reads the cost that a provider sends with its answer, as OpenRouter and LiteLLM's proxy do."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _TICK = -10
 
 
 def billed_in_usage(raw: object) -> int | None:
-    """Read from a usage what the provider says the call cost.
+    """Read the cost of a call from the usage that the provider sent.
 
     Args:
         raw: The usage as the provider sent it.
 
     Returns:
-        Nano-dollars; None where the usage says nothing of them, or nonsense.
+        Nano-dollars; None if the usage names no cost, or one that is not valid.
     """
     whole = raw if isinstance(raw, dict) else {}
     ticks = number(whole.get("cost_in_usd_ticks"))
@@ -32,8 +32,8 @@ def billed_in_usage(raw: object) -> int | None:
     if dollars is None:
         return None
     if whole.get("is_byok") is True:
-        # With a key of the user's own `cost` is what OpenRouter itself takes, and the provider
-        # behind it bills, too: https://openrouter.ai/docs/use-cases/usage-accounting
+        # With the user's own provider key, `cost` is only OpenRouter's fee, and the provider bills
+        # the call separately: https://openrouter.ai/docs/use-cases/usage-accounting
         details = whole.get("cost_details")
         named = details.get("upstream_inference_cost") if isinstance(details, dict) else None
         dollars = EXACT.add(dollars, number(named) or Decimal(0))
@@ -41,16 +41,16 @@ def billed_in_usage(raw: object) -> int | None:
 
 
 def billed_in_headers(headers: Mapping[str, str]) -> int | None:
-    """Read from the header of LiteLLM's proxy what a call cost.
+    """Read the cost of a call from the response header of LiteLLM's proxy.
 
-    https://docs.litellm.ai/docs/proxy/response_headers. The proxy says a cost of nothing of models
-    whose price it does not know, too, so that says nothing.
+    https://docs.litellm.ai/docs/proxy/response_headers. The proxy also sends a cost of 0 for models
+    whose price it does not know, so 0 is ignored.
 
     Args:
-        headers: Of the answer, without regard to case.
+        headers: The headers of the response, found without regard to case.
 
     Returns:
-        Nano-dollars; None where the header is not there, or says nothing.
+        Nano-dollars; None if the header is missing, 0 or not valid.
     """
     try:
         dollars = number(float(headers.get("x-litellm-response-cost") or ""))

@@ -1,9 +1,8 @@
 """Finds the provider that bills for a web address, by the names of genai-prices.
 
-Nothing is guessed: an address that is in no table here is nobody's, and what is asked there has no
-price until somebody says who bills. Of a gateway that passes on what its providers bill the address
-says which provider that is, or the model's name does; see
-`lllm.pricing.genai_prices.BY_MODEL_NAME`.
+Nothing is guessed: calls to an address that no table here lists have no price until the user names
+the provider that bills. For a gateway that passes on its providers' prices, the address or the
+model's name identifies the provider; see `lllm.pricing.genai_prices.BY_MODEL_NAME`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-# A subdomain counts as its host. A test compares these with the addresses in genai-prices.
+# A subdomain counts as its host. A test compares this table with the addresses in genai-prices.
 PROVIDERS = {
     "api.openai.com": "openai",
     "openai.azure.com": "azure",
@@ -48,9 +47,9 @@ PROVIDERS = {
     "api.quicksilverpro.io": "quicksilverpro",
     "api.voyageai.com": "voyageai",
 }
-# Other addresses of the same: https://docs.together.ai/docs/openai-api-compatibility
+# Other addresses of Together: https://docs.together.ai/docs/openai-api-compatibility
 _ALSO = {"api.together.ai": "together"}
-# Hosts that have a region or a customer's name in them.
+# Hosts whose names include a region or a customer's name.
 _BY_HOST = (
     # https://docs.aws.amazon.com/bedrock/latest/userguide/vpc-interface-endpoints.html
     (
@@ -68,7 +67,7 @@ _BY_HOST = (
     # https://docs.together.ai/docs/serverless/geo-specific-inference
     (re.compile(r"[a-z]+-api\.together\.ai"), "together"),
 )
-# The host and the beginning of the path; the group is the provider's name at that place.
+# The host and the start of the path; the group is the provider's name for that gateway.
 _BY_PATH = (
     # https://huggingface.co/docs/inference-providers
     (re.compile(r"router\.huggingface\.co/([a-z-]+)/.*"), "huggingface_{}"),
@@ -83,7 +82,7 @@ _BY_PATH = (
     # https://developers.cloudflare.com/workers-ai/configuration/open-ai-compatibility
     (re.compile(r"api\.cloudflare\.com/client/v4/accounts/[^/]+/ai/.*"), "cloudflare"),
 )
-# Gateways that pass requests on, and bills, too.
+# Gateways that pass requests on and bill for them.
 _GATEWAYS = {
     "ai-gateway.vercel.sh": "vercel",  # https://vercel.com/docs/ai-gateway/pricing
     "api.portkey.ai": "portkey",  # https://portkey.ai/docs/api-reference/inference-api/introduction
@@ -115,18 +114,18 @@ _AT_GATEWAYS = {
     "google-ai-studio": "google",
     "google-vertex-ai": "google",
     "workers-ai": "cloudflare",
-    "compat": "cloudflare-ai-gateway",  # where the model's name begins with the provider's
+    "compat": "cloudflare-ai-gateway",  # the model's name begins with the provider's
 }
 
 
 def provider_of(host: str) -> str | None:
-    """Find the provider that answers at a host.
+    """Find the provider that serves a host.
 
     Args:
-        host: A name; a subdomain counts as its host.
+        host: A host name; a subdomain counts as its host.
 
     Returns:
-        A name of genai-prices, None where it is nobody known.
+        The provider's name in genai-prices; None for an unknown host.
     """
     labels = host.lower().split(".")
     names = (".".join(labels[start:]) for start in range(len(labels)))
@@ -137,11 +136,11 @@ def provider_at(url: str) -> str | None:
     """Find the provider that bills for requests to a base URL.
 
     Args:
-        url: A web address; for anything else nothing is raised, and nobody bills.
+        url: A web address; anything else gives None.
 
     Returns:
-        A name of genai-prices, or of a gateway, whose models are priced as their makers do; None
-        where nobody knows.
+        A name of genai-prices, or the name of a gateway whose models are priced as their makers
+        price them; None if the address is unknown.
     """
     try:
         parts = urlsplit(url)

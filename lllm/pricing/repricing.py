@@ -1,8 +1,8 @@
 """Calculates what recorded work would cost at other prices or with another model.
 
-The recorded usage of each attempt is priced anew, one event after the other, so that nothing is
-written and little is held in memory; the same filters and groups as everywhere say which. What the
-events themselves say it cost is summed beside it.
+The recorded usage of each attempt is priced again, one event at a time: nothing is written, and
+memory use is small. The usual filters and groups select the events, and the recorded costs are
+summed beside the new ones.
 """
 
 from __future__ import annotations
@@ -37,27 +37,28 @@ from lllm.projections.views.cost_totals import Billed, CostTotals
 OtherPrices = Literal["recorded", "current"] | Prices | PriceTable
 
 _TYPES = tuple(kind.type for kind in (LLMRequested, LLMResponded, LLMFailed, LLMRefused))
-_ATTEMPTS = (LLMResponded, LLMFailed)  # `X | Y` would be made anew for each event
-_FEW = 4  # one session in so many is looked up by itself faster than the whole log is read
-_KEPT = 10_000  # requests that wait for their answer; one that never comes is forgotten
+# Built once: `X | Y` in the loop would make a new type for each event.
+_ATTEMPTS = (LLMResponded, LLMFailed)
+_FEW = 4  # below 1 session in 4, reading each by itself is faster than reading the whole log
+_KEPT = 10_000  # requests remembered until their answer; the oldest is forgotten beyond that
 
 T = TypeVar("T")
 
 
 class Repricing:
-    """Prices attempts again: as recorded, at today's prices, or at given prices.
+    """Prices attempts again: by recorded costs, today's prices, or given prices.
 
     Args:
         prices: "recorded", "current", or prices for `PriceTable.of`.
-        as_model: The model that all attempts are priced as, None for their own.
-        own: The prices that the store was given, which count among today's.
+        as_model: The model as which all attempts are priced; None to price each as its own.
+        own: The prices that the store was opened with; they apply to "current".
 
     Attributes:
-        as_model: As given.
-        asked: "recorded", "current" or "given".
+        as_model: The model as which all attempts are priced; None to price each as its own.
+        asked: The kind of prices: "recorded", "current" or "given".
 
     Raises:
-        ConfigError: The prices can't be, or nobody knows the price of the model.
+        ConfigError: The prices are not valid, or `as_model` has no known price.
     """
 
     def __init__(self, prices: OtherPrices, as_model: str | None, own: PriceTable | None) -> None:
@@ -85,26 +86,26 @@ class Repricing:
         region: str | None = None,
         sent: Sent = NOTHING,
     ) -> Price | None:
-        """Price an attempt.
+        """Price one recorded attempt.
 
         Args:
-            attempt: Its end as it was recorded.
-            provider: Who bills.
-            began: When it began, nanoseconds UTC.
-            host: Where it went.
-            port: The same.
-            region: The same, as the address names it.
-            sent: What was asked for that has a price of its own.
+            attempt: The event that ended the attempt.
+            provider: The provider that bills.
+            began: The time at which the attempt began, nanoseconds UTC.
+            host: The host that the request was sent to; None if unknown.
+            port: The port that the request was sent to; None if unknown.
+            region: The region in the path of the address; None if there is none.
+            sent: The media and the service tier of the request.
 
         Returns:
-            The price, None for an attempt that has none and used nothing that is known.
+            The price; None for a failed attempt without a recorded price or usage.
         """
         usage, was = attempt.usage, attempt.price
         if (was is None and usage is None) or self._as_recorded:
             return was
         where = _Destination(provider, host, port, region, sent)
         model = attempt.model or attempt.asked
-        # Of one that is unfinished nobody knows what it used, so no prices can say what it cost.
+        # The usage of an unfinished answer is unknown, so no prices can say what it cost.
         is_unfinished = isinstance(attempt, LLMFailed) and attempt.unfinished
         if was is not None and (is_unfinished or _from_cache(was, where, model)):
             return was
@@ -146,7 +147,7 @@ class Repricing:
 
 
 class _Destination(NamedTuple):
-    """The provider, host and port that an attempt was sent to."""
+    """The provider that bills an attempt, the address it was sent to, and what it asked for."""
 
     provider: str
     host: str | None
@@ -155,7 +156,8 @@ class _Destination(NamedTuple):
     sent: Sent
 
 
-_NOWHERE = _Destination("", None, None, None, NOTHING)  # a model is priced by its name alone
+# With the provider "", the model's name decides.
+_NOWHERE = _Destination("", None, None, None, NOTHING)
 
 
 def _from_cache(was: Price, where: _Destination, model: str) -> bool:
@@ -181,15 +183,15 @@ def repriced(
     """Sum what the selected sessions would cost at other prices, and what is recorded.
 
     Args:
-        log: With the events.
-        database: With the rows, which select the sessions.
-        wanted: Which sessions.
+        log: The log with the events.
+        database: The database of rows, which selects the sessions.
+        wanted: The filter of the sessions.
         by: The groups, outermost first.
-        zone: Of the days among the groups.
-        new: The prices.
+        zone: The time zone of groups by day.
+        new: The prices to use.
 
     Returns:
-        The sums.
+        The sums at the new prices, and the recorded costs.
 
     Raises:
         LogDamaged: The log can't be read.
@@ -241,11 +243,11 @@ class _Attempts:
         self._answered: dict[tuple[str, int], int | None] = {}
 
     def take(self, event: Recorded) -> tuple[Billed, int] | None:
-        """Handle the next event; an attempt that was billed is priced.
+        """Handle the next event, and price it if it ends an attempt.
 
         Returns:
-            The event as it would be at the new prices, and the nano-dollars that it says; None
-            where it is not billed.
+            The event with its price at the new prices, and its recorded cost in nano-dollars; None
+            if the event is not billed.
         """
         payload = codec.decode(event)
         if isinstance(payload, LLMRequested):

@@ -1,7 +1,7 @@
-"""Finds the media in a request, since the tokens of some kinds cost more than those of text.
+"""Finds the media in a request, since some kinds of media cost more per token than text.
 
-An answer should say how many tokens of each kind there were. Where it says nothing of what was
-sent, nobody knows what it cost.
+An answer should count the tokens of each kind. If it does not count a kind that was sent, the cost
+of the attempt is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEDIA = ("audio", "image", "video")
 _MIME = re.compile(r"(?:data:)?((?:audio|image|video|text|application)/[\w.+-]+)", re.ASCII)
 _MIME_KEYS = ("mime_type", "media_type", "mimeType", "format")
 _NAMES = ("filename", "name", "url", "uri", "file_uri", "file_url")
-_DEEPEST = 6  # levels of a part's JSON that are looked through
+_DEEPEST = 6  # levels of nesting that are searched in a part's JSON
 _WITHOUT_MEDIA = frozenset({"text", "reasoning", "refusal", "tokens", "name"})
 _NO_MEDIA: frozenset[str] = frozenset()
 
@@ -28,8 +28,8 @@ class Sent(msgspec.Struct, frozen=True):
     """The media and the service tier that a request asks for.
 
     Attributes:
-        media: Those of MEDIA that were sent, or may have been.
-        tier: A service tier other than the plain one, None for that.
+        media: The kinds of media (of `MEDIA`) that were sent, or may have been.
+        tier: The requested service tier; None for the default one.
     """
 
     media: tuple[str, ...] = ()
@@ -48,14 +48,14 @@ def sent_in(
     """Find the media and the service tier in a request.
 
     Args:
-        contents: The messages that are sent.
-        params: What else the provider is told, by its names.
-        before: The media of messages that are sent before these.
+        contents: The messages of the request.
+        params: The other parameters of the request, by the provider's names.
+        before: The kinds of media in earlier messages that are sent along.
 
     Returns:
-        The media and the tier; `NOTHING` for neither.
+        The media and the tier; `NOTHING` if there are neither.
     """
-    # Most messages are text alone, and a long conversation sends all of them each time.
+    # Most messages are only text, and a long conversation sends all of them each time.
     others = [one for one in contents for part in one.parts if part.kind not in _WITHOUT_MEDIA]
     media = before.union(*map(media_in, others))
     tier = tier_in_params(params)
@@ -63,13 +63,13 @@ def sent_in(
 
 
 def media_in(content: Content) -> frozenset[str]:
-    """Find the kinds of media that a message has or may have.
+    """Find the kinds of media that a message has, or may have.
 
     Args:
-        content: The message.
+        content: The message to look through.
 
     Returns:
-        Those of MEDIA.
+        Some of `MEDIA`, or an empty set.
     """
     media = _NO_MEDIA
     for part in content.parts:
@@ -79,7 +79,7 @@ def media_in(content: Content) -> frozenset[str]:
 
 
 def _media_of(part: Part) -> set[str]:
-    """Find the kinds of media that a part has or may have."""
+    """Find the kinds of media that a part has, or may have."""
     mime = part.mime or next(_mimes(part.data, guess=part.kind not in MEDIA), None)
     kind, _, name = (mime or "").partition("/")
     if kind == "video" or "video" in part.kind:
@@ -89,17 +89,17 @@ def _media_of(part: Part) -> set[str]:
     if kind == "text":
         return set()
     if kind == "application":
-        # Pages are read as images.
+        # Providers read the pages of a document as images.
         return {"image"} if name == "pdf" else set()
     if part.kind == "file":
-        return {*MEDIA}  # which only its provider knows
+        return {*MEDIA}  # a part of an unknown type may have any of them
     return {part.kind} if part.kind in MEDIA else set()
 
 
 def _mimes(data: object, depth: int = 0, *, guess: bool) -> Iterator[str]:
-    """Yield the media types that a part's JSON names, the surest first.
+    """Yield the media types that a part's JSON names, the most reliable first.
 
-    `guess` has the endings of names count, too.
+    With `guess`, the extensions of file names count, too.
     """
     if isinstance(data, str):
         found = _MIME.match(data) if data.startswith("data:") else None

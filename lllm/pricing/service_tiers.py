@@ -1,8 +1,8 @@
-"""Service tiers: which one was asked for and given, and the rates of it, or why there are none.
+"""Finds the service tier that a request asked for and was given, and its rates.
 
 A tier ("flex", "priority", "batch", or "fast" for Anthropic's fast mode) has other rates than the
-plain one. Where the price data has none of it, or nobody says which one was given, the attempt is
-unpriced.
+default one. If the price data has no rates for it, or the answer does not say which tier was given,
+the attempt is unpriced.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Mapping
 
 from lllm.pricing.genai_prices import Listed, NoRateError, Tariffs
 
-# What is billed as if no tier was named. Groq's plain tier is "on_demand", "auto" is an echo, and
+# Names billed as the default tier. Groq's default is "on_demand", "auto" repeats the request, and
 # "standard_only" is Anthropic's: https://platform.claude.com/docs/en/api/service-tiers
 _PLAIN_TIERS = (None, "", "auto", "default", "standard", "standard_only", "on_demand")
-# Bedrock and Vertex bill what these headers ask for at other rates, or not by the token at all:
+# Headers by which Bedrock and Vertex are asked for a tier with other rates, or for capacity that
+# is not billed by the token:
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html
 # https://cloud.google.com/vertex-ai/generative-ai/docs/provisioned-throughput/use-provisioned-throughput
-# By who bills: the names, and what is billed as if it were not there.
+# For each provider that bills: the headers, and the values that are billed as the default tier.
 _HEADERS = {
     "aws": {
         "x-amzn-bedrock-service-tier": "default",
@@ -30,17 +31,17 @@ _HEADERS = {
 }
 
 
-# -- which tier
+# -- the tier of a request or an answer
 
 
 def tier_in_params(params: Mapping[str, object]) -> str | None:
     """Find the service tier that the body of a request asks for.
 
     Args:
-        params: What the provider is told, by its names.
+        params: The parameters of the request, by the provider's names.
 
     Returns:
-        The tier, in lower case; None for the plain one.
+        The tier, in lower case; None for the default one.
     """
     beside = params.get("extra_body")
     for place in (params, beside if isinstance(beside, dict) else {}):
@@ -53,15 +54,15 @@ def tier_in_params(params: Mapping[str, object]) -> str | None:
 
 
 def tier_in_headers(headers: Mapping[str, str], provider: str) -> str | None:
-    """Read the service tier from headers, if no body names it.
+    """Read the service tier from headers; used if no body names one.
 
     Args:
-        headers: Of a request or of an answer, without regard to case.
-        provider: Who bills, as genai-prices names it; others than Amazon and Google name no tier
-            in headers.
+        headers: The headers of a request or a response, found without regard to case.
+        provider: The provider that bills, by its name in genai-prices; only Amazon and Google name
+            a tier in headers.
 
     Returns:
-        The tier, None for the plain one.
+        The tier, in lower case; None for the default one.
     """
     for name, plain in _HEADERS.get(provider, {}).items():
         said = headers.get(name, plain).strip().lower()
@@ -71,17 +72,16 @@ def tier_in_headers(headers: Mapping[str, str], provider: str) -> str | None:
 
 
 def tier_in_usage(raw: Mapping[str, object]) -> str | None:
-    """Read from a Vertex usage how the request was served.
+    """Read the way in which Vertex served a request from its usage.
 
-    What is provisioned is not billed by the token, and what is asked for as flex or priority has
-    other rates:
+    Provisioned capacity is not billed by the token, and "flex" and "priority" have other rates:
     https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
 
     Args:
-        raw: A usage as the provider sent it.
+        raw: The usage as the provider sent it.
 
     Returns:
-        The way, in lower case; None for the plain one.
+        The way, in lower case, such as "flex"; None for the default one.
     """
     place: object = raw
     for name in ("extra_properties", "google", "traffic_type"):
@@ -91,29 +91,31 @@ def tier_in_usage(raw: Mapping[str, object]) -> str | None:
     return place.lower()
 
 
-# -- its rates
+# -- the rates of a tier
 
 
 def rates_of_tier(
     listed: Listed, at: int, *, asked: str | None, answered: str | None, speed: object
 ) -> Tariffs:
-    """Look up a model's rates in the service tier that an attempt was given.
+    """Look up a model's rates in the service tier with which an attempt was served.
 
     Args:
-        listed: The model.
-        at: When the attempt began, nanoseconds UTC.
-        asked: The tier that was asked for, None for the plain one.
-        answered: The tier that the answer names, None where it names none.
-        speed: What Anthropic's usage says of the speed, None where it says nothing.
+        listed: The model in the price data.
+        at: The time at which the attempt began, nanoseconds UTC.
+        asked: The requested tier; None for the default one.
+        answered: The tier that the answer names; None if it names none.
+        speed: The `speed` of Anthropic's usage; None if it has none.
 
     Returns:
-        The rates.
+        The rates of the tier.
 
     Raises:
-        NoRateError: The data has no rates of the tier, or nobody says which one was given.
+        NoRateError: The data has no rates for the tier, or the answer does not say which tier was
+            given.
     """
-    # "standard" is Anthropic's word for a tier, and says nothing of the speed. What was given need
-    # not be what was asked for: https://platform.openai.com/docs/api-reference/chat/object
+    # "standard" is Anthropic's word for a tier, and says nothing about the speed. The tier that was
+    # given may differ from the requested one:
+    # https://platform.openai.com/docs/api-reference/chat/object
     is_told = answered not in (None, "standard") or (answered is not None and asked != "fast")
     if asked is not None and not is_told and speed is None:
         raise NoRateError(
@@ -130,12 +132,12 @@ def tariffs_of_tier(listed: Listed, at: int, tier: str | None) -> Tariffs | None
     """Look up a model's rates in a service tier.
 
     Args:
-        listed: The model.
+        listed: The model in the price data.
         at: Nanoseconds UTC.
-        tier: By its provider's name, None for the plain one.
+        tier: The tier by its provider's name; None for the default one.
 
     Returns:
-        The rates; None for a tier that has none then.
+        The rates; None if the tier has none at that time.
     """
     if tier in _PLAIN_TIERS or listed.has_tier(at, tier):
         return listed.tariffs(at, tier)

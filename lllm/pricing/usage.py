@@ -1,14 +1,14 @@
 """Reads a provider's usage as a Usage, and validates it.
 
-Each API counts in its own way what includes what, and every provider of a dialect has its accent;
-the rules stand beside the fields that they are about. A usage says by its own fields who wrote it,
-which holds behind a proxy too, so nobody is asked for the provider's name.
+APIs differ in which counts include others, and each provider of an API has its own variations; the
+rules stand beside the fields that they concern. The fields of a usage identify its author, even
+behind a proxy, so the provider's name is not needed.
 
-A detail that is missing or null is none; the totals must be there. What is no whole number of
-tokens makes the whole usage None: a bill that guesses is worse than one that says it doesn't know.
+A missing or null detail counts as 0; the totals are required. If any count is not a whole number,
+the whole usage is None: an unknown cost is better than a guessed one.
 
-These rules, and not genai-prices' extractors, because those know neither a proxy nor a provider of
-one's own, take floats, and miss some of what is counted here; a test names every difference.
+The extractors of genai-prices are not used, because they do not handle proxies and custom
+providers, accept floats, and miss some counts; a test names every difference.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lllm.events.model import Usage
 from lllm.pricing.amounts import fits_event
 from lllm.pricing.usage_details import with_details
 
-# Where a prompt's tokens read from a cache are counted, in the prompt's details or beside them.
-# Several may stand in one usage, and say the same or, unused, 0.
+# The names for prompt tokens read from a cache, in the prompt's details or beside them. A usage
+# may have several of them, which are equal or 0.
 _CACHED = (
-    "cached_tokens",  # OpenAI and most; beside the details with Moonshot:
+    "cached_tokens",  # OpenAI and most others; Moonshot has it outside of the details:
     # https://platform.kimi.ai/docs/api/chat
     "num_cached_tokens",  # Mistral: https://docs.mistral.ai/api/#tag/chat
     "prompt_cache_hit_tokens",  # DeepSeek: https://api-docs.deepseek.com/guides/kv_cache
@@ -36,7 +36,7 @@ _WRITTEN = (
     # https://openrouter.ai/docs/use-cases/usage-accounting
     "cache_write_tokens",
     "cache_creation_tokens",  # LiteLLM: https://docs.litellm.ai/docs/completion/prompt_caching
-    "cache_creation_input_tokens",  # LiteLLM, too, and Qwen:
+    "cache_creation_input_tokens",  # LiteLLM and Qwen:
     # https://www.alibabacloud.com/help/en/model-studio/context-cache
 )
 _LIFETIMES = ("cache_creation_token_details", "cache_creation")  # LiteLLM's, and Qwen's
@@ -45,7 +45,7 @@ _PERPLEXITYS = ("citation_tokens", "num_search_queries", "search_context_size")
 
 
 class UnreadableUsageError(ValueError):
-    """A usage has something other than a number where a number of tokens belongs."""
+    """A usage has something other than a whole number for a count of tokens."""
 
 
 def of_chat(raw: object) -> Usage | None:
@@ -56,7 +56,7 @@ def of_chat(raw: object) -> Usage | None:
     Args:
         raw: The usage as the provider sent it.
 
-    Returns:
+    The usage in lllm's terms; None if it can't be read (`unreadable` says why).
         The usage in our terms; None where it can't be read, see `unreadable`.
     """
     return _of_openai(raw, "prompt_tokens", "completion_tokens")
@@ -71,26 +71,26 @@ def of_responses(raw: object) -> Usage | None:
         raw: The usage as the provider sent it.
 
     Returns:
-        The usage in our terms; None where it can't be read, see `unreadable`.
+        The usage in lllm's terms; None if it can't be read (`unreadable` says why).
     """
     return _of_openai(raw, "input_tokens", "output_tokens")
 
 
 def of_messages(raw: object) -> Usage | None:
-    """Read a usage of Anthropic's Messages, also on Bedrock and Vertex.
+    """Read a usage of Anthropic's Messages API, also on Bedrock and Vertex.
 
-    Its input leaves out what was read from or written to the cache:
+    Its input count excludes tokens that were read from the cache or written to it:
     https://docs.claude.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
 
     Args:
         raw: The usage as the provider sent it.
 
     Returns:
-        The usage in our terms; None where it can't be read, see `unreadable`.
+        The usage in lllm's terms; None if it can't be read (`unreadable` says why).
     """
     try:
         usage = message_usage(raw)
-        # Anthropic counts what a compaction of the context used beside the answer's own tokens:
+        # Anthropic counts the tokens of a context compaction separately from the answer's:
         # https://platform.claude.com/docs/en/build-with-claude/compaction-threshold
         iterations = raw.get("iterations") if isinstance(raw, dict) else None
         for one in iterations if isinstance(iterations, list) else ():
@@ -104,14 +104,14 @@ def of_messages(raw: object) -> Usage | None:
 def of_embeddings(raw: object) -> Usage | None:
     """Read a usage of embeddings, which have no output.
 
-    https://platform.openai.com/docs/api-reference/embeddings/create; Voyage counts a total alone:
+    https://platform.openai.com/docs/api-reference/embeddings/create. Voyage sends only a total:
     https://docs.voyageai.com/reference/embeddings-api
 
     Args:
         raw: The usage as the provider sent it.
 
     Returns:
-        The usage in our terms; None where it can't be read, see `unreadable`.
+        The usage in lllm's terms; None if it can't be read (`unreadable` says why).
     """
     try:
         whole = _mapping(raw)
@@ -125,10 +125,10 @@ def unreadable(raw: object) -> str:
     """Explain why a provider's usage can't be read.
 
     Args:
-        raw: As the provider sent it, None for nothing.
+        raw: The usage as the provider sent it; None if it sent none.
 
     Returns:
-        A sentence.
+        A sentence for a log or an event.
     """
     if raw is None:
         return "The provider sent no usage that could be read."
@@ -151,10 +151,10 @@ def validation_error(usage: Usage) -> str | None:
     """Find a contradiction or an impossible count in a usage.
 
     Args:
-        usage: In our terms; an invoker of a user's own may give anything.
+        usage: The usage in lllm's terms; a user's own invoker may return anything.
 
     Returns:
-        A sentence; None where the usage makes sense.
+        A sentence; None if the usage is valid.
     """
     if within_limits(usage) is None:
         return "The usage has counts that are no whole numbers, or beyond all that a call can use."
@@ -172,22 +172,22 @@ def validation_error(usage: Usage) -> str | None:
 
 
 def within_limits(usage: Usage | None) -> Usage | None:
-    """Return a usage if an event can hold its counts, else None.
+    """Return the usage if an event can hold its counts, else None.
 
-    The bounds are those of `events.model.Amount`; what is beyond them would be written, and could
-    not be read again.
+    The bounds are those of `events.model.Amount`: larger numbers could be written, but not read
+    again.
 
     Args:
-        usage: In our terms, None where nobody knows it.
+        usage: The usage in lllm's terms; None if unknown.
 
     Returns:
-        The usage; None for one that no event can hold, whose price says why.
+        The same usage; None if a count is too large, in which case its price says so.
     """
     return usage if usage is None or fits_event(*astuple(usage)) else None
 
 
 def _of_openai(raw: object, inward: str, outward: str) -> Usage | None:
-    """Read a usage of one of OpenAI's two dialects, which use different names."""
+    """Read a usage of one of OpenAI's two APIs, which use different names."""
     try:
         whole = _mapping(with_details(raw))
         usage = _as_counted(whole, inward, outward)
@@ -199,7 +199,7 @@ def _of_openai(raw: object, inward: str, outward: str) -> Usage | None:
 
 def _as_counted(whole: Mapping[str, object], inward: str, outward: str) -> Usage:
     """Read the counts without any correction."""
-    # Mistral has the singular, too.
+    # Mistral also uses the singular.
     details = (f"{inward}_details", "prompt_token_details")
     going_in = [whole, *[_mapping(whole.get(name)) for name in details]]
     coming_out = _mapping(whole.get(f"{outward}_details"))
@@ -210,7 +210,7 @@ def _as_counted(whole: Mapping[str, object], inward: str, outward: str) -> Usage
         cache_read=_greatest(going_in, *_CACHED),
         cache_write_5m=written - for_an_hour,
         cache_write_1h=for_an_hour,
-        # Databricks and Perplexity count it beside the details.
+        # Databricks and Perplexity have it outside of the details.
         reasoning=_greatest([whole, coming_out], "reasoning_tokens"),
         audio_in=_greatest(going_in[1:], "audio_tokens"),
         audio_out=_greatest([coming_out], "audio_tokens"),
@@ -218,22 +218,22 @@ def _as_counted(whole: Mapping[str, object], inward: str, outward: str) -> Usage
 
 
 def _with_uncounted(usage: Usage, beside: int, whole: Mapping[str, object]) -> Usage:
-    """Add tokens that some providers leave out of their input or output.
+    """Add tokens that some providers exclude from their input or output count.
 
-    `beside` is how many the total has more than both.
+    `beside` is the total minus input and output.
     """
     if not beside and not usage.reasoning:
         return usage
     if not usage.reasoning and beside == _cached(usage):
-        # a gateway to Anthropic whose input leaves them out, as Anthropic's does
+        # a gateway to Anthropic, whose input excludes cached tokens
         return replace(usage, input=usage.input + beside)
     if usage.reasoning in (0, beside):
-        # xAI's output leaves out reasoning, the total has it:
+        # xAI's output excludes reasoning, but its total includes it:
         # https://docs.x.ai/docs/key-information/consumption-and-rate-limits
-        # Google's does the same, and gives no details: https://discuss.ai.google.dev/t/127400
+        # Google does the same, and sends no details: https://discuss.ai.google.dev/t/127400
         return replace(usage, output=usage.output + beside, reasoning=beside)
     if any(name in whole for name in _PERPLEXITYS):
-        # which neither output nor total has
+        # in neither the output nor the total
         return replace(usage, output=usage.output + usage.reasoning)
     return usage
 
@@ -244,16 +244,16 @@ def _cached(usage: Usage) -> int:
 
 
 def message_usage(raw: object) -> Usage:
-    """Read the usage of an answer, or of a part of it, as Anthropic counts.
+    """Read Anthropic's counts, of a whole answer or of one iteration.
 
     Args:
-        raw: A usage, or an iteration in it, as the provider sent it.
+        raw: A usage, or an iteration in a usage, as the provider sent it.
 
     Returns:
-        The usage in our terms.
+        The usage in lllm's terms.
 
     Raises:
-        UnreadableUsageError: A count is missing, or no number of tokens.
+        UnreadableUsageError: A count is missing, or is not a whole number.
     """
     whole = _mapping(raw)
     cached = _greatest([whole], "cache_read_input_tokens")
@@ -269,12 +269,12 @@ def message_usage(raw: object) -> Usage:
 
 
 def added(one: Usage, other: Usage) -> Usage:
-    """Add two usages."""
+    """Add two usages, count by count."""
     return Usage(*map(add, astuple(one), astuple(other)))
 
 
 def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, int]:
-    """Count the tokens written to a cache, and those of them that stay for an hour."""
+    """Count the tokens written to a cache, and how many of them are cached for an hour."""
     written = _greatest(places, *names)
     lifetimes = [_mapping(place.get(name)) for place in places for name in _LIFETIMES]
     for_an_hour = _greatest(lifetimes, "ephemeral_1h_input_tokens")
@@ -304,7 +304,7 @@ def _count(value: object) -> int:
 def _mapping(value: object) -> Mapping[str, object]:
     if isinstance(value, dict):
         return value
-    if value:  # PHP servers write an empty object as []
+    if value:  # servers in PHP write an empty object as []
         raise UnreadableUsageError
     return {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 INWARD = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details")
 OUTWARD = ("completion_tokens_details", "output_tokens_details")
-# Google's own names for the details, which are a list there, a count for each modality:
+# Google sends the details as a list, with one count for each modality:
 # https://ai.google.dev/api/generate-content#ModalityTokenCount
 _OF_GOOGLE = {
     "promptTokensDetails": "prompt_tokens_details",
@@ -13,13 +13,13 @@ _OF_GOOGLE = {
 
 
 def with_details(raw: object) -> object:
-    """Convert details that list modalities to counts by name.
+    """Convert a list of counts by modality to counts by name.
 
     Args:
-        raw: A usage as the provider sent it; gateways to Google have such lists.
+        raw: The usage as the provider sent it; gateways to Google send such lists.
 
     Returns:
-        A copy with the details by name; the usage itself where it has no such list.
+        A copy with counts by name; the same usage if it has no such list.
     """
     if not isinstance(raw, dict) or not any(isinstance(value, list) for value in raw.values()):
         return raw

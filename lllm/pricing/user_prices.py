@@ -1,8 +1,8 @@
 """Prices given by the user: a table of models, or a function.
 
-`LogStore(backend, prices={"my-model": {"input": 0.5, "output": 1.5}})` is for models that no price
-data knows, for contracts, and for whoever knows better. What is given here wins over the price data
-and over what a provider says; what it does not name is priced as if it were not there.
+`LogStore(backend, prices={"my-model": {"input": 0.5, "output": 1.5}})` prices models that the price
+data does not know, or that a contract prices differently. These prices win over the price data and
+over the cost that a provider sends; models that they do not name are priced as usual.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ Prices = Mapping[str, Rates | Number] | PriceFunction
 
 SOURCE = "user"
 _NEEDED = ("input", "output")
-# US dollars for one, by the unit's name in genai-prices.
+# US dollars for one item, by the unit's name in genai-prices.
 _TOOLS = {kind.name: unit for unit, kind in COUNTED.items() if kind.name in TOOLS}
 _FOR_ONE = ("request", *_TOOLS)
 _KNOWN = (*sorted(unit.name for unit in UNITS), *_FOR_ONE)
 _FREE = Tariff((), None, {})
-_LEAST, _MOST = -15, 9  # orders of magnitude of US dollars that are a price
+_LEAST, _MOST = -15, 9  # orders of magnitude of a valid price in US dollars
 
 _logger = logging.getLogger("lllm.pricing")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
 
 
 class PriceTable:
-    """The user's own prices of models; `PriceTable.of` makes it.
+    """The user's own prices of models; make one with `PriceTable.of`.
 
     Args:
-        entries: The rates of each model, by its name or by how names begin.
-        function: The user's function in place of entries, None for a table.
+        entries: The rates of each model, by its name or by the beginning of its name.
+        function: The user's function that prices calls; None to use the entries.
     """
 
     def __init__(self, entries: Mapping[str, Tariff], function: PriceFunction | None) -> None:
@@ -64,22 +64,23 @@ class PriceTable:
         """Make a table from the prices that a user gives.
 
         Args:
-            given: A dict of a model to its rates in US dollars for a million tokens, as numbers or
-                their text. "input" and "output" must be there; what has no rate of its own
-                (cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out) is billed
-                as these are. "request" is US dollars for each call; "web_search", "file_search",
-                "social_search" and "code_execution" are US dollars for each use of a tool that the
-                provider runs, which cost what the price data says where they are left out. 0 or
-                "free" is a model that costs nothing. A name is a model's, or "provider/model", and
-                may end with "*" for all that begin like it; an exact name wins, then the longest
-                beginning. Or a function of model, usage and provider, which returns US dollars, or
-                None for a model that it does not know.
+            given: A dict of a model's name to its rates in US dollars for a million tokens, as
+                numbers or as texts of numbers. "input" and "output" are required. The optional
+                rates (cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out)
+                default to those of input and output. "request" is US dollars for each call;
+                "web_search", "file_search", "social_search" and "code_execution" are US dollars
+                for each use of a tool that the provider runs, and default to the price data. 0 or
+                "free" in place of rates means that the model costs nothing. A name is "model" or
+                "provider/model", and may end with "*" to match all names with that beginning; an
+                exact name wins, then the longest beginning. Instead of a dict, `given` may be a
+                function of model, usage and provider that returns US dollars, or None for a model
+                that it does not know.
 
         Returns:
-            The table; a PriceTable as it is.
+            The table; a PriceTable is returned unchanged.
 
         Raises:
-            ConfigError: Something in it can't be a price; the message names the model and the unit.
+            ConfigError: A price is not valid; the message names the model and the unit.
         """
         if isinstance(given, PriceTable):
             return given
@@ -88,8 +89,8 @@ class PriceTable:
         if callable(given):
             return cls({}, given)
         raise ConfigError(
-            'prices is a dict, as {"my-model": {"input": 0.5, "output": 1.5}} in US dollars for a '
-            f"million tokens, or a function of model, usage and provider; not {given!r}."
+            'prices is a dict, as {"my-model": {"input": 0.5, "output": 1.5}}, in US dollars for '
+            f"a million tokens, or a function of model, usage and provider; not {given!r}."
         )
 
     def __repr__(self) -> str:
@@ -107,26 +108,26 @@ class PriceTable:
         charges: Charges = NOTHING,
         fees: Mapping[str, Decimal] | None = None,
     ) -> Price | None:
-        """Price one attempt. Never raises.
+        """Price one attempt by the user's prices. It raises nothing.
 
         Args:
-            usage: What it used, None where there is nothing that makes sense; see
+            usage: The usage of the attempt; None if it is missing, or fails
                 `lllm.pricing.usage.validation_error`.
-            provider: Who bills.
-            model: The one that answered.
-            asked: The one that was asked for, whose entry counts where the other has none.
-            charges: What was used beside tokens.
-            fees: US dollars for one of them, where the table says nothing.
+            provider: The provider that bills.
+            model: The model that answered.
+            asked: The requested model, whose entry applies if `model` has none; None if unknown.
+            charges: The billed items other than tokens.
+            fees: US dollars for one such item, used if the table does not name it.
 
         Returns:
-            The price, None where the table says nothing of the model.
+            The price; None if the user's prices do not know the model.
         """
         if self._function is not None:
             return self._price_by_function(self._function, usage, provider, model)
         found = self._find(provider, model) or (self._find(provider, asked) if asked else None)
         if found is None:
             return None
-        if found == _FREE:  # equal, for it may have come from another process
+        if found == _FREE:  # compared by value: it may come from another process
             reason = "The prices given to the store say that it costs nothing."
             return Price("free", nanos=0, source=SOURCE, source_version=self.version, reason=reason)
         if usage is None:
@@ -151,7 +152,7 @@ class PriceTable:
             return None
         try:
             dollars = function(model, usage, provider)
-        except Exception as error:  # it is the user's, and may do anything
+        except Exception as error:  # the function is the user's, and may raise anything
             return self._unpriced(f"raised {_error_text(error)}", model)
         if dollars is None:
             return None
@@ -163,7 +164,7 @@ class PriceTable:
 
     def _unpriced(self, fault: str, model: str) -> Price:
         reason = f"The function given as prices {fault} (for {model!r})."
-        # A warning once: a function that fails may fail for every call.
+        # Warn once: a function that fails may fail in every call.
         level = logging.DEBUG if self._warned else logging.WARNING
         self._warned = True
         _logger.log(level, "a call is unpriced: %s", without_secrets(reason))
@@ -189,7 +190,7 @@ def _safe_repr(value: object) -> str:
 def _name(name: object) -> str:
     if isinstance(name, str) and name:
         return name
-    raise ConfigError(f"prices names models, as 'my-model' or 'openai/gpt-4o'; {name!r} is none.")
+    raise ConfigError(f"prices needs names like 'my-model' or 'openai/gpt-4o'; not {name!r}.")
 
 
 def _entry(model: str, given: object) -> Tariff:
@@ -240,7 +241,7 @@ def _decimal(value: object) -> Decimal | None:
 
 
 def _digest(entries: Mapping[str, Tariff]) -> str:
-    """The digest of a table; tables with equal prices have the same."""
+    """Digest a table; tables with equal prices have equal digests."""
     said = sorted(
         (name, sorted((*entry.texts.items(), *((key, str(v)) for key, v in entry.counted.items()))))
         for name, entry in entries.items()

@@ -62,7 +62,7 @@ def test_the_greatest_usage(tmp_path: Path) -> None:
     event = answered(Usage(input=MOST), None, tmp_path)
     assert event.usage == Usage(input=MOST)
     assert event.price.status == "unpriced"
-    assert "beyond all that a call can cost" in str(event.price.reason)
+    assert "more than a call can cost" in str(event.price.reason)
 
 
 def test_what_is_priced_can_be_read() -> None:

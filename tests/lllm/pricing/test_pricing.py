@@ -245,7 +245,7 @@ def test_a_price_that_is_missing_says_what_to_do() -> None:
     assert got.reason == (
         f"genai-prices {got.source_version} lists no model 'my-model' of provider 'acme'. Say what "
         'it costs with LogStore(..., prices={\'my-model\': {"input": ..., "output": ...}}) in US '
-        "dollars for a million tokens, or 0 where it costs nothing."
+        "dollars for a million tokens, or 0 if it costs nothing."
     )
 
 
