@@ -1,1 +1,1 @@
-"""Records the calls that a program makes with the clients of other SDKs."""
+"""Records the calls that a program makes with the clients of OpenAI's and Anthropic's SDKs."""

@@ -1,8 +1,8 @@
 """Remembers how earlier request bodies began, so that repeated messages are not parsed again.
 
-An API is sent its conversation anew with every turn: all of a body but its end was read before, and
-is in the log. Which bytes were is told by digests of a body up to the end of each message; no text
-is kept. What follows them is read as if a mark stood in their place.
+With every turn, a client sends the whole conversation again: all of a body except its end was read
+before, and is in the log. Digests of a body up to the end of each message tell which bytes those
+are; no text is kept. The rest of the body is parsed with a mark in place of the known messages.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lllm.pricing.request_media import media_in
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH  # the standard library has no public name for it
 
-_SHORT = 4_096  # bytes of a body that is read faster than it is compared
-_KEPT = 4  # bodies: as many conversations may go on in turns
-_FEW = 3  # messages at the end, of which a conversation may have changed some
-_MARK = secrets.token_hex(16)  # that nobody can have written
+_SHORT = 4_096  # bytes; a shorter body is parsed faster than it is compared
+_KEPT = 4  # bodies remembered, so up to as many conversations may take turns
+_FEW = 3  # messages at the end that a conversation may have changed
+_MARK = secrets.token_hex(16)  # random, so that no body contains it by chance
 _MARKED = f'"{_MARK}"'.encode()
 _BETWEEN = (b",", b" ", b"\t", b"\r", b"\n")
 
@@ -40,16 +40,16 @@ class _Begun:
     """The beginning of one request body: where its messages end, and their digests.
 
     Args:
-        form: Of what API it is.
-        start: Where its first message stands.
-        first: What stands for the messages that it says elsewhere, as a beginning.
+        form: Where its API puts the conversation in a body.
+        start: The offset of its first message, in bytes.
+        first: The digest of the messages outside of its list, such as a system prompt.
 
     Attributes:
-        ends: Where each message of its list ends.
-        digests: Of the body up to there.
-        counts: How many messages in our terms there are by then.
-        media: In them.
-        beginnings: Of the conversation, as of `Conversations.going_on`.
+        ends: The offset of the end of each message in its list, in bytes.
+        digests: The digest of the body up to each of these ends.
+        counts: The number of messages in lllm's terms up to each of these ends.
+        media: The kinds of media in the messages up to each of these ends.
+        beginnings: The digests of the conversation's beginnings; see `Conversations.going_on`.
     """
 
     def __init__(self, form: ConversationForm, start: int, first: bytes) -> None:
@@ -63,14 +63,14 @@ class _Begun:
         self.beginnings: list[bytes] = []
 
     def matched(self, content: bytes) -> tuple[int, HASH] | None:
-        """Count the messages at the beginning that another body shares.
+        """Count the messages at the beginning that another body has, too.
 
         Args:
-            content: The other one.
+            content: The bytes of the other body.
 
         Returns:
-            Their number, and the hash of the other up to there; None where it is not worth while
-            to look for that.
+            The number of shared messages, and the hash of the other body up to their end; None if
+            the bodies are too different to be compared.
         """
         view, ends = memoryview(content), self.ends
         last = len(ends) - 1
@@ -92,7 +92,7 @@ class _Begun:
         return further if further.digest() == self.digests[place] else None
 
     def upto(self, count: int) -> _Begun:
-        """Copy the beginning up to a number of messages."""
+        """Copy the description of the beginning, up to a number of messages."""
         begun = _Begun(self.form, self.start, self.first)
         begun.ends, begun.digests = self.ends[:count], self.digests[:count]
         begun.counts, begun.media = self.counts[:count], self.media[:count]
@@ -104,14 +104,15 @@ class Body:
     """A parsed request body.
 
     Attributes:
-        asked: What it asks, with those of its messages alone that were not read before.
-        beginnings: Of what was read before, as of `Conversations.going_on`.
-        media: Of what was read before.
-        form: Of what API it is; None where no later body is compared with it.
-        content: Its bytes, for such a comparison.
-        first: How many messages it says elsewhere than in its list.
-        counts: How many messages in our terms each one of the list is that was read.
-        before: What of it was read before, None for nothing.
+        asked: The request, with only those of its messages that were not read before.
+        beginnings: The digests of the messages that were read before; see
+            `Conversations.going_on`.
+        media: The kinds of media in the messages that were read before.
+        form: Where its API puts the conversation; None if no later body is compared with it.
+        content: The bytes of the body, to compare later ones with; None if it is not compared.
+        first: The number of messages outside of its list, such as a system prompt.
+        counts: The number of messages in lllm's terms for each one that was read from the list.
+        before: The part that was read before; None if there is none.
     """
 
     def __init__(self, asked: CapturedRequest) -> None:
@@ -129,9 +130,9 @@ class _Before(msgspec.Struct, frozen=True):
     """The part of a body that an earlier body already had.
 
     Attributes:
-        whole: The body that it begins as.
-        begun: What of that both have.
-        upto: The hash of the body up to the end of it.
+        whole: The earlier body.
+        begun: The shared beginning of both bodies.
+        upto: The hash of the new body up to the end of that beginning.
     """
 
     whole: _Begun
@@ -144,14 +145,14 @@ class _Before(msgspec.Struct, frozen=True):
         return self.begun.ends[-1]
 
     def marked(self, content: bytes) -> bytes:
-        """Replace the messages that an earlier body had by a mark."""
+        """Put a mark in place of the messages that an earlier body had."""
         return content[: self.begun.start] + _MARKED + content[self.rest :]
 
 
 class BodiesBegun:
     """The most recently parsed request bodies of a session.
 
-    Safe in any number of threads: of two that are remembered at once, one may be forgotten.
+    Any number of threads may use it. If two bodies are remembered at once, one may be forgotten.
     """
 
     def __init__(self) -> None:
@@ -161,15 +162,15 @@ class BodiesBegun:
         """Parse a request body.
 
         Args:
-            content: It, as JSON.
-            operation: What is asked for.
-            path: Of the address, quoted.
+            content: The body, as JSON.
+            operation: The kind of API call.
+            path: The path of the URL, percent-encoded.
 
         Returns:
-            What it says.
+            The parsed body.
 
         Raises:
-            msgspec.DecodeError: It is no JSON, or not that of an object.
+            msgspec.DecodeError: The body is not a JSON object.
         """
         form = operation.form
         if form is None or len(content) < _SHORT:
@@ -185,13 +186,13 @@ class BodiesBegun:
         return _read(content, _decoder.decode(content), form, path)
 
     def remember(self, body: Body) -> None:
-        """Remember a body, all of whose messages are in the log, to compare later ones with."""
+        """Remember a body to compare later ones with; all its messages must be in the log."""
         begun = _begun_of(body)
         if begun is None or not begun.ends:
             return
         gone_on = body.before.whole if body.before is not None else None
         if gone_on is not None and begun.ends[: len(gone_on.ends)] != gone_on.ends:
-            gone_on = None  # another end of the same: both may go on
+            gone_on = None  # another continuation of the same conversation: both may continue
         self._begun = (begun, *[one for one in self._begun if one is not gone_on][: _KEPT - 1])
 
 
@@ -202,7 +203,7 @@ def _read(
     path: str,
     before: _Before | None = None,
 ) -> Body:
-    """Read a decoded body, in whose list a mark stands for the messages of an earlier body."""
+    """Read a decoded body, in whose list a mark stands for the messages that were read before."""
     said = decoded.get(form.key)
     items = said if isinstance(said, list) else []
     contents = form.first(decoded) if before is None else []
@@ -222,7 +223,7 @@ def _read_rest(content: bytes, before: _Before, form: ConversationForm, path: st
     """Read the new part of a body; None if the shared part turns out not to be its messages."""
     decoded = _decoder.decode(before.marked(content))
     items = decoded.get(form.key)
-    # What was marked may be another list, or one of two, of which the last counts.
+    # The marked messages may be in another list, or in one of two of which the last counts.
     if not isinstance(items, list) or items[:1] != [_MARK]:
         return None
     if _first(form, decoded) != before.begun.first:
@@ -264,7 +265,7 @@ def _begun_of(body: Body) -> _Begun | None:
         while content[start : start + 1] in _BETWEEN:
             start += 1
         if not (raw.endswith(b"}") and content.startswith(raw, start)):
-            break  # it is not certain where it ends
+            break  # the end of this message is not certain
         hashed = hashed.copy()
         hashed.update(content[end : start + len(raw)])
         end = start + len(raw)
@@ -282,9 +283,9 @@ def _items(content: bytes, form: ConversationForm) -> list[msgspec.Raw]:
 
 
 def _start_of_list(content: bytes, key: str) -> int | None:
-    """Find where the list of messages may begin; None if nothing looks like it.
+    """Find the offset at which the list of messages may begin; None if there is no candidate.
 
-    What is not the list is seen by its items, and by the mark that does not come to stand in it.
+    The caller detects a wrong candidate by its items: the mark does not appear among the messages.
     """
     name = f'"{key}":['.encode()
     found = content.find(name)

@@ -4,8 +4,8 @@
     with store.session("my_project::script", tags={"env": "dev"}):
         client.chat.completions.create(model="gpt-4o-mini", messages=[...])
 
-Only what the SDKs send and get is listened to, so all of their helpers (`.stream()`, `.parse()`,
-`.with_raw_response`, context managers) go on working, and what they return is untouched.
+Only the SDK's requests and responses are observed, so all its helpers (`.stream()`, `.parse()`,
+`.with_raw_response`, context managers) keep working, and their results are unchanged.
 """
 
 from __future__ import annotations
@@ -29,35 +29,39 @@ def capture(
 ) -> ClientT:
     """Record every chat, responses, messages and embeddings call of a client.
 
-    Inside `with store.session(...)`, a tactic or a function under `@store.tactic(...)` a call
-    belongs to that session; outside of any it is a session of its own in `log_store`. Streams are
-    recorded when they end, or are closed. Each attempt of the SDK is an event, failed ones too.
+    A call inside `with store.session(...)`, a tactic, or a function decorated with
+    `@store.tactic(...)` belongs to that session. A call outside of any session becomes a session of
+    its own in `log_store`. A stream is recorded when it ends or is closed. Each attempt of the SDK
+    is
+    an event, also the failed ones.
 
-    To capture a client again changes where its calls go: the last `capture` wins, also for the
-    copies that its `with_options` and `copy` made before. `release` ends it.
+    A second `capture` of the same client replaces the first, also for the copies that its
+    `with_options` and `copy` have made. `release` stops the recording.
 
     Args:
-        client: An OpenAI, AsyncOpenAI, Anthropic or AsyncAnthropic, one for a cloud like
-            AzureOpenAI, AnthropicBedrock or AnthropicVertex, or what has such a client as an
-            attribute, as a chat model of LangChain.
-        log_store: For calls outside of any session; without it these are not recorded, which is
-            warned of once.
-        ask_for_usage: Whether streams of Chat Completions are asked for what they used
-            (`stream_options`); they end with one more chunk then, which has no choices. Without it,
-            and where the caller does not ask, such a stream counts as unpriced.
-        provider: Who bills the calls, by the names of genai-prices ("openai", "azure"), where the
-            client's base URL does not tell, as that of a proxy; None for LLLM_PROVIDER. Where
-            nobody says it, calls are unpriced.
+        client: An OpenAI, AsyncOpenAI, Anthropic or AsyncAnthropic client, a cloud variant such as
+            AzureOpenAI, AnthropicBedrock or AnthropicVertex, or an object with such a client as an
+            attribute, such as a chat model of LangChain.
+        log_store: The store for calls outside of any session. None leaves these calls unrecorded;
+            lllm warns of that once.
+        ask_for_usage: True to request the usage of streamed Chat Completions (`stream_options`).
+            Such a stream then ends with one more chunk, which has no choices. If neither lllm nor
+            the caller requests the usage, the stream is unpriced.
+        provider: The provider that bills the calls, by its name in genai-prices ("openai",
+            "azure"), for a base URL that does not identify it, such as a proxy's. None means the
+            value of LLLM_PROVIDER; if that is not set either, calls through a proxy are unpriced.
 
     Returns:
-        That same client.
+        The same client.
 
     Raises:
-        ConfigError: For what is no such client and has none.
-        MissingExtra: Where the version of its SDK is not supported.
+        ConfigError: The object neither is such a client nor has one.
+        MissingExtra: The installed version of the client's SDK is not supported.
 
-    The calls themselves raise what the SDK raises; BudgetExceeded where the session's budget is
-    spent; LogUnavailable where the log can't be written and was told to say so.
+        A captured call raises what the SDK raises. It also raises BudgetExceeded if the session's
+        budget is spent, and LogUnavailable if the log can't be written and the store was opened
+        with
+        `on_error="raise"`.
     """
     from lllm.instrumentation.sdk.patch import clients_of, listen
     from lllm.instrumentation.session_resolver import Recording, SessionResolver
@@ -71,17 +75,17 @@ def capture(
 def release(client: ClientT) -> ClientT:
     """Stop recording a client, and the copies that were made of it.
 
-    It stays open, and calls that are under way are recorded to their end. Releasing a client that
-    is not captured does nothing.
+    The client stays open. Calls in progress are recorded to their end. Releasing a client that is
+    not captured does nothing.
 
     Args:
-        client: What `capture` was given.
+        client: The object that was given to `capture`.
 
     Returns:
-        The client.
+        The same client.
 
     Raises:
-        ConfigError: For what is no client of openai or anthropic, and has none.
+        ConfigError: The object neither is a client of openai or anthropic nor has one.
     """
     from lllm.instrumentation.sdk import patch
 
@@ -100,21 +104,22 @@ def captured(
 ) -> Iterator[ClientT]:
     """Record a client inside a `with`: `with lllm.captured(client, log_store=store):`.
 
-    At the end the client is what it was before: released, or captured as it had been. It stays
-    open, while `with capture(client)` closes it, as the SDK's own `with` does.
+    At the end of the block the client is released, or captured as it was before. It stays open;
+    in contrast, `with capture(client)` closes it, as the SDK's own `with` does.
 
     Args:
-        client: As for `capture`.
-        log_store: As for `capture`.
-        ask_for_usage: As for `capture`.
-        provider: As for `capture`.
+        client: A client of openai or anthropic, or an object with one as an attribute.
+        log_store: The store for calls outside of any session; None leaves these unrecorded.
+        ask_for_usage: True to request the usage of streamed Chat Completions.
+        provider: The provider that bills the calls, by its name in genai-prices; None means the
+            value of LLLM_PROVIDER, or the provider of the base URL.
 
     Yields:
-        The client.
+        The same client.
 
     Raises:
-        ConfigError: For what is no client of openai or anthropic, and has none.
-        MissingExtra: Where the version of its SDK is not supported.
+        ConfigError: The object neither is a client of openai or anthropic nor has one.
+        MissingExtra: The installed version of the client's SDK is not supported.
     """
     from lllm.instrumentation.sdk import patch
 

@@ -1,8 +1,8 @@
 """Records one call of a captured client: its session, and the events of its attempts.
 
-An SDK tries again by itself; each of its attempts is an event of its own, and what it gives up with
-is the last. Nothing here waits or touches a network, so threads and event loops share it; they
-commit what is staged where they must.
+An SDK retries by itself: each of its attempts is an event, and the error of the last one is the
+call's. Nothing here waits or uses the network, so sync and async clients share it; they commit the
+staged events themselves.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ class Call:
     """One call of a captured client.
 
     Args:
-        session: It belongs to.
-        operation: What is asked for.
-        endpoint: Where it goes.
-        name: What is called, as "openai.chat".
-        alone: True if the session is this call's own, and ends with it.
+        session: The session that the call belongs to.
+        operation: The kind of API call.
+        endpoint: The URL that the client calls, and its credentials.
+        name: The name of the call, such as "openai.chat".
+        alone: True if the session was begun for this call, and ends with it.
 
     Attributes:
-        session: As given.
-        alone: As given.
-        streaming: True while its answer is on the way to the caller.
-        outcome: What it failed with, as far as is known.
-        recorded: What answers the attempt that is under way, in a replay.
+        session: The session that the call belongs to.
+        alone: True if the session was begun for this call, and ends with it.
+        streaming: True while the caller reads a streamed answer.
+        outcome: The error of the call so far; None if there is none.
+        recorded: The recorded answer to the current attempt, in a replay; None otherwise.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class Call:
         self.streaming = False
         self.outcome: BaseException | None = None
         self.recorded: AnsweredAttempt | None = None
-        self._answers: AnswersClient | None = None  # in a replay, from the first attempt on
-        self._live = False  # in a replay that asks the model itself from some difference on
+        self._answers: AnswersClient | None = None  # in a replay, set by the first attempt
+        self._live = False  # in a replay that calls the model again after the first difference
         self._name = name
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
@@ -107,8 +107,8 @@ class Call:
         self._streamed: StreamedAnswer | None = None
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
-        self._region: str | None = None  # that the address names
-        self._tier: str | None = None  # that the headers ask for
+        self._region: str | None = None  # in the path of the address
+        self._tier: str | None = None  # in the request's headers
         self._asked: CapturedRequest | None = None
         self._dialog: ConversationDigest | None = None
         self._attempt: Attempt | None = None
@@ -127,7 +127,7 @@ class Call:
 
     @property
     def is_replayed(self) -> bool:
-        """True if it is answered from the log, and nothing is sent."""
+        """True if the call is answered from the log, so nothing is sent."""
         return self.session.replaying is not None and not self._live
 
     def clean(self, text: str) -> str:
@@ -140,8 +140,8 @@ class Call:
 
         Args:
             content: The body, as JSON.
-            headers: They may have keys that the client did not have before.
-            path: Of the address, quoted.
+            headers: The request's headers; they may have credentials that the client does not have.
+            path: The path of the URL, percent-encoded.
 
         Raises:
             BudgetExceeded: The session's budget is spent.
@@ -169,7 +169,7 @@ class Call:
         )  # fmt: skip
 
     def _look_up(self, content: bytes, path: str) -> None:
-        """Find what answers an attempt in a replay. Raises ReplayDivergence."""
+        """Find the recorded answer to an attempt, in a replay. Raises ReplayDivergence."""
         replaying = self.session.replaying
         self.recorded = None
         if self._answers is None and replaying is not None:
@@ -181,7 +181,7 @@ class Call:
 
     @_one_at_a_time
     def sent(self) -> None:
-        """Begin to wait for the answer; the event of the attempt is written by now."""
+        """Start to measure the time to the answer; the attempt's event is written already."""
         if self._attempt is not None:
             asked = self._attempt.asked
             self._exchange = Exchange(
@@ -230,7 +230,7 @@ class Call:
             )
         )
 
-    # -- what comes of them
+    # -- answers
 
     @_one_at_a_time
     def received(self, got: Whole) -> None:
@@ -255,7 +255,7 @@ class Call:
         return answer_of(end) if isinstance(end, LLMResponded) else None
 
     def ends_now(self, status: int) -> bool:
-        """True if only the session's end follows an answer, so that one append can write both."""
+        """True if only the session's end follows this answer, so one append can write both."""
         return self.alone and is_answer(status)
 
     @_one_at_a_time
@@ -276,9 +276,9 @@ class Call:
         """Stage the events of a body when it ends, or when the caller stops reading.
 
         Args:
-            error: What cut it off, None where nothing did.
-            whole: True if the connection had no more to give.
-            left: Why there is no more, where the caller left a body that had more.
+            error: The error that ended the body; None if there was none.
+            whole: True if the body arrived completely.
+            left: The reason to record if the caller stopped reading before the end.
         """
         self.outcome = error
         streamed, self._streamed = self._streamed, None
@@ -306,7 +306,7 @@ class Call:
         cancelled = cancelled or failed.cancelled
         price = failed.price
         if cancelled and price is None and self._exchange is not None:
-            price = Price("unpriced", reason="It was left before the provider said what it used.")
+            price = Price("unpriced", reason="It ended before the provider sent its usage.")
         failed = msgspec.structs.replace(failed, cancelled=cancelled, price=price)
         self._recorder.stage(self.session.unbilled(failed))
         self.session.budget.charge(failed)
@@ -317,7 +317,7 @@ class Call:
         """End the call, and its session if it has its own; a second call does nothing.
 
         Args:
-            error: What it failed with, None where it did not.
+            error: The error of the call; None if it succeeded.
         """
         if not self._over(error):
             return
@@ -329,7 +329,7 @@ class Call:
             self._recorder.commit()
 
     async def aleave(self, error: BaseException | None) -> None:
-        """Do what `leave` does on an event loop."""
+        """End the call as `leave` does, on an event loop."""
         if not self._over(error):
             return
         if self.alone:
@@ -346,7 +346,7 @@ class Call:
             if self._left:
                 return False
             if error is not None:
-                self._failed(error)  # where the SDK stopped in the middle of an attempt
+                self._failed(error)  # the SDK stopped in the middle of an attempt
             self._close()
         return True
 
@@ -362,16 +362,16 @@ class Call:
 
     @_one_at_a_time
     def settle(self, why: str = _ENDED) -> None:
-        """See OpenCall."""
+        """End the call when its session ends first; see OpenCall."""
         try:
             self.finished(None, whole=False, left=why)
-            # Of one whose answer had not begun:
+            # An attempt whose answer had not begun:
             self._failed(InvokeError(why, retryable=False), cancelled=True)
         finally:
             self._close()
 
     def settle_at_exit(self) -> None:
-        """See OpenCall."""
+        """End the call when the program exits first; see OpenCall."""
         if self._recorder.in_child or self._left:
             return
         self.settle(_EXIT)
@@ -386,7 +386,7 @@ class Call:
             return
         answer = self._recorded_answer() or answer
         responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
-        # Before it is staged: both need a copy of the content, and a long one is not held twice.
+        # Before it is staged: both copy the content, and a long one should not be held twice.
         self._conversations.answered(self._dialog, responded.message, answer.content)
         self._recorder.stage(self.session.unbilled(responded))
         self.session.budget.charge(responded)

@@ -10,7 +10,7 @@ from lllm.invokers.http.endpoint import Access, access
 from lllm.invokers.http.secrets import Secrets
 
 _CREDENTIAL = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
-# What Amazon's way to sign a request has in its header:
+# The header by which Amazon's request signing is recognised:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 _SIGNED = re.compile(r"(?:Credential|Signature)=([^/,\s]+)")
 
@@ -19,12 +19,12 @@ class ClientEndpoint:
     """The URL that a client calls, and its credentials.
 
     Args:
-        access: To its base URL.
-        keys: Those that the client was made with. No repr shows them.
+        access: The base URL and what is known about it.
+        keys: The credentials that the client was created with. No repr shows them.
 
     Attributes:
-        access: As given.
-        secrets: What must not be told of any call.
+        access: The base URL and what is known about it.
+        secrets: The texts that must not appear in any event.
     """
 
     def __init__(self, access: Access, keys: tuple[str, ...]) -> None:
@@ -40,16 +40,16 @@ class ClientEndpoint:
         """Make the ClientEndpoint of an SDK's client.
 
         Args:
-            sdk: Its name.
-            base_url: As the client has it.
-            *keys: What the client has for keys; an SDK may have a function there.
-            provider: Who bills there, None for what the base URL says.
+            sdk: The name of the SDK, such as "openai".
+            base_url: The client's base URL.
+            *keys: The client's credentials; anything but a text is ignored, such as a function.
+            provider: The provider that bills; None to find it by the base URL.
 
         Returns:
-            The endpoint.
+            The endpoint of the client.
 
         Raises:
-            ConfigError: The base URL is no web address.
+            ConfigError: The base URL is not a web address.
         """
         name = sdk.upper()
         goes = access(
@@ -63,13 +63,13 @@ class ClientEndpoint:
         """Collect the secrets of the client and of one request.
 
         Args:
-            headers: Of the request; they may have keys that the client did not have before.
+            headers: The request's headers; they may have credentials that the client does not have.
 
         Returns:
-            The secrets.
+            The secrets of both.
         """
         used = (*self._keys, *_credentials_in(headers))
-        texts, secrets = self._last  # most requests have the same
+        texts, secrets = self._last  # most requests have the same headers
         if texts != used:
             secrets = self.access.secrets(*used)
             self._last = (used, secrets)
@@ -77,7 +77,7 @@ class ClientEndpoint:
 
 
 def _credentials_in(headers: Mapping[str, str]) -> Iterator[str]:
-    """Yield the values of headers whose names mean credentials, with and without scheme."""
+    """Yield the values of headers whose names suggest credentials, with and without scheme."""
     for name, value in headers.items():
         if _names_credential(name):
             yield value

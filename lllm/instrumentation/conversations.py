@@ -1,8 +1,8 @@
 """Finds the conversation that a request continues.
 
-An API is sent a conversation anew with every turn. Here the messages are compared with those that
-the session has: what another request, or an answer, said already is not written again, so that a
-conversation of n turns costs O(n). Where it goes another way than before, it is a fork.
+With every turn, a client sends the whole conversation again. Its messages are compared with those
+that the session has already, and only new ones are written, so a conversation of n turns takes O(n)
+space. If a request departs from the known conversation, it becomes a fork of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from lllm.instrumentation.resent_answers import chained, digests_of
 class ConversationDigest:
     """A conversation, kept as the ordinals and digests of its messages.
 
-    What they say stands in the log, and is not kept: a session may last for days.
+    The texts are in the log and not kept in memory, because a session may last for days.
 
     Args:
-        number: Its ordinal in the session.
-        ordinals: Of its messages in the session.
-        digests: Of its messages, one after another.
+        number: The number of the conversation within its session.
+        ordinals: The numbers of its messages within the session.
+        digests: The digests of its messages, concatenated.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ConversationDigest:
     ) -> None:
         self.number = number
         self._ordinals = list(ordinals)
-        self._digests = bytearray(digests)  # one after another
+        self._digests = bytearray(digests)  # concatenated
 
     def __len__(self) -> int:
         return len(self._ordinals)
@@ -56,7 +56,7 @@ class ConversationDigest:
         )
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """Make the digest of a request for the next message; see `Dialog`."""
+        """Calculate the digest of a request for the next message; see `Dialog`."""
         return request_digest(salt, asked, (bytes(self._digests),))
 
 
@@ -66,19 +66,20 @@ _DIGEST_BYTES = 32
 class Conversations:
     """The dialogs of one session, found by their first messages. Threads may share it.
 
-    A dialog that waits for an answer is nobody else's: who asks the same meanwhile gets a fork, so
-    that each answer has its place.
+    A dialog that waits for an answer is reserved. If the same request is made again meanwhile, it
+    gets a fork, so that each answer has its own place.
     """
 
     def __init__(self, recorder: Recorder) -> None:
-        self.bodies = BodiesBegun()  # of the session's requests
+        self.bodies = BodiesBegun()  # the session's recent request bodies
         self._recorder = recorder
         self._lock = ThreadLock()
         self._waiting: set[int] = set()
         self._beginnings: dict[
             bytes, tuple[ConversationDigest, int]
-        ] = {}  # a dialog, and how much of it
-        self._wholes: dict[int, bytes] = {}  # all of each dialog as a beginning, by its number
+        ] = {}  # the dialog and the number of its messages
+        # the digest of all messages of each dialog, by the dialog's number
+        self._wholes: dict[int, bytes] = {}
 
     def going_on(
         self, contents: Sequence[Content], beginnings: list[bytes] | None = None
@@ -86,13 +87,13 @@ class Conversations:
         """Find the dialog that some messages continue; new messages are staged as events.
 
         Args:
-            contents: The messages.
-            beginnings: What stands for the beginnings of what the dialog says before these
-                messages, the empty one first, all of them known; those of these messages are added
-                to it. None where nothing comes before.
+            contents: The messages, without those that `beginnings` covers.
+            beginnings: The digests of the known messages that precede `contents`: the first is that
+                of no message, the last that of all. The digests of `contents` are appended to it.
+                None if nothing precedes them.
 
         Returns:
-            The dialog, which waits for an answer until `left`.
+            The dialog. It is reserved for this request until `left` is called.
         """
         if beginnings is None:
             beginnings = [b""]
@@ -153,7 +154,7 @@ class Conversations:
         self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
     def _from(self, beginning: bytes, length: int) -> tuple[ConversationDigest, list[DialogOpened]]:
-        """Find the dialog that continues a beginning, and the event that opens a new one."""
+        """Find the dialog that continues a beginning, and the event that opens it if it is new."""
         parent, upto = self._beginnings.get(beginning, (None, 0))
         if parent is not None and upto == len(parent) and parent.number not in self._waiting:
             return parent, []
@@ -176,10 +177,10 @@ def conversations_of(recorder: Recorder) -> Conversations:
     """Get the conversations of a session.
 
     Args:
-        recorder: The session's; they are gone when it is.
+        recorder: The recorder of the session; the conversations are freed with it.
 
     Returns:
-        Its conversations, the same at each call.
+        The session's conversations; the same object at each call.
     """
     found = _of_recorders.get(recorder)
     if found is not None:

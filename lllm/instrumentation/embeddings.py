@@ -1,7 +1,7 @@
-"""Reads answers of the embeddings API: each vector is a part of the answer, as it was sent.
+"""Reads answers of the embeddings API; each vector becomes a part of the answer, as it was sent.
 
-The fields are those of https://platform.openai.com/docs/api-reference/embeddings/create; the SDK
-asks for base64, which is kept.
+The fields are documented at https://platform.openai.com/docs/api-reference/embeddings/create. The
+SDK requests base64, which is kept as it is.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """Read the vectors from a provider's JSON.
 
     Args:
-        body: The provider's JSON.
-        model: The one asked, for providers that name none.
-        request_id: The provider's id of the request.
+        body: The provider's answer, decoded from JSON.
+        model: The requested model, used if the answer names none.
+        request_id: The provider's id of the request; None if it sent none.
 
     Returns:
-        An answer of a part of kind "embedding" for each vector.
+        An answer with one part of kind "embedding" for each vector.
 
     Raises:
-        InvokeError: It holds no vectors.
+        InvokeError: The body has no vectors.
     """
     whole = mapping(body)
     use = use_of(whole, of_embeddings)
@@ -45,18 +45,18 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
 
 
 class _Whole:
-    """An Assembly that is never used, since embeddings are not streamed."""
+    """An Assembly that does nothing, because embeddings are not streamed."""
 
     begun = False
     complete = False
     settled = False
 
     def take(self, _: Mapping[str, object]) -> str:
-        """See Assembly."""
+        """Ignore an event; see Assembly."""
         return ""
 
     def body(self) -> dict[str, object]:
-        """See Assembly."""
+        """Return an empty body; see Assembly."""
         return {}
 
 

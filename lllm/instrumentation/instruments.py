@@ -1,4 +1,4 @@
-"""Switches on and off changes that lllm makes to Python or to libraries, process-wide."""
+"""Switches process-wide changes to Python or to libraries on and off."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _making = ThreadLock()
 
 
 def instrument(*names: str) -> None:
-    """Switch on a process-wide change, by which lllm records more: `instrument("threads")`.
+    """Switch on a process-wide change that lets lllm record more: `instrument("threads")`.
 
-    "threads" has every thread that is started, and all work that is submitted to a
-    ThreadPoolExecutor, run in the session that is running there and then, and spend of its budget.
-    It is for threads that a library starts; for one's own, `store.carry` and Executor change
-    nothing of others. Instrumenting twice does nothing more. `uninstrument` undoes it.
+    With "threads", each new thread, and all work submitted to a ThreadPoolExecutor, runs in the
+    session of the code that started it, and counts in its budget. Use it for threads that a library
+    starts. For your own threads, `store.carry` and `Executor` do the same without changing anything
+    for others. A second call does nothing. `uninstrument` undoes it.
 
     Args:
-        *names: What to change; "threads" is what there is.
+        *names: The names of the changes; "threads" is the only one.
 
     Raises:
-        ConfigError: For a name that is not known, or none at all; nothing is changed then.
+        ConfigError: A name is unknown, or none is given; nothing is changed then.
     """
     for one in _instruments_of(names):
         one.on()
@@ -51,13 +51,13 @@ def instrument(*names: str) -> None:
 def uninstrument(*names: str) -> None:
     """Undo `instrument`; does nothing if it was not called.
 
-    Threads and work that have begun go on in their session.
+    Threads and work that have started already stay in their session.
 
     Args:
-        *names: What to undo.
+        *names: The names of the changes to undo.
 
     Raises:
-        ConfigError: For a name that is not known, or none at all; nothing is changed then.
+        ConfigError: A name is unknown, or none is given; nothing is changed then.
     """
     for one in _instruments_of(names):
         one.off()

@@ -1,7 +1,7 @@
-"""Reads requests and answers of the older completions API: a prompt, and its continuations.
+"""Reads requests and answers of OpenAI's older completions API, which continues a prompt.
 
-The fields are those of https://platform.openai.com/docs/api-reference/completions. But for the
-names they are those of Chat Completions, which reads them.
+The fields are documented at https://platform.openai.com/docs/api-reference/completions. They are
+renamed to those of Chat Completions, and then read by its reader.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """Read an Answer from a provider's JSON.
 
     Args:
-        body: The provider's JSON.
-        model: The one asked, for providers that name none.
-        request_id: The provider's id of the request.
+        body: The provider's answer, decoded from JSON.
+        model: The requested model, used if the answer names none.
+        request_id: The provider's id of the request; None if it sent none.
 
     Returns:
-        The answer.
+        The answer in lllm's terms.
 
     Raises:
-        InvokeError: It holds no text.
+        InvokeError: The body has no text.
     """
     whole = _as_chat(body, "message") if isinstance(body, dict) else body
     return chat_completions.answer(whole, model=model, request_id=request_id)
@@ -38,7 +38,7 @@ class CompletionsStream(ChatStream):
     """Joins the pieces of a streamed completion; see Assembly."""
 
     def take(self, event: Mapping[str, object]) -> str:
-        """See Assembly."""
+        """Add an event of the stream; see Assembly."""
         return super().take(_as_chat(event, "delta"))
 
 

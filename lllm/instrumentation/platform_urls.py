@@ -1,7 +1,7 @@
 """Reads the model and other facts from a request's URL, for platforms that put them there.
 
-Bedrock and Vertex take Anthropic's Messages with the model in the path and, for a stream, another
-path; the body that is sent does not have them:
+Bedrock and Vertex serve Anthropic's Messages API with the model in the URL's path, and with another
+path for streams; the body has neither:
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModelWithResponseStream.html
 https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.publishers.models/streamRawPredict
 """
@@ -21,11 +21,11 @@ def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
     """Add the model, and the option to stream, from a request's URL to its body.
 
     Args:
-        body: As it is sent; what it says itself wins.
-        path: Of the address, as it is sent: quoted.
+        body: The decoded body; its own fields win.
+        path: The path of the URL, percent-encoded.
 
     Returns:
-        A copy with both; the body itself where its address says nothing.
+        A copy of the body with both; the same body if the path names neither.
     """
     if "model" in body:
         return body
@@ -40,10 +40,10 @@ def region_of(path: str) -> str | None:
     """Read the region from the path of a Vertex URL.
 
     Args:
-        path: Of the address, as it is sent: quoted.
+        path: The path of the URL, percent-encoded.
 
     Returns:
-        The region, None where the path names none.
+        The region; None if the path names none.
     """
     found = _REGION.search(path) if _VERTEX.search(path) else None
     return None if found is None else unquote(found[1])

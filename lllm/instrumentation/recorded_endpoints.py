@@ -1,4 +1,4 @@
-"""The API calls that are recorded, found by the end of their URL path."""
+"""Lists the API calls that are recorded, by the end of their URL path."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Operation(msgspec.Struct, frozen=True):
     """A kind of API call, and how its requests and answers are read.
 
     Attributes:
-        name: As llm.requested says it.
-        dialect: Of its body and its answer.
-        reads: Reads a whole body in our terms.
-        form: Where the body has a conversation, None for one that is no conversation.
+        name: The name of the operation in an llm.requested event.
+        dialect: The format of its request and answer.
+        reads: A function that converts a decoded body to lllm's types.
+        form: The place of the conversation in the body; None if there is none.
     """
 
     name: str
@@ -49,11 +49,11 @@ def operation_of(method: str, path: str) -> Operation | None:
     """Find the kind of API call that an SDK is about to make.
 
     Args:
-        method: Of HTTP.
-        path: As the SDK names it, relative to its base URL.
+        method: The HTTP method.
+        path: The path that the SDK is about to call, relative to its base URL.
 
     Returns:
-        The operation; None for what is not recorded (files, batches, images, ...).
+        The operation; None for calls that are not recorded, such as files, batches or images.
     """
     if method.lower() != "post":
         return None
@@ -61,7 +61,7 @@ def operation_of(method: str, path: str) -> Operation | None:
     return next((found for end, found in _BY_PATH.items() if plain.endswith(end)), None)
 
 
-# What runs no model, though it is posted: it keeps things, counts tokens, or ends what runs.
+# POST requests that run no model: they store data, count tokens, or stop a running job.
 _NO_MODEL = re.compile(
     r"/(files|uploads|vector_stores|conversations|containers|skills|organization|projects|models"
     r"|assistants|chatkit|webhooks)(/|$)"
@@ -74,14 +74,14 @@ _NO_MODEL = re.compile(
 def unrecorded(method: str, path: str) -> str | None:
     """Find out if a call that is not recorded may run a model.
 
-    Images, audio, moderations, reranking, batches and whatever else is posted may.
+    Any other POST request may: images, audio, moderations, reranking, batches.
 
     Args:
-        method: Of HTTP.
-        path: As the SDK names it, relative to its base URL.
+        method: The HTTP method.
+        path: The path that the SDK is about to call, relative to its base URL.
 
     Returns:
-        The path, to be told; None where no model runs, or the call is recorded.
+        The path to name in a warning; None if no model runs, or the call is recorded.
     """
     plain = "/" + path.partition("?")[0].strip("/")
     if method.lower() != "post" or operation_of(method, path) is not None:

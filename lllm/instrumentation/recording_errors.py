@@ -15,7 +15,7 @@ _logger = logging.getLogger("lllm.invoker")
 class RecorderAbort(BaseException):
     """Carries an lllm error past the SDK's `except Exception`.
 
-    The SDK would take it for an error of the network, and try again.
+    The SDK would treat the error as a network error, and retry.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -25,13 +25,14 @@ class RecorderAbort(BaseException):
 class isolate_recording_errors:  # noqa: N801 - a `with`, like those of contextlib
     """Log errors of the recording instead of raising them to the caller.
 
-    Two things are the caller's wish, and are raised: a budget that is spent, and a log that can't
-    be written where the store was made with `on_error="raise"`.
+    Two errors are raised, because the user asked for them: BudgetExceeded, and LogUnavailable if
+    the store was opened with `on_error="raise"`.
 
     Args:
-        session: What is recorded.
-        inside: True if the SDK is around this, which must not take our errors for the network's.
-        failing: True if the SDK's own error is on its way to the caller, which nothing replaces.
+        session: The session that is being recorded; None if there is none yet.
+        inside: True if the SDK calls this code. Errors are then raised as RecorderAbort, which the
+            SDK does not treat as a network error.
+        failing: True if the SDK is already raising an error; no other error replaces it.
     """
 
     __slots__ = ("_failing", "_inside", "_session")
@@ -44,13 +45,13 @@ class isolate_recording_errors:  # noqa: N801 - a `with`, like those of contextl
         self._failing = failing
 
     def __enter__(self) -> None:
-        """See the class."""
+        """Begin the protected block."""
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
         if isinstance(error, WrongProcess):
-            return True  # a forked child goes on with a call that its parent records
+            return True  # a forked child continues a call that its parent records
         wanted = isinstance(error, BudgetExceeded | LogError) and _is_wanted(error, self._session)
         if self._failing or not wanted:
             _warn_of(error)
@@ -68,7 +69,8 @@ def _is_wanted(error: Exception, session: SessionScope | None) -> bool:
 
 def _warn_of(error: Exception) -> None:
     """Warn the user that a call could not be recorded."""
-    with suppress(Exception):  # a handler of the user's, or a warning that is told to be an error
+    # a user's log handler may raise, or a filter may turn the warning into an error
+    with suppress(Exception):
         _logger.error("a captured call could not be recorded", exc_info=error)
     with suppress(Exception):
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Reads a request of a captured client whole, as a replay compares it."""
+"""Reads a captured client's whole request, to compare it with the recorded one in a replay."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _decoder = decoder(dict[str, object])
 
 
 def read_whole(content: bytes, operation: Operation, path: str, name: str) -> ClientRequest:
-    """Read a body with all of its messages, those that the session has read before among them.
+    """Read a body with all its messages, including those that the session read before.
 
     Args:
         content: The body, as JSON.
-        operation: What is asked for.
-        path: Of the address, quoted.
-        name: What is called, as "openai.chat".
+        operation: The kind of API call.
+        path: The path of the URL, percent-encoded.
+        name: The name of the call, such as "openai.chat".
 
     Returns:
-        What it asks.
+        The request, in the form that replays compare.
 
     Raises:
-        msgspec.DecodeError: It is no JSON, or not that of an object.
+        msgspec.DecodeError: The body is not a JSON object.
     """
     body: Mapping[str, object] = with_address(_decoder.decode(content), path)
     asked = operation.reads(body)

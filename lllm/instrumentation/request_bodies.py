@@ -1,7 +1,7 @@
-"""Parses the body of a captured request, and adds to it what the recording needs.
+"""Converts the body of a captured request to lllm's types, and adds options that recording needs.
 
-The opposite of what an invoker does: the provider's JSON becomes messages in our terms. What has no
-form of its own here is kept as the provider's JSON in the `data` of a part, so nothing is lost.
+An invoker does the opposite. Parts of the provider's JSON that lllm has no type for are kept
+unchanged in the `data` of a part, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers.dialects.dialect import more_of
 from lllm.invokers.dialects.provider_json import arguments_text, items, mapping
 
-# What of a body belongs to what a model is told to be, and is written once, not with each request.
+# Fields of a body that seldom change; they are written once, and not with each request.
 _LASTING = (
     "tools", "functions", "response_format", "text", "output_config", "output_format",
 )  # fmt: skip
@@ -24,12 +24,12 @@ class CapturedRequest(msgspec.Struct, frozen=True):
     """A captured request as lllm's own types.
 
     Attributes:
-        model: The one asked.
+        model: The requested model.
         contents: The messages.
-        tools: Those that have a schema.
-        lasting: The rest of what seldom changes from call to call.
-        params: All else that the body says.
-        stream: True if the answer is to come piece by piece.
+        tools: The function tools, which have a JSON schema.
+        lasting: The other fields that seldom change from call to call.
+        params: All remaining fields of the body.
+        stream: True if a streamed answer is requested.
     """
 
     model: str
@@ -44,10 +44,10 @@ class ConversationForm(msgspec.Struct, frozen=True):
     """Where an API puts the conversation in a request body.
 
     Attributes:
-        key: Of the list of its messages.
-        each: Reads the messages that one of the list is in our terms.
-        first: Reads those that stand elsewhere and come before them.
-        said: The keys of both.
+        key: The key of the list of messages.
+        each: A function that converts one item of the list to messages in lllm's terms.
+        first: A function that converts the messages outside of the list, such as a system prompt.
+        said: The keys that hold messages, in the list or outside of it.
     """
 
     key: str
@@ -68,16 +68,16 @@ class ConversationForm(msgspec.Struct, frozen=True):
 
 
 def asking_for_usage(body: object) -> object:
-    """Add `stream_options.include_usage` to a streamed request, unless the caller decided that.
+    """Add `stream_options.include_usage` to a streamed request, unless the caller set it.
 
-    A stream of Chat Completions names its usage, from which its cost is known, only if it is asked:
+    A streamed Chat Completion reports its usage, which its cost depends on, only on request:
     https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options
 
     Args:
-        body: The request's body.
+        body: The decoded body of the request.
 
     Returns:
-        A changed copy; the body itself where nothing is to be added.
+        A changed copy; the same body if nothing has to be added.
     """
     if isinstance(body, dict) and body.get("stream") is True and "stream_options" not in body:
         return body | {"stream_options": {"include_usage": True}}
@@ -130,7 +130,7 @@ def _of_plain_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
 def _captured_request(
     body: Mapping[str, object], contents: list[Content], *said: str
 ) -> CapturedRequest:
-    """Read a request from its body; `said` are the keys that hold messages."""
+    """Read a request from its body; `said` lists the keys that hold messages."""
     tools: list[ToolDefinition] = []
     others: list[object] = []
     for tool in items(body.get("tools")):
@@ -188,7 +188,8 @@ def _chat_message(given: object) -> list[Content]:
         name = str(older.get("name") or "")
         made.append(ToolCall(name, name, arguments_text(older.get("arguments"))))
     parts += more_of(message, _OF_CHAT)
-    if message.get("role") == "function":  # the older form of a tool's result, by its name
+    # the older form of a tool's result, identified by the tool's name
+    if message.get("role") == "function":
         return [Content("tool", parts, tuple(made), str(message.get("name") or ""))]
     if message.get("name"):
         parts += (Part("name", data={"name": message["name"]}),)
@@ -284,7 +285,7 @@ def _part(piece: Mapping[str, object]) -> Part:
     kind = str(piece.get("type") or "other")
     text = piece.get("text")
     if kind in _TEXTS and isinstance(text, str):
-        # What is marked for the cache, or cites something, is more than its text.
+        # A part that is marked for the cache, or has citations, is more than its text.
         more = {key: value for key, value in piece.items() if value and key not in _PLAIN}
         return Part("text", text, data=more or None)
     if kind == "refusal" and isinstance(piece.get("refusal"), str):

@@ -11,19 +11,19 @@ import msgspec
 from lllm.agents.dialog import message_digest
 from lllm.events.model import Content, Part, ToolCall
 
-# Of a tool call that stands among the parts, too, where it was more than a call.
+# Also dropped from tool calls that are stored as parts because they have more than a call's fields.
 _CALLS = ("tool_use", "function_call", "custom_tool_call")
 
 
 def digests_of(content: Content) -> tuple[bytes, bytes]:
-    """Make the digests by which a message is recognised.
+    """Calculate the digests by which a message is recognised.
 
     Args:
         content: The message.
 
     Returns:
-        Its `message_digest`, and what stands for it where two are compared: 32 bytes, the same for
-        an answer and for what a client makes of it when it sends it again.
+        Its `message_digest`, and the digest used for comparison: 32 bytes that are equal for an
+        answer and for the message as which a client sends that answer back.
     """
     digest = message_digest(content)
     again = sent_again(content)
@@ -31,13 +31,13 @@ def digests_of(content: Content) -> tuple[bytes, bytes]:
 
 
 def sent_again(content: Content) -> Content:
-    """Write a message in the one way in which all clients could send it again.
+    """Convert a message to the one form that all clients' versions of it share.
 
-    Frameworks write arguments in another way, and leave out what only an answer says: thoughts
-    without a signature, what it cites, other choices.
+    Frameworks reformat arguments, and omit what only an answer has: thoughts without a signature,
+    citations, other choices.
     """
     if not content.tool_calls and all(_is_text_alone(part) for part in content.parts):
-        return content  # as most are, of a conversation that is sent again
+        return content  # most messages of a conversation that is sent again
     calls = tuple(_compared_call(call) for call in content.tool_calls)
     parts = content.parts
     if content.role == "assistant":
@@ -56,7 +56,7 @@ def _is_text_alone(part: Part) -> bool:
 
 
 def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
-    """True if clients don't send a part of an answer again."""
+    """True if clients omit this part when they send an answer back."""
     if part.kind == "reasoning":
         return part.data is None
     if part.kind in _CALLS:
@@ -79,10 +79,10 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Make a dict from pairs; an object with duplicate keys is compared as text."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("the object has a key twice")
     return found
 
 
 def chained(before: bytes, digest: bytes) -> bytes:
-    """Make the digest of a list of messages from that of all but the last, and the last one's."""
+    """Calculate the digest of a list that continues `before` with one message."""
     return hashlib.sha256(before + digest).digest()

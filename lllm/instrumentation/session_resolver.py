@@ -1,4 +1,4 @@
-"""Finds the session of a captured call: the one that is running, or a new one for this call."""
+"""Finds the session of a captured call: the current one, or a new one for this call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SessionResolver:
     """Finds or begins the session in which a client's call is recorded.
 
     Args:
-        store: For calls outside of any session, None where these are not recorded.
+        store: The store for calls outside of any session; None leaves these unrecorded.
     """
 
     def __init__(self, store: LogStore | None) -> None:
@@ -33,10 +33,11 @@ class SessionResolver:
         """Find or begin the session of a call.
 
         Args:
-            name: Of the session, if it is the call's own.
+            name: The name of the new session, if the call gets one.
 
         Returns:
-            The session, None for none; and whether it is the call's own.
+            The session, or None if the call is not recorded; and True if it was begun for this
+            call.
         """
         above = running_session()
         replay = above_of(above)
@@ -62,9 +63,9 @@ class SessionResolver:
         if not told:
             becomes = "a session of its own" if self._store is not None else "not recorded"
             warnings.warn(
-                f"A call of {name} in a thread of its own is outside of session {path}, which is "
-                f"open in another thread, so it is {becomes} and counts in no budget. A new thread "
-                "is in no session until one is carried there: with store.carry(function), with "
+                f"A call of {name} is outside of session {path}, which is open in another thread, "
+                f"so it is {becomes} and counts in no budget. A new thread is in no session "
+                "unless one is carried there: with store.carry(function), with "
                 "lllm.Executor in place of a ThreadPoolExecutor, or for every thread of the "
                 'program with lllm.instrument("threads").',
                 UserWarning,
@@ -74,9 +75,8 @@ class SessionResolver:
     def tell_of_unrecorded(self, sdk: str, path: str) -> None:
         """Warn once of calls that are not recorded, and once if a budget misses their cost.
 
-        Args:
-            sdk: That makes them.
-            path: Of the API.
+        sdk: The name of the SDK that makes them.
+        path: The path of the API that is called.
         """
         above = running_session()
         bounded = above is not None and above.budget.misses(path)
@@ -84,9 +84,9 @@ class SessionResolver:
             told = (path, bounded) in self._unrecorded
             self._unrecorded.add((path, bounded))
         if not told:
-            unseen = " The budget of the session does not see what it costs." if bounded else ""
+            unseen = " The session's budget does not include its cost." if bounded else ""
             warnings.warn(
-                f"A call of {sdk} to {path} is not recorded: chat, responses, messages, "
+                f"A call of {sdk} to {path} is not recorded; only chat, responses, messages, "
                 f"completions and embeddings are.{unseen}",
                 UserWarning,
                 stacklevel=2,
@@ -106,12 +106,12 @@ class SessionResolver:
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """How the calls of a client are recorded: where, and with which options.
+    """Where and with which options the calls of a client are recorded.
 
     Attributes:
-        resolver: Finds the session of each.
-        ask_for_usage: See `capture`.
-        provider: See `capture`.
+        resolver: Finds the session of each call.
+        ask_for_usage: True to request the usage of streamed Chat Completions.
+        provider: The provider that bills the calls; None to find it by LLLM_PROVIDER or the URL.
     """
 
     resolver: SessionResolver
@@ -123,7 +123,7 @@ class ClientFamily:
     """A client and the copies made of it, which are recorded alike.
 
     Args:
-        recording: How, None for not at all.
+        recording: Where and how their calls are recorded; None to record nothing.
     """
 
     def __init__(self, recording: Recording | None) -> None:

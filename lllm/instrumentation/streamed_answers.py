@@ -1,7 +1,8 @@
-"""Reads an answer while the caller streams it, and tells how it ended: whole, failed or left early.
+"""Reads an answer while the caller streams it, and reports how it ended.
 
-The bytes are read in batches and dropped, so that what stays in memory is what the model said. A
-compressed body waits for its end: only httpx knows all the compressions that it asked for.
+It may end completely, fail, or be left by the caller. The bytes are parsed in batches and dropped,
+so only the answer itself stays in memory. A compressed body is kept until its end: only httpx
+knows all the compressions that it offered.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from lllm.invokers.sdk.exchange import Exchange, Read
 from lllm.sessions.error_details import is_cancellation
 
 CLOSED = "The caller closed the stream before its end."
-_BATCH = 1 << 16  # bytes; most streams are shorter, and cost their reader nothing before their end
+_BATCH = 1 << 16  # bytes; most streams are shorter, and delay their reader only at their end
 
 
 class Head:
-    """Status and headers of an HTTP answer, without its body.
+    """The status and the headers of an HTTP answer, without its body.
 
     Args:
-        response: Of httpx or httpx2.
-        decoded: True if the body comes as it was before it was compressed.
+        response: A response of httpx or httpx2.
+        decoded: True if the body is already decompressed.
     """
 
     content = b""
@@ -34,19 +35,19 @@ class Head:
         self.status_code: int = response.status_code  # type: ignore[attr-defined] # httpx's
         self.headers: Mapping[str, str] = response.headers  # type: ignore[attr-defined] # as above
         if decoded:
-            left = {**self.headers}  # whose names are in lower case
+            left = {**self.headers}  # httpx's names are in lower case
             left.pop("content-encoding", None)
             self.headers = left
 
 
 class StreamEnd(NamedTuple):
-    """What came of an answer that the caller streamed.
+    """The result of an answer that the caller streamed.
 
     Attributes:
-        answer: The answer, None where it failed or was left early.
-        failure: Why there is no answer, with what had arrived until then.
-        cancelled: True if the caller wanted no more, or the task was cancelled.
-        outcome: What the call failed with, None where it did not.
+        answer: The answer; None if it failed or the caller left it early.
+        failure: The reason why there is no answer, with the part that had arrived; None otherwise.
+        cancelled: True if the caller stopped reading, or its task was cancelled.
+        outcome: The error of the call; None if it succeeded.
     """
 
     answer: Answer | None = None
@@ -59,10 +60,10 @@ class StreamedAnswer:
     """The answer to one attempt, read from its body as the caller receives it.
 
     Args:
-        exchange: Reads the answer to the attempt.
-        head: Status and headers, which came before the body.
+        exchange: Parses the answer to the attempt.
+        head: The status and the headers, which arrived before the body.
         as_stream: True if the request asked the provider for a streamed answer. SDKs also let the
-            caller stream the body of one that comes whole.
+            caller stream the body of an answer that the provider sends whole.
     """
 
     def __init__(self, exchange: Exchange, head: Head, *, as_stream: bool) -> None:
@@ -70,7 +71,7 @@ class StreamedAnswer:
         self._head = head
         self._as_stream = as_stream
         self._unread = _UnreadBody(head, at_end=not as_stream)
-        self._whole_body: list[bytes] = []  # of an answer that was not asked for as a stream
+        self._whole_body: list[bytes] = []  # of an answer that was not requested as a stream
         self._broken: InvokeError | None = None  # an error that the provider sent in the stream
         exchange.opened(head)
 
@@ -91,19 +92,19 @@ class StreamedAnswer:
                     self._broken = error
 
     def end(self, error: BaseException | None, *, whole: bool, left: str) -> StreamEnd:
-        """Tell what came of the answer.
+        """Finish the answer and report its result.
 
         Args:
-            error: What cut the body off, None where nothing did.
-            whole: True if the connection had no more to give.
-            left: Why there is no more, where the caller left a body that had more.
+            error: The error that ended the body; None if there was none.
+            whole: True if the body arrived completely.
+            left: The reason to record if the caller stopped reading before the end.
 
         Returns:
-            The answer, or why there is none.
+            The answer, or the reason why there is none.
         """
         self._read()
         if self._exchange.done:
-            # SDKs read on behind the provider's end mark, and pass over what goes wrong there.
+            # SDKs read past the provider's end mark, and ignore errors there.
             error = None
         try:
             answer = self._answer(whole=whole, cut_off=error is not None)
@@ -122,7 +123,7 @@ class StreamedAnswer:
         return StreamEnd(failure=failure, cancelled=cancelled, outcome=outcome)
 
     def _answer(self, *, whole: bool, cut_off: bool) -> Answer | None:
-        """Read the answer, None where its end did not come. Raises InvokeError."""
+        """Read the answer; None if its end did not arrive. Raises InvokeError."""
         exchange = self._exchange
         if self._broken is not None:
             raise self._broken
@@ -136,11 +137,11 @@ class StreamedAnswer:
 
 
 class _UnreadBody:
-    """The bytes of a body that have arrived and are not read yet.
+    """The bytes of a body that have arrived but are not parsed yet.
 
     Args:
-        head: Status and headers of the answer.
-        at_end: True to read all at the end only.
+        head: The status and the headers of the answer.
+        at_end: True to parse everything only at the end.
     """
 
     def __init__(self, head: Head, *, at_end: bool) -> None:
@@ -150,13 +151,13 @@ class _UnreadBody:
         self._size = 0
 
     def add(self, chunk: bytes) -> bool:
-        """Add a piece that has just arrived; return whether it is time to read."""
+        """Add a piece that has just arrived; return True if it is time to parse."""
         self._waiting.append((time.perf_counter_ns(), chunk))
         self._size += len(chunk)
         return self._size >= _BATCH and not self._waits
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """Hand out the pieces, each with the time of `time.perf_counter_ns` when it came."""
+        """Return the pieces, each with its time of arrival from `time.perf_counter_ns`."""
         waiting, self._waiting, self._size = self._waiting, [], 0
         return self._decoded(waiting)
 

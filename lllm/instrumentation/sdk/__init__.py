@@ -1,1 +1,1 @@
-"""Patches the clients of SDKs, so that their calls are recorded."""
+"""Patches the clients of OpenAI's and Anthropic's SDKs, so that their calls are recorded."""

@@ -1,4 +1,4 @@
-"""Ends a body that is left: its reader drops it, and neither reads it to its end nor closes it."""
+"""Ends a streamed body whose reader drops it without reading it to the end or closing it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from lllm.events.concurrency import finalizer_work
 
 
 class BodyEnded(Protocol):
-    """Is told once that a body is over."""
+    """A callback that is called once, at the end of a body."""
 
     def __call__(self, error: BaseException | None, *, whole: bool) -> None:
-        """Take it in: what cut the body off, and whether all of it came."""
+        """Handle the end: the error that ended the body, and whether it arrived completely."""
 
 
 class BodyEnd:
-    """The end of a body, which comes once.
+    """The end of a body, which is reported once.
 
     Args:
-        dropped: Called in a thread of its own where nobody waits for the end.
+        dropped: A callback for a body that nobody reads any more; it runs in a new thread.
 
     Attributes:
-        whole: True if the connection had no more to give.
+        whole: True if the body arrived completely.
     """
 
     def __init__(self, dropped: BodyEnded) -> None:
@@ -31,20 +31,20 @@ class BodyEnd:
         self.whole = False
 
     def come(self) -> bool:
-        """Note that it came; return whether it had not before."""
+        """Mark the end as reported; return True the first time only."""
         before, self._came = self._came, True
         self.__class__ = BodyEnd
         return not before
 
     def tell_later(self, error: BaseException | None) -> None:
-        """Tell of it in a thread of its own."""
+        """Report the end in a new thread."""
         finalizer_work.later(partial(self._dropped, error, whole=self.whole))
 
 
 class OpenBodyEnd(BodyEnd):
-    """An end that has not come: it comes where the body is dropped.
+    """An end that was not reported yet; it is reported when the body is garbage-collected.
 
-    It is a class of its own so that no finalizer runs for a body that was read; see
+    It is a class of its own, so that no finalizer runs for a body that was read; see
     `lllm.sessions.session`.
     """
 

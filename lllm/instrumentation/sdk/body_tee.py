@@ -1,7 +1,7 @@
 """Copies the body of an HTTP answer while the caller reads it.
 
-httpx and httpx2 ask of a stream that it is one of their own classes, so a copy is one of both: of
-`Copying` or `AsyncCopying` and of the class that its library wants.
+httpx and httpx2 require a stream to be an instance of one of their own classes, so each copy is an
+instance of `Copying` or `AsyncCopying` and of the class that its library requires.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ class Copied:
     """A body that is copied.
 
     Args:
-        seen: Called with each piece that came.
-        dropped: Called in a thread of its own where nobody holds the body any more, who could end
-            it.
+        seen: A callback for each piece of the body.
+        dropped: A callback for a body that nobody reads any more; it runs in a new thread.
 
     Attributes:
-        end: Its end, which comes once.
+        end: The end of the body, which is reported once.
     """
 
     def __init__(self, seen: Callable[[bytes], None], dropped: BodyEnded) -> None:
@@ -52,16 +51,16 @@ class AsyncEnded(Protocol):
     """A callback for the end of a body on an event loop."""
 
     def __call__(self, error: BaseException | None, *, whole: bool) -> Awaitable[None]:
-        """Take it in: what cut the body off, and whether all of it came."""
+        """Handle the end: the error that ended the body, and whether it arrived completely."""
 
 
 class Copying(Copied):
     """A body stream that copies what the caller reads.
 
     Args:
-        inner: The stream.
-        seen: Called with each piece that came.
-        ended: Called once, when it is over or closed.
+        inner: The library's stream.
+        seen: A callback for each piece of the body.
+        ended: A callback for the end, called once when the body is complete, broken or closed.
     """
 
     def __init__(self, inner: Stream, seen: Callable[[bytes], None], ended: BodyEnded) -> None:
@@ -70,7 +69,7 @@ class Copying(Copied):
         self._ended = ended
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)  # an SDK may look for what it put there
+        return getattr(self._inner, name)  # an SDK may look for attributes that it has set
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -86,7 +85,7 @@ class Copying(Copied):
         self._tell(None)
 
     def close(self) -> None:
-        """Note that the caller stops reading, at the end or before it."""
+        """Report that the caller stops reading, at the end or before it."""
         try:
             self._inner.close()
         finally:
@@ -104,10 +103,10 @@ class AsyncCopying(Copied):
     """A body stream that copies what the caller reads on an event loop.
 
     Args:
-        inner: The stream.
-        seen: Called with each piece that came.
-        ended: Called once, when it is over or closed.
-        dropped: See Copied.
+        inner: The library's stream.
+        seen: A callback for each piece of the body.
+        ended: A callback for the end, called once when the body is complete, broken or closed.
+        dropped: A callback for a body that nobody reads any more; it runs in a new thread.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class AsyncCopying(Copied):
         self._seen(chunk)
 
     async def aclose(self) -> None:
-        """Note that the caller stops reading, at the end or before it."""
+        """Report that the caller stops reading, at the end or before it."""
         try:
             await self._inner.aclose()
         finally:
@@ -145,10 +144,11 @@ class AsyncCopying(Copied):
 
 
 class _AsyncPieces:
-    """Reads a body once.
+    """An async iterator that reads a body once.
 
-    No generator: an event loop that ends closes each of those on its own, and complains where one
-    is in the middle of another's end.
+    It is not a generator: a closing event loop closes each async generator on its own, and
+    complains
+    about one that is in the middle of closing another.
     """
 
     def __init__(self, copying: AsyncCopying, inner: AsyncIterator[bytes]) -> None:
@@ -175,7 +175,7 @@ class _AsyncPieces:
 
 
 class Broken:
-    """A body that failed to be read; every further read raises the same error."""
+    """A body that could not be read; every further read raises the same error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -188,7 +188,7 @@ class Broken:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         raise self._error
-        yield b""  # which makes it a generator
+        yield b""  # makes this function a generator
 
     async def aclose(self) -> None:
         """Do nothing: the body is already closed."""
@@ -199,12 +199,12 @@ def of_library(kind: type, response: type, wanted: str) -> type:
     """Make a stream class that is also a subclass of the HTTP library's own stream class.
 
     Args:
-        kind: Of this module.
+        kind: `Copying` or `AsyncCopying`.
         response: The library's class of responses.
-        wanted: The class in the library's package that a stream must be of.
+        wanted: The name of the class in the library's package that a stream must be an instance of.
 
     Returns:
-        A class that is both.
+        A subclass of both.
     """
     package = sys.modules[response.__module__.partition(".")[0]]
     return type(kind.__name__, (kind, getattr(package, wanted)), {})

@@ -1,7 +1,7 @@
-"""Hooks around each call of an SDK and each of its attempts, which record them.
+"""Hooks around each call of an SDK and each of its attempts, to record them.
 
-The caller must notice nothing: what goes wrong here is logged, and only a spent budget, or a log
-that can't be written and was told to say so, stops a call.
+The caller notices nothing: errors of the recording are logged. Only a spent budget stops a call, or
+a log that can't be written if the store was opened with `on_error="raise"`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from lllm.sessions.context_values import during
 from lllm.sessions.current_session import running_session
 from lllm.sessions.unfinished_calls import exiting
 
-# The call that the SDK is making just now, for the attempts that it sends.
+# The SDK's current call, for the attempts that it sends.
 _under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)
 
 
-# What a client has of where it goes, and of the keys that it has for it, on whatever platform.
+# The attributes in which clients of the various platforms keep their URL and credentials.
 _OF_ENDPOINT = (
     "base_url", "api_key", "auth_token", "access_token",
     "aws_access_key", "aws_secret_key", "aws_session_token",
@@ -88,10 +88,10 @@ class Listener:
     """Replaces the methods of one client with ones that record.
 
     Args:
-        client: The SDK's.
-        family: The clients that are recorded alike.
-        to_http: Has the httpx client listened to that the client has by now.
-        is_copy: True if another of them made this one.
+        client: The SDK's client.
+        family: The client and its copies, which are recorded in the same way.
+        to_http: A function that hooks into the client's current httpx client.
+        is_copy: True if another captured client made this one.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class Listener:
         self.is_copy = is_copy
         self._sdk = type(client).__module__.partition(".")[0]
         self._known: tuple[list[object], ClientEndpoint] | None = None
-        self._replaced: dict[str, tuple[object, object]] = {}  # ours, and what the client had
+        # for each method: the replacement, and the original
+        self._replaced: dict[str, tuple[object, object]] = {}
 
     def replace(self, name: str, by: Callable[[Callable[..., object]], object]) -> None:
         """Replace a method of the client; `by` makes the new one from the old one."""
@@ -117,10 +118,10 @@ class Listener:
         setattr(self.client, name, ours)
 
     def put_back(self) -> bool:
-        """Restore the client's methods.
+        """Restore the client's original methods.
 
         Returns:
-            True if all are there; one that somebody else has replaced meanwhile stays.
+            True if all were restored; a method that other code has replaced since stays.
         """
         for name, (ours, before) in list(self._replaced.items()):
             if vars(self.client).get(name) is not ours:
@@ -133,15 +134,15 @@ class Listener:
         return not self._replaced
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
-        """Make the replacement for the SDK's `request`."""
+        """Make the replacement for the SDK's method `request`."""
         raise NotImplementedError
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
-        """Make the replacement for `send` of the client's httpx client."""
+        """Make the replacement for the method `send` of the client's httpx client."""
         raise NotImplementedError
 
     def begun(self, options: _Options, recording: Recording) -> Call | None:
-        """Begin to record a call of the SDK; None if it is not recorded."""
+        """Start to record a call of the SDK; None if it is not recorded."""
         operation = operation_of(options.method, options.url)
         if operation is None:
             path = unrecorded(options.method, options.url)
@@ -153,7 +154,7 @@ class Listener:
         session, alone = recording.resolver.session_of(f"{self._sdk}.{operation.name}")
         if session is None:
             return None
-        self._to_http(self)  # some frameworks give a client a new one with each event loop
+        self._to_http(self)  # some frameworks give a client a new httpx client for each event loop
         if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
             options.json_data = asking_for_usage(options.json_data)
         name = f"{self._sdk}.{operation.name}"
@@ -163,20 +164,20 @@ class Listener:
         return call
 
     def refuse_in_replay(self, options: _Options) -> None:
-        """Keep a call that is not recorded from being made in a replay.
+        """Refuse a call that could not have been recorded, in a replay.
 
         Args:
-            options: What the SDK is asked for.
+            options: The SDK's options for the request.
 
         Raises:
-            ReplayDivergence: It is made in a replay.
+            ReplayDivergence: The call is made in a replay.
         """
         replay = above_of(running_session())
         if replay is not None:
             replay.refuse_captured(f"{self._sdk} {options.method.upper()} {options.url}")
 
     def _endpoint(self, provider: str | None) -> ClientEndpoint:
-        """Find out where the calls go, as the client has it now."""
+        """Read the URL and the credentials that the client has now."""
         found = [provider, *(getattr(self.client, name, None) for name in _OF_ENDPOINT)]
         if self._known is None or any(map(is_not, self._known[0], found)):
             self._known = (found, ClientEndpoint.of(self._sdk, *found[1:], provider=provider))
@@ -187,12 +188,12 @@ class SyncListener(Listener):
     """A Listener for synchronous clients."""
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
-        """See Listener."""
+        """Make the replacement for the SDK's method `request`."""
 
         @wraps(original)
         def request(cast_to: object, options: _Options, **how: object) -> object:
             recording = self.family.recording
-            if recording is None:  # the client was released, and others still have this
+            if recording is None:  # the client was released, but other code still has this method
                 return original(cast_to, options, **how)
             call = None
             with isolate_recording_errors():
@@ -220,7 +221,7 @@ class SyncListener(Listener):
         return request
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
-        """See Listener."""
+        """Make the replacement for the method `send` of the client's httpx client."""
 
         @wraps(original)
         def send(request: _Request, **how: object) -> object:
@@ -274,13 +275,13 @@ class AsyncListener(Listener):
     """A Listener for asynchronous clients."""
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
-        """See Listener."""
+        """Make the replacement for the SDK's method `request`."""
         awaited: Callable[..., Awaitable[object]] = original  # type: ignore[assignment] # see listen
 
         @wraps(original)
         async def request(cast_to: object, options: _Options, **how: object) -> object:
             recording = self.family.recording
-            if recording is None:  # the client was released, and others still have this
+            if recording is None:  # the client was released, but other code still has this method
                 return await awaited(cast_to, options, **how)
             call = None
             with isolate_recording_errors():
@@ -308,7 +309,7 @@ class AsyncListener(Listener):
         return request
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
-        """See Listener."""
+        """Make the replacement for the method `send` of the client's httpx client."""
         awaited: Callable[..., Awaitable[_Response]] = original  # type: ignore[assignment] # as above
 
         @wraps(original)
@@ -370,7 +371,7 @@ class AsyncListener(Listener):
 def _take_body_read_before(call: Call, response: _Response) -> None:
     """Record a body that the user's hook or transport has already read.
 
-    Nobody reads it from the connection any more.
+    Its pieces won't be seen, because it is not read from the connection again.
     """
     call.opened(Head(response, decoded=True))
     call.heard(response.content)
@@ -404,11 +405,12 @@ def _on_end(call: Call) -> BodyEnded:
 
 
 def _give_back_unread(response: _Response, error: Exception, wanted: str) -> Whole:
-    """Let the SDK itself run into an error body that can't be read.
+    """Let the SDK itself raise the error of an error body that can't be read.
 
-    Returns what is known of the answer.
+    Returns the part of the answer that is known.
     """
     response.stream = of_library(Broken, type(response), wanted)(error)
     response.is_stream_consumed = False
-    response.is_closed = False  # as it would be; an SDK reads no body of what is closed
+    # as it would be without lllm; an SDK does not read the body of a closed response
+    response.is_closed = False
     return Read(response, ())

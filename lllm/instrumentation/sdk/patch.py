@@ -1,8 +1,8 @@
 """Patches the client of an SDK, so that its calls are recorded.
 
-The SDKs of OpenAI and Anthropic are made alike: every call goes through `request`, and each attempt
-of it through `send` of an httpx client. Both are replaced on this one object; what they return is
-the SDK's own. `copy` and `with_options` make other clients, so these are captured, too.
+The SDKs of OpenAI and Anthropic are built alike: every call goes through the client's `request`,
+and each attempt through `send` of its httpx client. Both methods are replaced on this one client;
+their results are the SDK's own. Clients made by `copy` and `with_options` are captured, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lllm.instrumentation.wrapped_clients import clients_inside, holder_of
 from lllm.invokers.sdk.versions import require_supported
 
 _MARK = "_lllm_listener"
-_LISTENED = "_lllm_listened"  # an httpx client's copy that is listened to, once it was put back
+_LISTENED = "_lllm_listened"  # marks the patched copy of an httpx client after its release
 _SDKS = ("openai", "anthropic")
 _METHODS = ("request", "copy", "with_options")
 
@@ -27,13 +27,13 @@ def clients_of(given: object) -> list[object]:
     """Find the SDK clients that an object is or contains, such as a chat model of LangChain.
 
     Args:
-        given: What a user wants captured.
+        given: The object that a user wants to capture.
 
     Returns:
-        The clients.
+        The clients; at least one.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: The object is not a client and has none.
     """
     own = _client_of(given)
     found = clients_inside(given, _client_of) if own is None else [own]
@@ -41,7 +41,7 @@ def clients_of(given: object) -> list[object]:
         kind = type(given)
         raise ConfigError(
             "capture takes a client of openai or anthropic (OpenAI(), AsyncAnthropic(), ...), or "
-            f"what has one as an attribute; {kind.__module__}.{kind.__qualname__} is neither. "
+            f"an object that has one; {kind.__module__}.{kind.__qualname__} is neither. "
             f"{_advice(given)}"
         )
     return found
@@ -50,26 +50,26 @@ def clients_of(given: object) -> list[object]:
 def _advice(given: object) -> str:
     place = holder_of(given, _client_of)
     if place is not None:
-        return f"Its `{place}` is one: give that."
+        return f"Its `{place}` is such a client: capture that."
     return (
-        "Give the client that it uses, which is often called `.root_client` or `.client`, and may "
-        "have to be made first; what asks through litellm has none. The guide to frameworks says "
-        "how it is with each."
+        "Capture the client that it uses, which is often called `.root_client` or `.client`, and "
+        "may have to be made first. A library that calls models through litellm has no such "
+        "client. The guide to frameworks describes each of them."
     )
 
 
 def listen(client: object, recording: Recording) -> None:
     """Record the calls of a client, and of the copies that are made of it.
 
-    Of one that is captured already, and of its copies, the calls that begin from now on are
-    recorded like this.
+    If the client is captured already, the new recording applies to the calls that begin from now
+    on, also to those of its copies.
 
     Args:
-        client: Of an SDK.
-        recording: How its calls are recorded.
+        client: A client of an SDK.
+        recording: Where its calls are recorded, and with which options.
 
     Raises:
-        MissingExtra: The version of its SDK is not supported.
+        MissingExtra: The installed version of the client's SDK is not supported.
     """
     for sdk in _sdks(client):
         require_supported(sdk)
@@ -83,7 +83,7 @@ def listen(client: object, recording: Recording) -> None:
 
 
 def recording_of(client: object) -> Recording | None:
-    """Get the options with which a client is recorded; None if it is not."""
+    """Get the recording of a client; None if it is not captured."""
     listener = _listener_of(client)
     return None if listener is None else listener.family.recording
 
@@ -91,11 +91,11 @@ def recording_of(client: object) -> Recording | None:
 def release(client: object) -> None:
     """Stop recording a client, and the copies that were made of it.
 
-    It becomes what it was; where another library has wrapped it meanwhile, that stays, and what is
-    below does nothing. Calls that are under way are recorded to their end.
+    Its original methods are restored. If another library has wrapped them since, the wrapper stays,
+    and lllm's method below it does nothing. Calls in progress are recorded to their end.
 
     Args:
-        client: Of an SDK.
+        client: A client of an SDK.
     """
     listener = _listener_of(client)
     if listener is None:
@@ -107,7 +107,7 @@ def release(client: object) -> None:
     http = client._client  # type: ignore[attr-defined] # see _is_client
     original = vars(http).get(_MARK)
     if original is not None and not http.is_closed:
-        # Both share connections, which the first of them to be collected closes: keep both alive.
+        # Both share connections, which are closed when the first of them is collected: keep both.
         vars(original)[_LISTENED] = http
         client._client = original  # type: ignore[attr-defined] # see _is_client
     if listener.put_back():
@@ -136,9 +136,9 @@ def _attach(client: object, family: ClientFamily, *, is_copy: bool) -> None:
 
 
 def _attach_http(listener: Listener) -> None:
-    """Record the calls of a client's httpx client.
+    """Record the attempts that a client sends through its httpx client.
 
-    It may be another's, too, so this one gets a copy, with the same connections.
+    Other clients may share the httpx client, so this one gets a copy with the same connections.
     """
     client = listener.client
     http = client._client  # type: ignore[attr-defined] # see _is_client
@@ -147,7 +147,7 @@ def _attach_http(listener: Listener) -> None:
     heard = vars(http).get(_LISTENED)
     if heard is None or heard.is_closed:
         heard = copy.copy(http)
-        setattr(heard, _MARK, http)  # which closes its connections when it is collected
+        setattr(heard, _MARK, http)  # the original closes the connections when it is collected
         heard.send = listener.of_send(heard.send)
     client._client = heard  # type: ignore[attr-defined] # as above
 
@@ -158,7 +158,7 @@ def _listener_of(client: object) -> Listener | None:
 
 
 def _client_of(thing: object) -> object | None:
-    """See ClientOf."""
+    """Find the client that an object is or belongs to; see ClientOf."""
     if _is_client(thing):
         return thing
     inside = getattr(thing, "_client", None) if _sdks(thing) else None

@@ -1,7 +1,7 @@
-"""Gives an SDK the recorded answer of an attempt, as a response of its own HTTP library.
+"""Answers an SDK's attempt from the log, with a response of its own HTTP library.
 
-Nothing is sent. The SDK parses the response as any other, so that what it returns, or raises, is of
-its own types.
+Nothing is sent. The SDK parses the response like any other, so its results and errors have its own
+types.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Library(Protocol):
-    """What of httpx or httpx2 is needed."""
+    """The part of httpx or httpx2 that is used here."""
 
     Response: type
 
@@ -33,8 +33,8 @@ class RecordedBody:
     """The body of a recorded answer.
 
     Args:
-        http: The answer.
-        library: That the SDK sends with, whose errors break the body off.
+        http: The recorded answer.
+        library: The SDK's HTTP library, one of whose errors ends a broken body.
     """
 
     def __init__(self, http: HttpAnswer, library: ModuleType) -> None:
@@ -47,15 +47,15 @@ class RecordedBody:
             raise transport_error(self._http, self._library)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no connection."""
 
 
 class AsyncRecordedBody:
-    """The same on an event loop.
+    """The body of a recorded answer, for an event loop.
 
     Args:
-        http: The answer.
-        library: That the SDK sends with.
+        http: The recorded answer.
+        library: The SDK's HTTP library, one of whose errors ends a broken body.
     """
 
     def __init__(self, http: HttpAnswer, library: ModuleType) -> None:
@@ -65,30 +65,30 @@ class AsyncRecordedBody:
         return self
 
     async def __anext__(self) -> bytes:
-        await asyncio.sleep(0)  # other tasks run between two pieces, as they would
+        await asyncio.sleep(0)  # let other tasks run between two pieces, as in a real call
         try:
             return next(self._pieces)
         except StopIteration:
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no connection."""
 
 
 def response_of(answered: AnsweredAttempt | None, request: object, *, streams: bool) -> object:
     """Make the response of a recorded attempt.
 
     Args:
-        answered: The attempt; None where its request could not be read.
-        request: That the SDK is about to send.
+        answered: The recorded attempt; None if its request could not be read.
+        request: The request that the SDK is about to send.
         streams: True if the SDK reads the body itself.
 
     Returns:
-        A response of httpx or httpx2.
+        A response of the SDK's HTTP library, httpx or httpx2.
 
     Raises:
-        Exception: The error of the HTTP library that the recorded attempt met.
-        RecorderAbort: The log does not have enough to answer it.
+        Exception: The HTTP library's error that was recorded for the attempt.
+        RecorderAbort: The log does not have enough to answer the attempt.
     """
     kind, wanted = RecordedBody, "SyncByteStream"
     return _response(answered, request, kind if streams else None, wanted)
@@ -99,18 +99,17 @@ async def async_response_of(
 ) -> object:
     """Make the response of a recorded attempt on an event loop.
 
-    Args:
-        answered: See `response_of`.
-        request: See there.
-        streams: See there.
+    answered: The recorded attempt; None if its request could not be read.
+    request: The request that the SDK is about to send.
+    streams: True if the SDK reads the body itself.
 
     Returns:
-        A response of httpx or httpx2.
+        A response of the SDK's HTTP library, httpx or httpx2.
 
     Raises:
-        Exception: See `response_of`.
-        RecorderAbort: See there.
-        CancelledError: No timer cancelled the call in the time in which one did.
+        Exception: The HTTP library's error that was recorded for the attempt.
+        RecorderAbort: The log does not have enough to answer the attempt.
+        CancelledError: The recorded call was cancelled; this one is, too, after the same time.
     """
     if answered is not None and answered.until_cancelled is not None:
         await asyncio.sleep(answered.until_cancelled / 1_000_000_000)
@@ -125,7 +124,7 @@ def _response(
     if answered is None:
         raise RecorderAbort(
             ReplayError(
-                "The log has not enough to answer this call, and nothing is called in a replay."
+                "The log does not have enough to answer this call, and a replay sends nothing."
             )
         )
     library = sys.modules[type(request).__module__.partition(".")[0]]
@@ -144,14 +143,14 @@ def _response(
 
 
 def transport_error(http: HttpAnswer, library: ModuleType) -> Exception:
-    """Make the error of the HTTP library that a recorded attempt met.
+    """Make the HTTP library's error that was recorded for an attempt.
 
     Args:
-        http: That says which.
-        library: httpx or httpx2.
+        http: The recorded answer, which names the error.
+        library: The SDK's HTTP library, httpx or httpx2.
 
     Returns:
-        It; of one that the library does not know, an error of the network.
+        The error; a network error if the library does not know the recorded one.
     """
     broken = http.broken
     name, message = ("ReadError", "") if broken is None else (broken.kind, broken.message)

@@ -113,7 +113,7 @@ def test_a_budget_names_what_it_does_not_see(server: Loopback, store: LogStore) 
     server.answers(Reply(body=b'{"data": []}'), text("Hi.", usage=USAGE | {"cost": 1}))
     client = capture(chat_client(server), provider="openai")
     with store.session("my::script", budget_usd=0.000_001):
-        with pytest.warns(UserWarning, match="budget of the session does not see"):
+        with pytest.warns(UserWarning, match="session's budget does not include"):
             client.images.generate(prompt="A cat.")
         client.chat.completions.create(model=CHAT, messages=ASKED)
         with pytest.raises(BudgetExceeded, match="/images/generations"):
