@@ -1,10 +1,10 @@
 """The command `lllm`.
 
-commands/    what there is to type
-render/      how it looks
-options      what several commands can be told
-open_store   which store is meant
-exit_codes   how a command ends
+commands/    the commands
+render/      the output of the commands
+options      the options that several commands share
+open_store   finding and opening the store
+exit_codes   exit codes and error messages
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     0    done
     1    nothing was found, or a check failed
-    2    what was asked can't be done: an option, a path, a store that can't be opened
-    3    `lllm verify` found nothing wrong, and can't know all that it was asked
-    125  `lllm replay` has no verdict, which `git bisect run` takes as: skip this commit
+    2    the command can't be done: a wrong option or path, a store that can't be opened
+    3    `lllm verify` found nothing wrong, but could not check everything
+    125  `lllm replay` has no verdict; `git bisect run` then skips the commit
     130  stopped with Ctrl-C
 
 A reader that goes away (`lllm ls | head`) ends the command quietly.
@@ -31,19 +31,19 @@ class Finding(Exception):
 
 
 class NotKnown(Finding):
-    """Ends a command with exit code 3: nothing is wrong, and not all can be known."""
+    """Ends a command with exit code 3: nothing is wrong, but not everything could be checked."""
 
     exit_code = 3
 
 
 class NoVerdict(Exception):
-    """A command that judges code for `git bisect run` can't. The message says why."""
+    """Ends a command with exit code 125: it could not judge the code. The message says why."""
 
 
 class JudgingCommand(click.Command):
-    """A command for `git bisect run`: whatever goes wrong is no verdict of the code.
+    """A command for `git bisect run`: an error of the command is no verdict on the code.
 
-    Git takes 1 to 124 and 126 to 127 as a verdict, and 125 as none
+    Git takes exit codes 1 to 124, 126 and 127 as "bad", and 125 as "skip"
     (https://git-scm.com/docs/git-bisect#_bisect_run).
     """
 
@@ -54,14 +54,14 @@ class JudgingCommand(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """See click.Command."""
+        """Parse the arguments; wrong ones end the command with exit code 125."""
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.ClickException as error:
             raise NoVerdict(error.format_message()) from error
 
     def invoke(self, ctx: click.Context) -> object:
-        """See click.Command."""
+        """Run the command; an error ends it with exit code 125."""
         try:
             result: object = super().invoke(ctx)
             return result
@@ -81,16 +81,16 @@ class CommandLine(click.Group):
     """A group of commands, which `--help` lists in the order of their definition."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """See click.Group, which sorts them."""
+        """List the commands in the order of their definition; click.Group sorts them by name."""
         del ctx
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
-        """See click.Group."""
+        """Run the command that was named."""
         try:
             result: object = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:  # with which click would end with 1, which is something else here
+        except BrokenPipeError:  # click would end with exit code 1, which has another meaning here
             raise _ReaderGone from None
         return result
 
@@ -99,14 +99,14 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
     """Run a command; errors are reported on one line of stderr.
 
     Args:
-        command: The command.
-        arguments: Without the program's name; None for those of the process.
+        command: The command to run.
+        arguments: The arguments without the program's name; None for those of the process.
 
     Returns:
-        The exit code.
+        The exit code, as listed at the top of this module.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or pipe that can't show a character gets its escape, and never an error.
+        # A character that the terminal or pipe can't show is replaced by its escape.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
@@ -150,8 +150,8 @@ def _print_error(message: str) -> None:
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
     """Print log lines of a store as lines of the command on stderr."""
-    # Without a handler, `logging` would print it as it is, with whatever somebody wrote into the
-    # store.
+    # Without a handler, `logging` would print the text unescaped, and it may hold anything that was
+    # written into the store.
     logger, handler = logging.getLogger("lllm.store"), _StderrHandler(logging.WARNING)
     logger.addHandler(handler)
     try:
@@ -164,7 +164,7 @@ class _StderrHandler(logging.Handler):
     """Prints log lines as lines of the command."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See logging.Handler."""
+        """Print a log line as a line of the command on stderr."""
         _print_error(record.getMessage())
 
 

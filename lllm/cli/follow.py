@@ -1,4 +1,4 @@
-"""Follows new events as they are written: of all sessions, or of one and those below it."""
+"""Follows new events as they are written: of all sessions, or of one and its descendants."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lllm.events.envelope import Recorded
 from lllm.events.model import SessionStarted
 from lllm.store.log_store import LogStore
 
-_WINDOW = 1 << 14  # positions of the first look back, which are bytes in a JSONL log
+_WINDOW = 1 << 14  # positions that are searched first; in a JSONL log, positions are bytes
 _ALL = 1 << 62  # events; no log has more
 
 
 class FollowedSessions:
-    """A session and all sessions below it, including those that begin later.
+    """A session and its descendants, including those that begin later.
 
     Args:
-        store: The store.
-        session_id: The session's id.
+        store: The store that has the session.
+        session_id: The id of the session.
 
     Raises:
         SessionNotFound: The store has no such session.
@@ -33,10 +33,10 @@ class FollowedSessions:
         """True if an event belongs to one of the sessions, or is about one.
 
         Args:
-            event: The next event of the log.
+            event: The next event of the log; each one must be passed, in order.
 
         Returns:
-            True if it is.
+            True if the event should be shown.
         """
         if event.stream in self._ids:
             return True
@@ -53,12 +53,12 @@ def follow(store: LogStore, lines: int, only: FollowedSessions | None) -> Iterat
     """Iterate over the last events, then over new ones, without end.
 
     Args:
-        store: The store.
-        lines: How many of the last events to begin with.
-        only: The sessions that are meant, None for all.
+        store: The store to follow.
+        lines: The number of past events to begin with.
+        only: The sessions whose events are returned; None for all.
 
     Yields:
-        The events in order.
+        The events, in the order of the log.
     """
     head = store.log.head()
     yield from _last_events(store, head, lines, only)

@@ -15,18 +15,18 @@ def open_store(location: str, *, on_error: OnError = "hold") -> LogStore:
 
     Args:
         location: The path or URL.
-        on_error: As LogStore's.
+        on_error: What to do if the log can't be written: "hold" events in memory, or "raise".
 
     Returns:
-        The store, to be closed.
+        The store; the caller closes it.
 
     Raises:
-        StoreError: There is no store.
-        LogError: It can't be opened.
+        StoreError: There is no store at `location`.
+        LogError: The store can't be opened.
     """
     return LogStore.open(location, make=False, on_error=on_error)
 
 
 def named_in_environment() -> str | None:
-    """The path or URL in LLLM_STORE; None if it is not set."""
+    """Get the path or URL in LLLM_STORE; None if it is not set."""
     return os.environ.get(VARIABLE) or None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATES = ("success", "failure", "running", "interrupted")
-_ZONE = "lllm.zone"  # where a context keeps it, and who asked
+_ZONE = "lllm.zone"  # the key in click's context for the zone and the command that set it
 _GROUPS = ("tactic", "model", "agent", "day")
 
 
@@ -35,23 +35,23 @@ def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) ->
     """Parse tags from texts like KEY=VALUE, as a callback of click.
 
     Args:
-        ctx: The running command.
-        param: The option or argument.
-        pairs: The texts.
+        ctx: The context of the running command.
+        param: The option or argument that is parsed.
+        pairs: The texts, each KEY=VALUE.
 
     Returns:
-        The tags.
+        The tags, by name.
 
     Raises:
-        click.BadParameter: A text is no tag, or a tag is given two values.
+        click.BadParameter: A text is not a tag, or a tag has two values.
     """
     tags: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise click.BadParameter(f"{pair!r} is no tag; write it as KEY=VALUE.", ctx, param)
+            raise click.BadParameter(f"{pair!r} is not a tag; write it as KEY=VALUE.", ctx, param)
         if tags.setdefault(name, value) != value:
-            raise click.BadParameter(f"{name!r} is given two values.", ctx, param)
+            raise click.BadParameter(f"{name!r} has two values.", ctx, param)
     return tags
 
 
@@ -59,15 +59,16 @@ def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> d
     """Parse a time, as a callback of click; see `lllm.times.parse_time`.
 
     Args:
-        ctx: The running command.
-        param: The option.
-        text: What is given, of the zone that the command is asked for where it names no offset.
+        ctx: The context of the running command.
+        param: The option that is parsed.
+        text: The value of the option; None if it was not given. A time without an offset is in the
+            command's time zone.
 
     Returns:
-        The time, None where none is given.
+        The time; None if the option was not given.
 
     Raises:
-        click.BadParameter: The text is no time.
+        click.BadParameter: The text is not a time.
     """
     if text is None:
         return None
@@ -85,15 +86,16 @@ def as_point(
     """Parse a position of the log or a time.
 
     Args:
-        ctx: The command's context.
-        param: The option.
-        text: Digits alone for a position, else what `as_moment` reads; None where it isn't given.
+        ctx: The context of the running command.
+        param: The option that is parsed.
+        text: The value of the option; None if it was not given. Digits alone are a position,
+            anything else is a time as `as_moment` parses it.
 
     Returns:
-        The position or the moment.
+        The position or the time; None if the option was not given.
 
     Raises:
-        click.BadParameter: It is neither.
+        click.BadParameter: The text is neither a position nor a time.
     """
     if text is not None and text.isascii() and text.isdecimal() and len(text) < 19:
         return int(text)
@@ -106,15 +108,15 @@ def as_groups(
     """Check the groups of a cost summary, as a callback of click.
 
     Args:
-        ctx: The running command.
-        param: The option.
-        texts: What is given.
+        ctx: The context of the running command.
+        param: The option that is parsed.
+        texts: The names of the groups, the outermost first.
 
     Returns:
-        The same.
+        The same names.
 
     Raises:
-        click.BadParameter: Nothing can be summed up by one of them, or it is given twice.
+        click.BadParameter: A name is not a group, or appears twice.
     """
     for text in texts:
         if text not in _GROUPS and (text == "tag:" or not text.startswith("tag:")):
@@ -142,13 +144,13 @@ def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | Non
 
 
 def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
-    """The time zone in which the running command reads and shows times.
+    """Get the time zone in which the running command reads and shows times.
 
     Args:
-        default: Where none is asked for; None for the local one.
+        default: The zone to use if the user named none; None for the local one.
 
     Returns:
-        The zone.
+        The time zone.
     """
     from lllm.time_zones import LOCAL
 
@@ -168,9 +170,9 @@ def zone_options(command: F) -> F:
     return _with_options(
         command,
         click.option("--utc", is_flag=True, is_eager=True, expose_value=False, callback=_as_zone,
-                     help="Times and days of UTC."),
+                     help="Show and read times and days in UTC."),
         click.option("--tz", metavar="ZONE", is_eager=True, expose_value=False, callback=_as_zone,
-                     help="Times and days of this zone, as Europe/Berlin.  [default: local]"),
+                     help="Use this time zone, as Europe/Berlin.  [default: local]"),
     )  # fmt: skip
 
 
@@ -187,22 +189,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
 limit_option = click.option(
     "--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
-    help="How many at most; 0 for all.",
+    help="The most items to list; 0 for all.",
 )  # fmt: skip
 cursor_option = click.option(
-    "--cursor", metavar="CURSOR", help="Go on behind the last page, which names it."
+    "--cursor", metavar="CURSOR", help="Continue after the last page, which printed this cursor."
 )
 id_argument = click.argument("prefix", metavar="ID")
 
 
 def with_filters(command: F) -> F:
-    """Add the options for `Filters` to a command.
+    """Add the options for `Filters` to a command, such as --tag and --after.
 
     Args:
         command: The function of the command.
 
     Returns:
-        The same function.
+        The same function, with the options.
     """
     command = _with_options(
         command,
@@ -216,7 +218,7 @@ def with_filters(command: F) -> F:
                      help="Only what began then or later: 7d or 12h ago, today, yesterday, "
                      "2026-01-31, 2026-01-31T18:00, 2026-01-31T18:00+01:00."),
         click.option("--before", metavar="WHEN", callback=as_moment,
-                     help="Only what began earlier than then."),
+                     help="Only what began before that time."),
         click.option("--partition", metavar="NAME", help="Only sessions of this partition."),
     )  # fmt: skip
     return zone_options(command)
@@ -226,16 +228,16 @@ def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:
     """Open the store that the user named; see `store_location`.
 
     Args:
-        given: The --store behind the command.
-        on_error: As LogStore's.
+        given: The value of --store after the command; None if it was not given.
+        on_error: What to do if the log can't be written: "hold" events in memory, or "raise".
 
     Returns:
-        The store, to be closed.
+        The store; the caller closes it.
 
     Raises:
         click.UsageError: No store is named.
-        StoreError: There is no store.
-        LogError: It can't be opened.
+        StoreError: There is no store at the named place.
+        LogError: The store can't be opened.
     """
     from lllm.cli.open_store import open_store
 
@@ -246,10 +248,10 @@ def store_location(given: str | None) -> str:
     """Find the user's store: --store after the command, before it, or LLLM_STORE.
 
     Args:
-        given: The --store behind the command.
+        given: The value of --store after the command; None if it was not given.
 
     Returns:
-        Its path or URL.
+        The path or URL of the store.
 
     Raises:
         click.UsageError: No store is named.
@@ -263,14 +265,14 @@ def store_location(given: str | None) -> str:
 
 
 def given_before() -> str | None:
-    """The --store given before the command; None if there is none."""
+    """Get the value of --store before the command; None if it was not given."""
     path: str | None = click.get_current_context().find_root().params.get("store")
     return path
 
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Report an error in the arguments, such as an ambiguous tactic, as wrong usage."""
+    """Report an error in the arguments, such as an ambiguous tactic, as a usage error."""
     try:
         yield
     except ValueError as error:
@@ -281,8 +283,8 @@ def print_next_cursor(cursor: str) -> None:
     """Print on stderr how to get the next page.
 
     Args:
-        cursor: Of the last item on the page.
+        cursor: The cursor of the last item on the page.
     """
     from lllm.terminal_safe import visible
 
-    click.echo(f"There are more; go on with: --cursor {visible(cursor)}", err=True)
+    click.echo(f"There are more; continue with: --cursor {visible(cursor)}", err=True)

@@ -18,12 +18,12 @@ from lllm.cli.render.session_tree import family
 from lllm.events.envelope import Recorded
 from lllm.store.log_store import LogStore
 
-LONGEST = 3.0  # seconds of a pause
+LONGEST = 3.0  # seconds; a longer pause is shortened
 _SECOND = 10**9
 Key = Literal["pause", "step", "quit"]
 _KEYS: dict[bytes, Key] = {b" ": "pause", b"s": "step", b"q": "quit", b"\x04": "quit"}
 
-# Waits so many seconds, None for ever, for a key; None where none came.
+# Waits for a key for a number of seconds, or forever for None; None if no key was pressed.
 Keys = Callable[[float | None], Key | None]
 
 
@@ -31,10 +31,10 @@ class Player:
     """Shows events on the terminal with their original pauses.
 
     Args:
-        console: Where to say what isn't an event.
-        lines: Shows the events.
-        keys: Waits for a key; None where there is no keyboard.
-        speed: How many times as fast as it happened.
+        console: The console for messages other than events.
+        lines: Prints the events.
+        keys: Waits for a key; None if there is no keyboard.
+        speed: The speed relative to the original; 2 halves all pauses.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Player:
         """Show events one after another, until the end or until a key stops it.
 
         Args:
-            events: In their order.
+            events: The events, in order.
         """
         keys = "" if self._keys is None else "; space stops and goes on, s steps, q ends it"
         self._say(
@@ -68,10 +68,10 @@ class Player:
         """Wait for the length of a pause.
 
         Args:
-            pause: Nanoseconds between two events, below 0 where a clock was set back.
+            pause: Nanoseconds between two events; negative if a clock was set back.
 
         Returns:
-            False where the key came that ends it.
+            False if the user pressed the key that quits.
         """
         seconds = max(0, pause) / _SECOND / self._speed
         if seconds > LONGEST and not self._stopped:
@@ -103,10 +103,10 @@ def terminal_keys(keyboard: TextIO) -> Iterator[Keys | None]:
     """A `with` in which single key presses can be read from the terminal.
 
     Args:
-        keyboard: Where they are typed.
+        keyboard: The input that the keys come from.
 
     Yields:
-        What waits for a key; None where it is no terminal.
+        A function that waits for a key; None if the input is not a terminal.
     """
     if not keyboard.isatty():
         yield None
@@ -122,7 +122,8 @@ def terminal_keys(keyboard: TextIO) -> Iterator[Keys | None]:
         if not ready:
             return None
         typed = os.read(descriptor, 1)
-        return _KEYS.get(typed.lower()) if typed else "quit"  # the terminal is gone
+        # an empty read means that the terminal is gone
+        return _KEYS.get(typed.lower()) if typed else "quit"
 
     try:
         tty.setcbreak(descriptor)
@@ -134,11 +135,11 @@ def terminal_keys(keyboard: TextIO) -> Iterator[Keys | None]:
 
 
 def events_of(store: LogStore, session_id: str) -> list[Recorded]:
-    """Read the events of a session, of those below it, and later statements about them.
+    """Read the events of a session and its descendants, and later events about them.
 
     Args:
-        store: The store.
-        session_id: The session's id.
+        store: The store that has the session.
+        session_id: The id of the session.
 
     Returns:
         The events, in the order of the log.

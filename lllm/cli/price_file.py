@@ -20,15 +20,15 @@ def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
     """Read the value of `--prices`.
 
     Args:
-        text: A word, or the path of a file of what `LogStore(prices=)` takes: models, and their
-            rates in US dollars for a million tokens.
+        text: "recorded", "current", or the path of a JSON or TOML file with a dict as for
+            `LogStore(prices=)`: models, and their rates in US dollars for a million tokens.
 
     Returns:
-        What a store is asked for.
+        The word, or the table in the file.
 
     Raises:
-        click.UsageError: The word is none, or the file can't be read.
-        ConfigError: The file has a price that can't be.
+        click.UsageError: The text is neither a word nor such a path, or the file can't be read.
+        ConfigError: The file has a price that is not valid.
     """
     if text in ("recorded", "current"):
         return cast(Literal["recorded", "current"], text)
@@ -43,14 +43,14 @@ def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
 
 
 def _read_table(path: Path) -> object:
-    # Decimals, since what is written is meant: 0.1 is no float.
+    # Numbers are read as decimals, so that 0.1 is exactly 0.1.
     try:
         written = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".toml":
             return tomllib.loads(written, parse_float=Decimal)
         table: object = json.loads(written, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:  # of JSON, TOML and UTF-8
+    except (ValueError, RecursionError) as error:  # errors of JSON, TOML and UTF-8
         raise click.UsageError(f"{path} can't be read: {error}") from error
     if not isinstance(table, dict):
-        raise click.UsageError(f"{path} holds no table of models and their prices.")
+        raise click.UsageError(f"{path} is not a table of models and their prices.")
     return table

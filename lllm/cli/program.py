@@ -1,7 +1,7 @@
 """The entry point of the command `lllm`.
 
-The commands are thin: they read their options, ask the store, and hand what it says to a renderer.
-Only click is imported at the start; the store and rich come in when a command needs them.
+The commands are thin: they parse their options, call the store, and pass the result to a renderer.
+Only click is imported at the start; the store and rich are imported when a command needs them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: Without the program's name; None for those of the process.
+        arguments: The arguments without the program's name; None for those of the process.
 
     Returns:
         The exit code; see `lllm.cli.exit_codes`.
@@ -71,25 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def cli(context: click.Context, store: str | None) -> None:
     """Look at what your LLM agents did, and what it cost.
 
-    A store is an SQLite file or a folder of JSONL files that tactics log to. Name it with --store,
-    or once and for all with the environment variable LLLM_STORE.
+    A store is an SQLite file or a folder of JSONL files to which tactics log. Name it with --store,
+    or once for all commands with the environment variable LLLM_STORE.
 
     \b
       lllm demo                        make a store to look at
-      lllm ls --state failure          the calls that failed, newest first
-      lllm show 01m845q0r4             one call as a tree: agents, tools, retries, costs
-      lllm diff 01m845q0r4 01m846c2za  where two calls first differ
+      lllm ls --state failure          the sessions that failed, newest first
+      lllm show 01m845q0r4             one session as a tree: agents, tools, retries, costs
+      lllm diff 01m845q0r4 01m846c2za  where two sessions first differ
       lllm search 'refund OR money'    messages with these words
       lllm calls --sort elapsed        the slowest calls of a model
-      lllm cost --by tag:customer      what was spent, and on whom
+      lllm cost --by tag:customer      the costs of each customer
       lllm tail                        events as they are written
       lllm web --open                  all of this in a browser
-      lllm query --schema              what can be asked in SQL
+      lllm query --schema              the tables that SQL can query
 
-    An ID may be cut to any beginning that only one session has. Times are local where people read
-    and write them, and UTC in --json and --csv; --utc and --tz change that.
+    An ID may be shortened to any beginning that only one session has. Times are local in text, and
+    UTC in --json and --csv; --utc and --tz change that.
     """
-    del store  # commands read it where they open the store
+    del store  # each command reads it when it opens the store
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -97,13 +97,13 @@ def cli(context: click.Context, store: str | None) -> None:
 @cli.command()
 @store_option
 @zone_options
-@click.option("--model", metavar="NAME", help="Have this model answer, by the OpenAI API.")
+@click.option("--model", metavar="NAME", help="Have this model answer, through the OpenAI API.")
 def demo(store: str | None, model: str | None) -> None:
     """Run a small support desk and look at its log.
 
-    An embedded model answers from a script: no key, no network, a few seconds. With OPENAI_API_KEY
-    (and OPENAI_BASE_URL for another server) and --model, a real one does. The store is left at
-    --store, LLLM_STORE or ./lllm-demo/runs.db; a second run adds to it.
+    An embedded model answers from a script: no key, no network, a few seconds. With --model, a real
+    model answers; it needs OPENAI_API_KEY (and OPENAI_BASE_URL for another server). The store is
+    written to --store, LLLM_STORE or ./lllm-demo/runs.db; a second run adds to it.
     """
     from lllm.cli.commands import demo as demo_tour
 

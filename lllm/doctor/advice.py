@@ -1,7 +1,7 @@
-"""Judges the facts about a store, and gives advice: one remark for each finding, the worst first.
+"""Judges the facts about a store: one remark with advice for each finding, the worst first.
 
-Nothing is asked here; whatever is judged was gathered before. A problem needs somebody to act now,
-a warning before long, a note is good to know.
+Nothing is read here; the facts were gathered before. A problem needs action now, a warning needs
+it soon, and a note is only information.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lllm.doctor.facts import (
 from lllm.doctor.file_systems import StoreLocation
 from lllm.times import datetime_of, shown_time, suffix_of
 
-WAL_BYTES = 100_000_000  # ten times what lllm lets a write-ahead log grow to, and then some
+WAL_BYTES = 100_000_000  # well above ten times the size at which lllm resets a write-ahead log
 
 
 def diagnosed(found: Checkup, zone: dt.tzinfo = dt.UTC) -> Checkup:
-    """Add remarks about each part of a store to its facts, the worst first.
+    """Add remarks on each part of a store to its facts, the worst first.
 
     Args:
-        found: The facts.
-        zone: Of the times in the remarks.
+        found: The facts about the store.
+        zone: The time zone of the times in the remarks.
 
     Returns:
-        The facts with the remarks.
+        The same facts with remarks.
     """
     remarks = [
         *_damage(found),
@@ -53,7 +53,7 @@ def diagnosed(found: Checkup, zone: dt.tzinfo = dt.UTC) -> Checkup:
 
 
 def _damage(found: Checkup) -> Iterator[Remark]:
-    advice = "`lllm verify` reads all there is and names what is damaged; a backup has it whole."
+    advice = "`lllm verify` checks every event and names the damaged ones; a backup has them."
     for trouble in found.troubles:
         yield Remark("problem", "damage", trouble, advice)
     checked = found.database.quick_check if found.database else None
@@ -89,9 +89,9 @@ def _log(log: LogFacts) -> Iterator[Remark]:
     if log.torn_bytes:
         yield Remark(
             "note", "log",
-            f"{_counted(log.torn_bytes, 'byte')} at the end are no whole append: it is under way, "
-            "its process died, or somebody changed the file.",
-            "Run `lllm verify`, which tells which. The next append moves aside what is torn.",
+            f"{_counted(log.torn_bytes, 'byte')} at the end are not a complete append: it is in "
+            "progress, its process died, or somebody changed the file.",
+            "Run `lllm verify`, which tells which. The next append moves torn bytes aside.",
         )  # fmt: skip
 
 
@@ -99,18 +99,18 @@ def _gaps(log: LogFacts, zone: dt.tzinfo) -> Iterator[Remark]:
     if log.gaps is None:
         yield Remark(
             "note", "gaps", "The log is large, and was not searched for gaps.",
-            "`lllm doctor --thorough` reads it through.",
+            "`lllm doctor --thorough` searches all of it.",
         )  # fmt: skip
     for gap in log.gaps or ():
         yield Remark(
             "warning", "gaps",
             f"{_counted(gap.lost, 'event')} from {_moment(gap.first_time, zone)} to "
             f"{_moment(gap.last_time, zone)} could not be written and are lost: {gap.reason}.",
-            "Sessions of that time may lack events, and costs what these cost. Watch the disk that "
-            "the store is on.",
+            "Sessions of that time may lack events, and their cost. Watch the free space on the "
+            "store's disk.",
         )  # fmt: skip
     if log.gaps == ():
-        yield Remark("ok", "gaps", "No event was ever lost for want of a log to write.")
+        yield Remark("ok", "gaps", "No events were lost because the log could not be written.")
 
 
 def _rows(found: Checkup) -> Iterator[Remark]:
@@ -129,15 +129,15 @@ def _rows(found: Checkup) -> Iterator[Remark]:
         yield Remark(
             "note" if found.log.read_only else "warning", "rows",
             f"The rows of {_names(behind)} are {_lag(found, behind)} behind the log.",
-            "Another process may just be at it: look again. `lllm rebuild` builds them anew.",
+            "Another process may be updating them: look again. `lllm rebuild` builds them anew.",
         )  # fmt: skip
     if rows.rebuilding:
         yield Remark("note", "rows", "A rebuild is under way.")
     elif rows.leftovers:
         yield Remark(
             "note", "rows",
-            f"A rebuild was stopped, and left {', '.join(rows.leftovers)}. They are in nobody's "
-            "way.",
+            f"A rebuild was stopped, and left {', '.join(rows.leftovers)}. They do no "
+            "harm.",
             "`lllm rebuild` removes them.",
         )  # fmt: skip
     if not newer and not behind:
@@ -163,16 +163,16 @@ def _sessions(rows: RowFacts) -> Iterator[Remark]:
     if interrupted:
         yield Remark(
             "note", "sessions",
-            f"{_counted(interrupted, 'session')} did not end: the process died.",
-            "`lllm ls --state interrupted` lists them. What they had written is kept.",
+            f"{_counted(interrupted, 'session')} did not end, because the process died.",
+            "`lllm ls --state interrupted` lists them. The events that they wrote are kept.",
         )  # fmt: skip
     if rows.elsewhere:
         yield Remark(
             "note", "sessions",
-            f"{_counted(rows.elsewhere, 'session')} may or may not be running: nobody here can ask "
-            "after a process on another machine, or one that writes the original of a copy.",
-            "Look from the machine that they run on. In a copy, and where they were imported, they "
-            "count as interrupted after a day without an event.",
+            f"{_counted(rows.elsewhere, 'session')} may be running: their process is on another "
+            "machine, or it writes to the original of this copy, so it can't be checked here.",
+            "Check on the machine where they run. In a copy, or after an import, they count as "
+            "interrupted after a day without an event.",
         )  # fmt: skip
 
 
@@ -180,13 +180,13 @@ def _database(database: DatabaseFacts) -> Iterator[Remark]:
     if has_wal_reset_bug(database.version):
         yield Remark(
             "note", "SQLite",
-            f"SQLite {database.version} has the WAL-reset bug: a commit that meets a checkpoint "
-            "may damage the file. lllm never lets them meet, so it is safe from it.",
-            "Let no other program write the file. SQLite 3.51.3 is free of it; see "
+            f"SQLite {database.version} has the WAL-reset bug: a commit during a checkpoint may "
+            "damage the file. lllm prevents that by a lock of its own.",
+            "Let no other program write the file. SQLite 3.51.3 fixes the bug; see "
             "https://sqlite.org/wal.html#walresetbug",
         )  # fmt: skip
     else:
-        yield Remark("ok", "SQLite", f"SQLite {database.version} is free of the WAL-reset bug.")
+        yield Remark("ok", "SQLite", f"SQLite {database.version} does not have the WAL-reset bug.")
     if database.journal_mode not in ("wal", "memory", ""):
         yield Remark(
             "warning", "SQLite",
@@ -197,9 +197,9 @@ def _database(database: DatabaseFacts) -> Iterator[Remark]:
     if database.wal_bytes > WAL_BYTES:
         yield Remark(
             "warning", "SQLite",
-            f"The write-ahead log has grown to {size(database.wal_bytes)}: a reader has been "
-            "at it for long, or a backup is under way.",
-            "End programs that keep the file open in the middle of a query; it shrinks by itself.",
+            f"The write-ahead log has grown to {size(database.wal_bytes)}: a query has run for "
+            "long, or a backup is in progress.",
+            "End programs that keep a query open; the log shrinks by itself.",
         )  # fmt: skip
 
 
@@ -210,10 +210,10 @@ def has_wal_reset_bug(version: str) -> bool:
     (https://sqlite.org/wal.html#walresetbug).
 
     Args:
-        version: Of SQLite, as "3.45.1".
+        version: The version of SQLite, such as "3.45.1".
 
     Returns:
-        True if it has the bug.
+        True if the version has the bug.
     """
     numbers = tuple(int(part) for part in version.split("."))
     mended = numbers[:2] == (3, 44) and numbers >= (3, 44, 6)
@@ -227,7 +227,7 @@ def _place(place: StoreLocation, found: Checkup) -> Iterator[Remark]:
         yield Remark(
             "problem" if place.free_bytes < WAL_BYTES // 10 else "warning", "disk",
             f"{room} are free beside the store.",
-            "Make room. Once the disk is full, events wait in memory, and are lost in the end.",
+            "Make room. When the disk is full, events wait in memory, and are finally lost.",
         )  # fmt: skip
     else:
         yield Remark("ok", "disk", f"{room} are free beside the store.")
@@ -242,7 +242,7 @@ def _place(place: StoreLocation, found: Checkup) -> Iterator[Remark]:
     if not place.writable and not found.log.read_only:
         yield Remark(
             "warning", "disk", f"This user can't write {place.folder}, or a file in it.",
-            "Give the users that log here the right to write the folder and all that is in it.",
+            "Give the users that log here write permission for the folder and all files in it.",
         )  # fmt: skip
 
 
@@ -287,10 +287,10 @@ def size(count: int) -> str:
     """Format a number of bytes for people.
 
     Args:
-        count: The bytes.
+        count: The number of bytes.
 
     Returns:
-        As "1.5 MB".
+        A text such as "1.5 MB".
     """
     for unit, factor in (("GB", 1_000_000_000), ("MB", 1_000_000)):
         if count >= factor:
@@ -302,5 +302,5 @@ def _moment(time: int, zone: dt.tzinfo) -> str:
     try:
         moment = datetime_of(time, zone)
         return shown_time(moment, zone, seconds=True) + suffix_of(moment)
-    except OverflowError:  # a clock that was out of its mind
+    except OverflowError:  # the clock was set to an impossible time
         return f"{time} ns"

@@ -1,7 +1,7 @@
-"""Examines a store: gathers the facts about it, and has them judged.
+"""Examines a store: gathers the facts about it and has them judged.
 
-It reads as every command does: the rows are brought up to date first, and sessions of dead
-processes are found. Whatever goes wrong meanwhile is said, and the rest is looked at.
+Like every command, it first brings the rows up to date and finds the sessions of dead processes. An
+error on the way is noted, and the examination continues with the other parts.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from lllm.store.log_store import LogStore, session_host
 from lllm.store.read_model import ReadModel
 from lllm.time_zones import zone_of
 
-_READ_BYTES = 256 << 20  # of a log that is read through without being asked: a second or two
-_TROUBLES = 10  # that are told
+# the size up to which a log is searched without `thorough`; it takes a second or two
+_READ_BYTES = 256 << 20
+_TROUBLES = 10  # errors that are reported at most
 _GENERATION = re.compile(r"(.+)_v(\d+)")  # the name of a table of rows
 
 
@@ -46,24 +47,26 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     """Examine a store and judge its health.
 
     Args:
-        store: The store, whose rows are brought up to date.
-        thorough: Read the whole log, however large, and have SQLite check the pages of its file.
-        tz: The zone of the times in the remarks, see `lllm.time_zones.zone_of`.
+        store: The store; its rows are brought up to date.
+        thorough: True to read the whole log, whatever its size, and to have SQLite check the pages
+            of its file.
+        tz: The time zone of the times in the remarks; see `lllm.time_zones.zone_of`.
 
     Returns:
-        The facts and the remarks, the worst first.
+        The facts about the store, and remarks on them, the worst first.
 
     Raises:
-        LogError: Nothing can be read of it at all.
-        ValueError: There is no such zone.
+        LogError: Nothing of the store can be read.
+        ValueError: There is no such time zone.
     """
     troubles: list[str] = []
     lag = 0
     rows = session_host(store).rows
-    head = store.log.head()  # what others write from now on is no lag
+    head = store.log.head()  # events that others write from now on don't count as lag
     with _noting_errors(troubles):
         lag = store.lag
-        store.list_sessions(limit=0)  # so that rows follow the log, and the dead are found
+        # brings the rows up to date, and finds the sessions of dead processes
+        store.list_sessions(limit=0)
     with _noting_errors(troubles):
         if isinstance(store.backend, KnowsItsEnd):
             store.backend.check_end()
@@ -127,7 +130,7 @@ def _search(store: LogStore, head: int, troubles: list[str]) -> tuple[tuple[Gap,
 
 
 def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recorded]:
-    """Read the readable events that `_search` needs."""
+    """Yield the events that `_search` needs and that can be read."""
     after = 0
     while after < head and len(troubles) < _TROUBLES:
         began = after
@@ -209,11 +212,11 @@ def _leftovers(rows: ReadModel, found: Mapping[str, Checkpoint]) -> tuple[str, .
     return tuple(sorted(m[0] for m in matches if shown.get(m[1], int(m[2])) != int(m[2])))
 
 
-# -- what they stand on
+# -- the files
 
 
 def _rows_file(store: LogStore, rows: ReadModel) -> Database:
-    """The file where rows belong, even if a damaged page has moved them into memory."""
+    """Get the file in which rows belong, even if a damaged page has moved them into memory."""
     backend = store.backend
     return backend.rows_database() if isinstance(backend, KeepsRows) else rows.database
 
@@ -235,7 +238,7 @@ def _database(database: Database, troubles: list[str], *, thorough: bool) -> Dat
 
 def _journal_mode(database: Database) -> str:
     if database.read_only and not os.path.exists(f"{database.path}-shm"):
-        return ""  # a connection that takes the file for one that never changes does not know it
+        return ""  # a connection that treats the file as immutable can't tell the mode
     return str(database.query("PRAGMA journal_mode")[0][0])
 
 

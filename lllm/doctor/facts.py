@@ -1,6 +1,6 @@
 """The facts that an examination of a store gathers.
 
-`lllm.doctor.examine` gathers the facts, and `lllm.doctor.advice` makes remarks of them.
+`lllm.doctor.examine` gathers them, and `lllm.doctor.advice` turns them into remarks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Remark(msgspec.Struct, frozen=True):
     """One finding about a store, good or bad.
 
     Attributes:
-        severity: How soon somebody must act.
-        about: The part of the store.
-        says: What was found.
-        advice: What to do, "" for nothing.
+        severity: The urgency: "problem", "warning", "note" or "ok".
+        about: The part of the store that the remark is about, such as "disk".
+        says: A sentence that says what was found.
+        advice: A sentence that says what to do; "" if nothing.
     """
 
     severity: Severity
@@ -33,14 +33,14 @@ class Remark(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Events that could not be written, and are only counted.
+    """Events that could not be written; only their number is known.
 
     Attributes:
-        position: Of the event that says so.
-        lost: How many.
-        first_time: When the first was to be written, nanoseconds UTC.
-        last_time: When the last was.
-        reason: Why they could not be.
+        position: The position of the log.gap event that reports them.
+        lost: The number of lost events.
+        first_time: The time of the first lost event, nanoseconds UTC.
+        last_time: The time of the last lost event, nanoseconds UTC.
+        reason: The reason why they could not be written.
     """
 
     position: int
@@ -51,14 +51,15 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class LogFacts(Health, frozen=True, kw_only=True):
-    """Facts about the log: what its backend reports of it, and what was found in it.
+    """Facts about the log: its backend's health report, and the findings of a search.
 
     Attributes:
-        read_only: True if it was opened so.
+        read_only: True if the log was opened read-only.
         head: The highest position.
-        gaps: Events that are lost; None where looking for them was not asked for.
-        erased: Sessions that were erased on purpose; None like `gaps`.
-        held: Events that wait in this process.
+        gaps: The gaps in the log; None if the log was not searched.
+        erased: The number of sessions that were erased on purpose; None if the log was not
+            searched.
+        held: The number of events of this process that wait in memory to be written.
     """
 
     read_only: bool
@@ -72,13 +73,13 @@ class ViewFacts(msgspec.Struct, frozen=True):
     """Facts about the rows of one view.
 
     Attributes:
-        name: Of the view.
-        version: Of the view here, None where this program does not have it.
-        built_by: The version that built the rows, None where there are none.
-        generation: How often they were built anew.
-        position: The checkpoint, up to which they tell.
-        lag: How far that is behind the head.
-        newer: True if a newer lllm built them, which only it can go on with.
+        name: The name of the view.
+        version: The version of the view in this program; None if it has no such view.
+        built_by: The version of the view that built the rows; None if there are none.
+        generation: The number of times that the rows were rebuilt.
+        position: The position up to which the rows follow the log.
+        lag: The number of positions between there and the head of the log.
+        newer: True if a newer lllm built the rows; this one can't update them.
     """
 
     name: str
@@ -112,11 +113,11 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about the rows for lists, tags and costs.
 
     Attributes:
-        bytes: Of a file of their own, None where they have none.
-        lag: How far they were behind before this look brought them up to date.
-        views: Each view.
-        sessions: How many at any depth, by state.
-        elsewhere: Of the running ones those whose process nobody here can ask after: it runs on
+        bytes: The size of their file; None if they have no file of their own.
+        lag: The number of positions by which they were behind before this examination.
+        views: The facts about each view.
+        sessions: The number of sessions at any depth, by state.
+        elsewhere: The number of running sessions whose process can't be checked, because it is on
             another machine, or this store is a copy.
         leftovers: Tables that a stopped rebuild left.
         rebuilding: True if a rebuild is under way.
@@ -139,10 +140,10 @@ class DatabaseFacts(msgspec.Struct, frozen=True):
     """Facts about the SQLite file.
 
     Attributes:
-        version: Of SQLite.
-        journal_mode: "" where the file is read as one that never changes, which does not tell it.
-        wal_bytes: Of the write-ahead log.
-        quick_check: What that said was wrong, None where it was not asked.
+        version: The version of SQLite.
+        journal_mode: The journal mode; "" if the file is opened as immutable, which hides it.
+        wal_bytes: The size of the write-ahead log.
+        quick_check: The errors that SQLite's quick check found; None if it was not run.
     """
 
     version: str
@@ -155,13 +156,13 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     """The result of examining a store.
 
     Attributes:
-        log: Of its log.
-        rows: Of its rows.
-        database: Of the file that rows are in, None where they are in memory.
-        place: Where its files lie, None where it has none.
-        stopped_backups: What backups that were killed left beside the store.
-        troubles: What went wrong while it was looked at.
-        remarks: What all that means, the worst first.
+        log: Facts about the log.
+        rows: Facts about the rows.
+        database: Facts about the file of the rows; None if they are in memory.
+        place: Facts about the folder of the store; None if it has no files.
+        stopped_backups: The paths of unfinished backups beside the store.
+        troubles: The errors that occurred during the examination.
+        remarks: The findings, the worst first.
     """
 
     log: LogFacts
@@ -176,9 +177,9 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         """Count the remarks of a severity.
 
         Args:
-            severity: Which.
+            severity: The severity to count.
 
         Returns:
-            How many.
+            The number of remarks with that severity.
         """
         return sum(remark.severity == severity for remark in self.remarks)

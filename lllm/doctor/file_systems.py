@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-# As /proc/mounts names them. SQLite's WAL wants all its processes on one machine
-# (https://sqlite.org/wal.html), and locks on such file systems may not hold.
+# Names of network file systems in /proc/mounts. SQLite's WAL requires that all processes are on one
+# machine (https://sqlite.org/wal.html), and locks on such file systems may not hold.
 _NETWORKED = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
     "nfs4", "s3fs", "smb3", "smbfs", "sshfs", "rclone", "gcsfuse",
@@ -25,12 +25,12 @@ class StoreLocation(msgspec.Struct, frozen=True):
     """The folder that holds the files of a store.
 
     Attributes:
-        folder: Its path.
-        free_bytes: That this user may still fill.
-        file_system: Its type, None where that can't be told.
-        writable: True if this process may write what an append writes.
+        folder: The path of the folder.
+        free_bytes: The free space that this user may fill, in bytes.
+        file_system: The type of the file system, such as "ext4"; None if unknown.
+        writable: True if this process may write the files that an append writes.
         folder_mode: The permissions of the folder.
-        file_modes: Those of the files in it.
+        file_modes: The permissions of the store's files in it.
     """
 
     folder: str
@@ -50,17 +50,17 @@ def location_of(folder: Path, files: Iterable[Path]) -> StoreLocation:
     """Examine the folder of a store.
 
     Args:
-        folder: The folder.
-        files: Those in it that an append writes, whether they are there or not.
+        folder: The folder to examine.
+        files: The files that an append writes; they need not exist.
 
     Returns:
-        What there is to say of it.
+        The facts about the folder.
 
     Raises:
-        OSError: It can't be looked at.
+        OSError: The folder can't be read.
     """
     mounts = ""
-    with suppress(OSError):  # Linux alone has it
+    with suppress(OSError):  # only Linux has it
         mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape")
     needed = [folder, *(file for file in files if file.exists())]
     return StoreLocation(
@@ -77,12 +77,12 @@ def file_system(folder: Path, mounts: str) -> str | None:
     """Find the type of a folder's file system.
 
     Args:
-        folder: The folder.
-        mounts: The text of /proc/mounts, whose fields proc(5) and fstab(5) tell
+        folder: The folder to look up.
+        mounts: The text of /proc/mounts, whose fields are documented in proc(5) and fstab(5)
             (https://man7.org/linux/man-pages/man5/proc_mounts.5.html).
 
     Returns:
-        As "ext4"; None where it is not among the mounts.
+        A type such as "ext4"; None if no mount contains the folder.
     """
     real = folder.resolve()
     found, depth = None, 0
@@ -91,7 +91,7 @@ def file_system(folder: Path, mounts: str) -> str | None:
         if len(fields) < 3:
             continue
         point = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1]))
-        # Of several on one point, the last covers those before.
+        # Of several mounts on one point, the last hides the others.
         if real.is_relative_to(point) and len(point.parts) >= depth:
             found, depth = fields[2], len(point.parts)
     return found

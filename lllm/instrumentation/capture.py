@@ -32,8 +32,7 @@ def capture(
     A call inside `with store.session(...)`, a tactic, or a function decorated with
     `@store.tactic(...)` belongs to that session. A call outside of any session becomes a session of
     its own in `log_store`. A stream is recorded when it ends or is closed. Each attempt of the SDK
-    is
-    an event, also the failed ones.
+    is an event, also the failed ones.
 
     A second `capture` of the same client replaces the first, also for the copies that its
     `with_options` and `copy` have made. `release` stops the recording.
@@ -60,8 +59,7 @@ def capture(
 
         A captured call raises what the SDK raises. It also raises BudgetExceeded if the session's
         budget is spent, and LogUnavailable if the log can't be written and the store was opened
-        with
-        `on_error="raise"`.
+        with `on_error="raise"`.
     """
     from lllm.instrumentation.sdk.patch import clients_of, listen
     from lllm.instrumentation.session_resolver import Recording, SessionResolver

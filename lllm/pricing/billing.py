@@ -117,8 +117,7 @@ class Tariff(NamedTuple):
         effective: The date from which the rates are valid; None if unknown.
         counted: US dollars for one item that is not a token, by the unit's name in genai-prices.
         whole: True if a kind of token without a rate is billed at the rate of the kind that
-            includes
-            it, as in a user's price table; False if its price is unknown.
+            includes it, as in a user's price table; False if its price is unknown.
     """
 
     tokens: tuple[tuple[Unit, Decimal], ...]
@@ -145,8 +144,7 @@ class Tariff(NamedTuple):
             request: US dollars for each request; None if there is no such fee.
             effective: The date from which the rates are valid; None if unknown.
             counted: US dollars for one item that is not a token, by the unit's name in
-                genai-prices;
-                None for no such items.
+                genai-prices; None for no such items.
             whole: True if a kind of token without a rate is billed at the rate of the kind that
                 includes it.
         """

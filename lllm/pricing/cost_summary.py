@@ -64,8 +64,7 @@ class CostGroup(CostLine):
 
     Attributes:
         key: The tactic, model, agent, day (YYYY-MM-DD in the summary's time zone) or tag value;
-            None
-            for sessions without the tag.
+            None for sessions without the tag.
         session_count: The number of sessions with the tag value, if all groups around this one are
             tags, too; None otherwise.
         groups: The groups within this one; empty for an innermost group.

@@ -51,9 +51,8 @@ def price(
         at: The time at which the attempt began, nanoseconds UTC; rates change with the date and the
             time of day.
         service_tier: The service tier as the provider sent it ("flex", "priority", "batch", or
-            "fast"
-            for Anthropic's fast mode); None for the default one. Without rates of that tier, the
-            attempt is unpriced.
+            "fast" for Anthropic's fast mode); None for the default one. Without rates of that tier,
+            the attempt is unpriced.
         billed: The cost that the provider sent, in nano-dollars; None if it sent none.
         free: The reason why the attempt cost nothing; None if it may have cost something.
         prices: The user's own prices; None for none. They win over everything except `free`.

@@ -76,7 +76,7 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError(f"sort is started or cost, not {one['sort']!r}")
         for tag in several["tag"]:
             if not tag.partition("=")[0] or "=" not in tag:
-                raise ValueError(f"{tag!r} is no tag; write it as KEY=VALUE")
+                raise ValueError(f"{tag!r} is not a tag; write it as KEY=VALUE")
         return msgspec.convert(one | several, cls)
 
     def filters(self) -> StoreFilters:

@@ -30,12 +30,12 @@ _GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 @with_filters
 @click.option("--since", metavar="WHEN", callback=as_moment, help="Another name of --after.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", default=100, show_default=True,
-              help="How many sessions at most, the latest; 0 for all.")  # fmt: skip
+              help="The most sessions to report, the latest first; 0 for all.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("text", "markdown", "html")), default="text",
               show_default=True, help="For a terminal, or one self-contained file.",
               )  # fmt: skip
 @click.option("-o", "--output", type=_FILE, metavar="FILE",
-              help="Where to write it, instead of printing it.")  # fmt: skip
+              help="Write to this file instead of printing.")  # fmt: skip
 @click.option("--full", is_flag=True, help="Show all of each text, however long.")
 @click.option("--checkpoint", type=_GIVEN, metavar="FILE",
               help="Prove the sessions by this seal, instead of one that is made now.",
@@ -55,10 +55,10 @@ def audit(
 ) -> None:
     """Report who ran what, what came of it, and how to check it.
 
-    Of one session and those below it, or of all that the filters leave: who ran what and when, with
-    which models, prompts and tools in which versions; each decision and call of a tool with its
-    result, also those that failed, were refused or never ended; what people did with it later; what
-    it cost, and what has no known price; what is missing; and the proof.
+    It covers one session and its descendants, or all sessions that match the filters: who ran what
+    and when, with which models, prompts and tools in which versions; each decision and tool call
+    with its result, also if it failed, was refused or never ended; what people did with the session
+    later; its cost, and the calls without a known price; missing events; and the proof.
     """
     if since is not None and filters["after"] is not None:
         raise click.UsageError("Give --since or --after, not both.")
@@ -82,7 +82,7 @@ def audit(
             chosen, more = [one.session_id for one in reversed(page)], len(found) > len(page)
             asked = _asked(filters)
         if not chosen:
-            raise Finding("No session fits.")
+            raise Finding("No session matches.")
         report = audit_report(
             opened,
             chosen,
@@ -113,7 +113,7 @@ def audit(
 
 
 def _asked(filters: Filters) -> str:
-    """Say which sessions were asked for."""
+    """Describe the selection of sessions in a sentence."""
     said = [f"{name} {value}" for name, value in filters.items() if value and name != "tags"]
     said += [f"tag {name}={value}" for name, value in filters["tags"].items()]
     asked = f"sessions with {', '.join(said)}" if said else "all sessions"

@@ -16,9 +16,9 @@ from lllm.terminal_safe import visible
 def backup(store: str | None, destination: Path) -> None:
     """Copy the store to DEST, while others write to it.
 
-    DEST is a path where nothing is yet; what has begun is never found there half done. To restore,
-    end the programs that use the store, remove it (an SQLite file with its -wal and -shm beside
-    it), and copy the backup to its place.
+    DEST is a path that does not exist yet; it appears only when the copy is complete. To restore,
+    end the programs that use the store, remove it (for an SQLite file, also the files ending in
+    -wal and -shm), and copy the backup to its place.
     """
     from lllm.cli.render.progress import progress
     from lllm.doctor.advice import size

@@ -33,13 +33,15 @@ _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 @click.command()
 @store_option
 @click.option("--error", metavar="WHAT",
-              help="Only those that failed with this HTTP status (429, 5xx), or with this text in "
+              help="Only failed attempts with this HTTP status (429, 5xx), or with this text in "
               "their error (timeout).")  # fmt: skip
 @click.option(
-    "--model", metavar="NAME", help="Only of this model; * stands for anything, as in 'gpt-4o*'."
+    "--model", metavar="NAME", help="Only calls of this model; * matches anything, as in 'gpt-4o*'."
 )
-@click.option("--provider", metavar="NAME", help="Only of this provider, as openai.")
-@click.option("--slower", metavar="TIME", help="Only those that took so long: 5s, 500ms, 2min.")
+@click.option("--provider", metavar="NAME", help="Only calls of this provider, as openai.")
+@click.option(
+    "--slower", metavar="TIME", help="Only those that took at least this long: 5s, 500ms, 2min."
+)
 @click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
 @with_filters
 @click.option("--sort", type=click.Choice(_SORTS), default="started", show_default=True,
@@ -67,11 +69,12 @@ def calls(
 ) -> None:
     """List attempts to call a model, newest first.
 
-    Each attempt is a line of its own, failed and repeated ones too: `lllm calls --sort elapsed` has
-    the slowest, `lllm calls --error 429 --after 7d` last week's refusals. --state is the attempt's
-    own; tags, tactics and partitions are those of its session. --json prints one array with an
-    object for each attempt. --by sums up the newest 200,000 of them: half of the answers took the
-    first of the three times or less, 95 % and 99 % the others.
+    Each attempt is one line, also failed and repeated ones: `lllm calls --sort elapsed` lists the
+    slowest, `lllm calls --error 429 --after 7d` those that were rate-limited in the last week.
+    --state filters by the attempt's state; tags, tactics and partitions filter by its session.
+    --json prints one array with an object for each attempt. --by sums up the newest 200,000 of
+    them; its three times are the median, and the times that 95 % and 99 % of the answers did not
+    exceed.
     """
     if as_json and as_csv:
         raise click.UsageError("Either --json or --csv; not both.")
@@ -99,7 +102,7 @@ def calls(
 
         show_calls_as_csv(page)
     if not page:
-        raise Finding("No call of a model fits." if any((*asked, *filters.values()))
+        raise Finding("No call of a model matches." if any((*asked, *filters.values()))
                       else "The store has no calls of a model yet.")  # fmt: skip
     if not (as_json or as_csv):
         from lllm.cli.render.calls import show_calls
@@ -132,7 +135,7 @@ def _sum_up(
 
         show_json(encode(summary).decode())
     if not summary.total.calls:
-        raise Finding("No call of a model fits.")
+        raise Finding("No call of a model matches.")
     if not as_json:
         from lllm.cli.render.call_statistics import show_call_statistics
         from lllm.cli.render.console import stdout

@@ -1,4 +1,4 @@
-"""The command `lllm cost`: sums up what was spent."""
+"""The command `lllm cost`: sums up the cost of sessions."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def cost(
     as_csv: bool,
     **filters: Unpack[Filters],
 ) -> None:
-    """Sum up what sessions cost, with everything below them.
+    """Sum up the cost of sessions, including the sessions below them.
 
-    A call whose price nobody knows counts as unpriced, never as $0. Wasted is what those cost whose
-    answer was thrown away. Days are local, or those of UTC in --json and --csv, unless
-    --utc or --tz says otherwise; one on which clocks change has 23 or 25 hours.
+    A call of unknown price counts as unpriced, never as $0. Wasted is the cost of answers that were
+    not used, or did not arrive completely. Days are local, or UTC in --json and --csv, unless --utc
+    or --tz says otherwise; a day on which clocks change has 23 or 25 hours.
 
-    With other --prices or --as-model, what was used is priced anew, and shown beside what was
-    recorded. A file has US dollars for a million tokens, as {"my-model": {"input": 0.5, "output":
-    1.5}}; what it does not name is priced as today. Nothing that was recorded changes.
+    With other --prices or --as-model, the recorded usage is priced again and shown beside the
+    recorded cost; nothing in the store changes. A price file has US dollars for a million tokens,
+    as {"my-model": {"input": 0.5, "output": 1.5}}; other models are priced at today's prices.
     """
     if as_json and as_csv:
         raise click.UsageError("Either --json or --csv; not both.")
@@ -74,7 +74,7 @@ def cost(
 
         show_costs_as_csv(summary, by)
     if not summary["session_count"]:
-        raise Finding("No session fits." if any(filters.values())
+        raise Finding("No session matches." if any(filters.values())
                       else "The store has no sessions yet.")  # fmt: skip
     if not (as_json or as_csv):
         from lllm.cli.render.console import stdout

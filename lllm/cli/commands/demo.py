@@ -46,13 +46,13 @@ def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
     """Run the demo and show its sessions.
 
     Args:
-        given: The path of the store, None for LLLM_STORE or DEFAULT_PATH.
-        model: The name of a real model, None for the embedded one.
-        zone: Of the times shown.
+        given: The path of the store; None for LLLM_STORE or DEFAULT_PATH.
+        model: The name of a real model; None for the embedded one.
+        zone: The time zone of the times shown.
 
     Raises:
-        click.UsageError: The model can't be asked.
-        StoreError: LLLM_STORE names a store that is in use for other sessions.
+        click.UsageError: The model can't be called.
+        StoreError: LLLM_STORE names a store with other sessions.
         LogError: The store can't be opened.
     """
     invoker = ScriptedInvoker(SCRIPT) if model is None else _real_invoker(model)
@@ -65,7 +65,7 @@ def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
         _answer_tickets(console, store, invoker, model or MODEL)
         option = f"--store {shlex.quote(path)}"
         shown = _show_what_is_left(console, store, option, zone)
-        if model is None:  # what a real one answered would not fit the command that is shown
+        if model is None:  # the commands shown below would not fit the answers of a real model
             _replay(console, store, shown, option)
         _print_next(console, shown.session_id, option)
 
@@ -79,7 +79,7 @@ def _real_invoker(model: str) -> Invoker:
 
 
 def _refuse_others(store: LogStore, path: str) -> None:
-    """Refuse a store in use, because the demo's sessions and costs would stay in it."""
+    """Refuse a store with other sessions, since the demo's sessions would stay among them."""
     if any(one.partition != PARTITION for one in store.list_sessions(limit=1)):
         raise StoreError(
             f"{path}, which {VARIABLE} names, is in use for other sessions. Give the demo a store "
@@ -109,7 +109,8 @@ def _answer_tickets(console: Console, store: LogStore, invoker: Invoker, model: 
         ticket = f"{tags['customer']}: {task['text']}"
         try:
             desk(task, tags=tags)
-        except Exception as error:  # it is in the log, with its traceback; the next may succeed
+        # the error and its traceback are in the log; the next ticket may succeed
+        except Exception as error:
             reason = Text(formats.shortened(f"{type(error).__name__}: {error}", 200), "red")
             console.print(joined((Text.assemble(sign("failure"), " ", ticket), reason)))
         else:
@@ -126,7 +127,7 @@ def _show_what_is_left(
     _print_command(console, f"lllm ls {option}", "The list, newest first")
     show_list(console, sessions, zone)
 
-    # In the embedded run, the first ticket's.
+    # In the embedded run, this is the session of the first ticket.
     found = max(sessions, key=lambda one: (one.state == "success", one.calls))
     _print_command(console, f"lllm show {found.session_id} {option}", "One session as a tree")
     record = store.load_session_record(found.session_id)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @store_option
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--full", is_flag=True, help="Print texts whole, however long they are.")
+@click.option("--full", is_flag=True, help="Print texts in full, however long they are.")
 @json_option
 def diff(store: str | None, a: str, b: str, full: bool, as_json: bool) -> int:
-    """Show where two sessions first differ, and what each took.
+    """Show where two sessions first differ, and compare their figures.
 
-    A and B are IDs, or files that `lllm export --format jsonl` wrote. They are the same where the
-    same was asked, answered and delivered at the same places; ids, times and costs do not count.
+    A and B are IDs, or files that `lllm export --format jsonl` wrote. Two sessions are the same if
+    their requests, answers and deliveries are the same; ids, times and costs are ignored.
 
     Exit code 0 means that they are the same, 1 that they differ.
     """
@@ -42,7 +42,7 @@ def diff(store: str | None, a: str, b: str, full: bool, as_json: bool) -> int:
 
             show_diff(stdout(), found, full=full)
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough; the verdict stays
+    except BrokenPipeError:  # the reader has stopped reading; the exit code stays
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if found.same else 1
 
@@ -62,5 +62,6 @@ def _compared(store: str | None, a: str, b: str) -> SessionDiff:
                 one if opened is None or is_file(one) else opened.find_id(one) for one in (a, b)
             ]
             return diff_sessions(*(ReadSession(*read_session(one, host)) for one in sides))
-        except SessionNotFound as error:  # with which a command ends with 1: they differ
+        # it would end the command with 1, which means that they differ
+        except SessionNotFound as error:
             raise click.UsageError(str(error)) from error

@@ -17,9 +17,9 @@ from lllm.cli.options import json_option, open_named, store_option, zone, zone_o
 def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
     """Check the health of the store, and say what to do.
 
-    Size, sessions that run or were interrupted, events that were lost, rows that are behind, room
-    on the disk. What is wrong stands first; exit code 1 says that there is a problem. Whether every
-    event is what was written is for `lllm verify` to say.
+    It checks the size, running and interrupted sessions, lost events, rows that are behind, and the
+    free space on the disk. Problems come first; exit code 1 means that there is one. To check that
+    no event was changed, use `lllm verify`.
     """
     from lllm.cli.render.doctor import show_checkup
     from lllm.doctor.examine import examine

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 @store_option
 @id_argument
 @zone_options
-@click.option("--json", "as_json", is_flag=True, help="Print them as they were written, JSONL.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the events as JSON lines, as they were written."
+)
 def events(store: str | None, prefix: str, as_json: bool) -> None:
     """Print the events of one session.
 
-    On each line: position in the log, number in the session, time of day, type, and the payload in
-    short. What was said of the session later, like tags, comes last. ID may also be that of an
-    error kept by save_error.
+    Each line has the position in the log, the number in the session, the time of day, the type, and
+    a short form of the payload. Later events about the session, such as tags, come last. ID may
+    also be that of an error kept by save_error.
     """
     from lllm.cli.render.console import stdout
     from lllm.cli.render.events import EventLines

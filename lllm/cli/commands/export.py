@@ -18,7 +18,7 @@ from lllm.terminal_safe import visible
 @click.option("--format", "format_", type=click.Choice(("json", "jsonl")),
               help="The loaded session, or its events.  [default: json]")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
-              help="Where to write it, instead of printing it.")  # fmt: skip
+              help="Write to this file instead of printing.")  # fmt: skip
 @click.option("--lists", metavar="DB",
               help="Write all sessions, tags, calls and costs to this SQLite database instead.",
               )  # fmt: skip
@@ -52,7 +52,7 @@ def export(
     if dataset and format_:
         raise click.UsageError("--format is of one session; a --dataset is JSONL.")
     if lists is not None and (format_ or output):
-        raise click.UsageError("--format and --output are of one session, not of --lists.")
+        raise click.UsageError("--format and --output are for one session, not for --lists.")
     with open_named(store) as opened:
         if lists is not None:
             from lllm.cli.render.formats import counted

@@ -9,7 +9,7 @@ from lllm.cli.exit_codes import Finding
 from lllm.cli.options import json_option, store_location, store_option
 from lllm.terminal_safe import visible
 
-_LINES = 20  # of what was refused; --json has all
+_LINES = 20  # refused items that are printed; --json has all
 
 
 @click.command("import")
@@ -19,10 +19,10 @@ _LINES = 20  # of what was refused; --json has all
 def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
     """Append sessions that were recorded elsewhere.
 
-    FILE is what `lllm export ID --format jsonl` wrote, also several exports in one file, or another
-    store by its path or URL, which is only read. What is here already is not stored twice, so the
-    logs of several machines become one. Every event is checked; of a session with one that is not
-    as it was written nothing is imported, and exit code 1 says so.
+    FILE is the output of `lllm export ID --format jsonl`, which may hold several exports, or the
+    path or URL of another store, which is only read. Events that are here already are not stored
+    twice, so you can merge the logs of several machines. Every event is checked. A session with an
+    event that was changed is not imported; exit code 1 then says so.
     """
     from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress
@@ -31,7 +31,7 @@ def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
     from lllm.store.log_store import LogStore
 
     refused: tuple[str, ...] = ()
-    # What is held would end with this process.
+    # Events held in memory would be lost with this process.
     with (
         LogStore.open(store_location(store), on_error="raise") as opened,
         progress("Importing") as report,

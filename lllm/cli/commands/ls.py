@@ -44,7 +44,7 @@ def ls(
 ) -> None:
     """List sessions, newest first.
 
-    Listed are the calls at the top; with --tactic, the calls of that tactic at any depth. --json
+    It lists top-level sessions; with --tactic, the sessions of that tactic at any depth. --json
     prints one array with an object for each session.
     """
     with open_named(store) as opened, usage_errors():

@@ -11,14 +11,14 @@ from lllm.cli.options import id_argument, open_named, store_option, zone, zone_o
 @store_option
 @id_argument
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, metavar="N",
-              show_default=True, help="So many times as fast as it happened.")  # fmt: skip
+              show_default=True, help="Play this many times as fast as it happened.")  # fmt: skip
 @zone_options
 def play(store: str | None, prefix: str, speed: float) -> None:
     """Play the events of a session in the terminal at their own pace.
 
-    Its events and those of the sessions below it come one a line, with the pauses that were between
-    them; one that would take longer than 3 seconds is cut, and how long it was is said. Space stops
-    and goes on, s shows the next event and stops, q ends it. Where the output is no terminal, all
+    Its events and those of the sessions below it appear one on each line, with their original
+    pauses. A pause of more than 3 seconds is shortened, and its length is shown. Space pauses and
+    continues, s shows the next event and pauses, q quits. If the output is not a terminal, all
     lines are printed at once.
     """
     import sys

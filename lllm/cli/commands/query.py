@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from lllm.store.query_timeout import TimedRows
     from lllm.store.sql_database import StoreDatabase
 
-_ROWS = 1000  # of a table, unless --limit says otherwise
+_ROWS = 1000  # in a table, without --limit
 
 
 def _as_parameters(
     ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]
 ) -> dict[str, str | int]:
-    """Parse names and values; a value written like an integer of SQLite becomes one."""
+    """Parse names and values; a value that looks like an SQLite integer becomes one."""
     found: dict[str, str | int] = {}
     for name, text in pairs:
         if name in found:
-            raise click.BadParameter(f"{name!r} is given two values.", ctx, param)
+            raise click.BadParameter(f"{name!r} has two values.", ctx, param)
         number = int(text) if text.lstrip("-").isdecimal() and text.isascii() else None
         fits = number is not None and str(number) == text and -(2**63) <= number < 2**63
         found[name] = number if fits and number is not None else text
@@ -38,12 +38,12 @@ def _as_parameters(
 @click.option("-p", "--param", "parameters", nargs=2, metavar="NAME VALUE", multiple=True,
               callback=_as_parameters, help="A value for :NAME in the SQL; repeat it for several.",
               )  # fmt: skip
-@click.option("--schema", is_flag=True, help="Explain the tables that can be asked instead.")
+@click.option("--schema", is_flag=True, help="List the tables that SQL can query, instead.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", default=30.0,
-              show_default=True, help="How long SQLite may work; 0 for as long as it takes.",
+              show_default=True, help="How long SQLite may work; 0 for no limit.",
               )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=0), metavar="N",
-              help="How many rows at most; 0 for all.  [default: 1000 in a table, else all]",
+              help="The most rows to print; 0 for all.  [default: 1000 in a table, else all]",
               )  # fmt: skip
 @json_option
 @click.option("--nl", "as_nl", is_flag=True, help="Print JSON, one object a line.")
@@ -59,21 +59,21 @@ def query(
     as_nl: bool,
     as_csv: bool,
 ) -> None:
-    """Run an SQL query on the store, which changes nothing.
+    """Run a read-only SQL query on the store.
 
     \b
       lllm query "SELECT tactic, count(*) FROM sessions GROUP BY tactic"
       lllm query "SELECT id, task FROM sessions WHERE state = :s" -p s failure
       lllm query --schema
 
-    SQL of `-` is read from standard input. --csv and --nl print each row as it comes. Bytes are
-    x'..' in a table, hex in CSV, and {"$base64": true, "encoded": ...} in JSON, as sqlite-utils
-    reads them.
+    The SQL `-` is read from standard input. --csv and --nl print each row as it comes. Bytes are
+    shown as x'..' in a table, as hex in CSV, and as {"$base64": true, "encoded": ...} in JSON,
+    which sqlite-utils can read.
     """
     if as_json + as_nl + as_csv > 1:
-        raise click.UsageError("One of --json, --nl and --csv; not several.")
+        raise click.UsageError("Give only one of --json, --nl and --csv.")
     if schema == (sql is not None):
-        raise click.UsageError('Ask in SQL, as lllm query "SELECT ...", or for the --schema.')
+        raise click.UsageError('Give SQL, as lllm query "SELECT ...", or --schema.')
     with open_named(store) as opened, closing(opened.database()) as database:
         if schema:
             from lllm.cli.render.query_schema import show_schema

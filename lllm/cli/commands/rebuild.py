@@ -10,15 +10,15 @@ from lllm.cli.options import open_named, store_option
 
 @click.command()
 @store_option
-@click.option("--check", is_flag=True, help="Replace nothing; compare with what the events say.")
+@click.option("--check", is_flag=True, help="Change nothing; only compare with the events.")
 @click.option("--search", type=click.Choice(("on", "off")),
               help="Build only the index of `lllm search` and keep it from now on, or remove it.",
               )  # fmt: skip
 def rebuild(store: str | None, check: bool, search: str | None) -> None:
     """Rebuild lists, tags, costs and the search index from the events.
 
-    Others may go on reading and writing meanwhile. With --check, exit code 1 says that something
-    differs, and the first difference is printed.
+    Other programs may read and write meanwhile. --check changes nothing: exit code 1 means that
+    something differs, and the first difference is printed.
     """
     if check and search:
         raise click.UsageError("Either --check or --search; not both.")
@@ -32,11 +32,11 @@ def rebuild(store: str | None, check: bool, search: str | None) -> None:
         click.echo("The store has no search index now; `lllm rebuild --search on` makes one.")
         return
     if not built.views:
-        raise Finding("A newer lllm built these rows; upgrade to check them or build them anew.")
+        raise Finding("A newer lllm built these rows; upgrade to check or rebuild them.")
     views = ", ".join(built.views)
     if built.difference is not None:
         click.echo(difference_text(built.difference))
-        raise Finding("What is stored is not what the events say; `lllm rebuild` mends it.")
+        raise Finding("The stored rows differ from the events; `lllm rebuild` mends them.")
     if check:
         click.echo(f"{views}: as the events say, up to position {built.position}.")
     else:

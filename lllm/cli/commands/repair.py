@@ -1,4 +1,4 @@
-"""The command `lllm repair`: mends a damaged log, and keeps a copy of it."""
+"""The command `lllm repair`: mends a damaged log, and keeps a copy of the damaged files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lllm.cli.options import store_location, store_option
 @click.command()
 @store_option
 def repair(store: str | None) -> None:
-    """Mend a damaged log, and keep a copy of it.
+    """Mend a damaged log, and keep a copy of the damaged files.
 
-    For a folder of JSON lines: what an editor, sed, jq or a file transfer made of the lines is put
-    back as it was written, checked by the digests. For an SQLite file: a new one is made of what
-    its pages hold. A copy of each changed file is kept beside it. Exit code 1 says that something
-    is lost, or could not be mended. End the programs that use the store first.
+    In a folder of JSON lines, lines that an editor, sed, jq or a file transfer has changed are
+    restored, and checked by their digests. An SQLite file is replaced by a new one with the events
+    that its pages still hold. A copy of each changed file is kept beside it. Exit code 1 means that
+    something is lost, or could not be mended. End the programs that use the store first.
     """
     from lllm.cli.open_store import open_store
     from lllm.cli.render.repair import show

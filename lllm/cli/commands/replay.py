@@ -1,4 +1,4 @@
-"""`lllm replay`: recorded sessions through today's code."""
+"""`lllm replay`: runs today's code on recorded sessions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lllm.events.errors import ConfigError
 def _as_ignored(
     _: click.Context, __: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str | re.Pattern[str], ...]:
-    """Read what --ignore was given: key paths, and patterns between slashes."""
+    """Parse the values of --ignore: key paths, and patterns between slashes."""
     from lllm.replay.ignored_parts import Ignored
 
     read: list[str | re.Pattern[str]] = []
@@ -35,7 +35,7 @@ def _as_ignored(
             read.append(re.compile(one[1:-1]) if between else one)
         Ignored(read)
     except re.error as error:
-        raise click.BadParameter(f"{one} is no pattern: {error}") from None
+        raise click.BadParameter(f"{one} is not a pattern: {error}") from None
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
     return tuple(read)
@@ -48,11 +48,11 @@ def _as_ignored(
               help="What makes the tactic, as my_module:make_tactic; or a tactic, or a function "
               "under @store.tactic. Modules of this folder are found.")  # fmt: skip
 @click.option("--ignore", multiple=True, metavar="WHAT", callback=_as_ignored,
-              help="Leave this out of the comparison: a key path, as params.seed, or what a "
-              "pattern between slashes fits, as '/[0-9]+ ms/'. May be repeated.")  # fmt: skip
+              help="Leave this out of the comparison: a key path, as params.seed, or what "
+              "matches a pattern between slashes, as '/[0-9]+ ms/'. May be repeated.")  # fmt: skip
 @with_filters
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-              help="How many processes.  [default: one a core]")  # fmt: skip
+              help="The number of processes.  [default: one a core]")  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
               help="Write a JUnit report here, a test case for each session.")  # fmt: skip
 @json_option
@@ -66,15 +66,15 @@ def replay(
     as_json: bool,
     **filters: Unpack[Filters],
 ) -> int:
-    """Run recorded sessions through today's code.
+    """Run today's code on recorded sessions.
 
-    They are answered from the log: no model is called, no tool runs, and nothing is written.
-    Name sessions by the beginnings of their ids, or as files that `lllm export ID --format jsonl`
-    wrote; or else by filters. Without either, all sessions of the tactic that CODE makes are
+    The code is answered from the log: no model is called, no tool runs, and nothing is written.
+    Name sessions by the beginnings of their ids, or by files that `lllm export ID --format jsonl`
+    wrote, or select them by filters. Without either, all sessions of the tactic that CODE makes are
     replayed.
 
     Exit code 0 means that all were the same, 1 that at least one diverged, and 125 anything else:
-    no session fits, or one can't be replayed, or CODE can't be imported. So `git bisect run lllm
+    no session matches, or one can't be replayed, or CODE can't be imported. So `git bisect run lllm
     replay ...` finds the commit that changed the behaviour.
     """
     from lllm.cli.render.junit import write_report
@@ -107,7 +107,7 @@ def replay(
 
             show_report(stdout(), report)
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough; the verdict stays
+    except BrokenPipeError:  # the reader has stopped reading; the exit code stays
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_code
 
@@ -117,7 +117,7 @@ def _named(store: str | None, sessions: tuple[str, ...], filters: Filters) -> li
     from lllm.replay.recording_file import is_file
 
     if any(filters.values()):
-        raise click.UsageError("Name sessions, or choose them by filters; not both.")
+        raise click.UsageError("Name sessions, or select them by filters; not both.")
     if all(map(is_file, sessions)):
         return list(dict.fromkeys(sessions))
     with open_named(store) as opened:

@@ -80,4 +80,4 @@ def search(
     if hits.cursor is not None:
         print_next_cursor(hits.cursor)
     if not hits:
-        raise Finding("No message fits.")
+        raise Finding("No message matches.")

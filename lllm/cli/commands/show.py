@@ -1,4 +1,4 @@
-"""The command `lllm show`: shows one session as a tree, with what each step cost."""
+"""The command `lllm show`: shows one session as a tree, with the cost of each step."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 @id_argument
 @zone_options
 @click.option("--at", metavar="WHEN", callback=as_point,
-              help="As it was then: at a position of the log, as `lllm events` shows them, or at a "
+              help="Show it as it was at a position of the log, as in `lllm events`, or at a "
               "time, as 5m ago or 2026-01-31T18:00.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the exported session instead.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
-              help="Write it to this file, as one page for browsers that needs nothing else.",
+              help="Write it to this file, as a self-contained web page.",
               )  # fmt: skip
 def show(
     store: str | None, prefix: str, at: int | dt.datetime | None, as_json: bool, html: str | None
 ) -> None:
-    """Show one session as a tree, with what each step cost.
+    """Show one session as a tree, with the cost of each step.
 
-    Agents, attempts to call their models, tools, retries and sub-tactics, each with its time,
-    tokens and cost; the traceback of a failed session stands below.
+    The tree has agents, attempts to call their models, tools, retries and sub-tactics, each with
+    its time, tokens and cost. The traceback of a failed session is shown below it.
     """
     if as_json and html is not None:
         raise click.UsageError("Either --json or --html; not both.")

@@ -18,13 +18,14 @@ from lllm.terminal_safe import visible
 def tag(store: str | None, prefix: str, tags: dict[str, str], remove: tuple[str, ...]) -> None:
     """Add, change or remove tags of a session.
 
-    The session's own events stay as they are; this is an event beside them.
+    The session's own events stay unchanged; the tags are recorded as a new event.
     """
     if not tags and not remove:
         raise click.UsageError("Which tags? Give some as KEY=VALUE, or --remove KEY.")
     from lllm.cli.render.formats import tag_list
 
-    with open_named(store, on_error="raise") as opened:  # what is held would end with this process
+    # an event held in memory would be lost with this process
+    with open_named(store, on_error="raise") as opened:
         session_id = opened.find_id(prefix)
         try:
             opened.tag(session_id, tags, remove=remove)

@@ -13,7 +13,9 @@ from lllm.cli.options import open_named, store_option, zone, zone_options
               show_default=True, help="Begin with the last N events.")  # fmt: skip
 @click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
 @zone_options
-@click.option("--json", "as_json", is_flag=True, help="Print them as they are written, JSONL.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the events as JSON lines, as they are written."
+)
 def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> None:
     """Print events as they are written, by any process. Ctrl-C ends it."""
     from lllm.cli.follow import FollowedSessions, follow

@@ -18,7 +18,7 @@ from lllm.cli.options import json_option, store_location, store_option
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Check that the log goes on from this seal; repeat it for several.",
+    help="Check that the log continues from this seal; repeat it for several.",
 )
 @click.option(
     "--key",
@@ -44,12 +44,11 @@ def verify(
 ) -> None:
     """Check that no event was changed or lost.
 
-    Damage is named with its place, and what stands behind it is checked all the same. With earlier
-    seals from `lllm seal`, the order of the events and the end of the log are checked, too. Exit
-    code 0 says that all is good, 1 that something is wrong, 3 that nothing is, but not all of it
-    can be known.
+    Each damaged place is named, and the check continues behind it. With seals from `lllm seal`, the
+    order of the events and the end of the log are checked, too. Exit code 0 means that all is good,
+    1 that something is wrong, 3 that nothing wrong was found, but not everything could be checked.
 
-    A proof is checked against keys or seals that you have from somewhere else than the proof.
+    A proof is checked against keys or seals that you have from another source than the proof.
     """
     if proof is not None:
         if store is not None:

@@ -11,13 +11,13 @@ from lllm.events.errors import MissingExtra
 @click.command()
 @store_option
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT",
-              help="The port; 0 for any that is free.  [default: the first free from 8321 on]",
+              help="The port; 0 for any free one.  [default: the first free from 8321 on]",
               )  # fmt: skip
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True,
               help="An address of this machine: 127.0.0.1, ::1 or localhost.")  # fmt: skip
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
 @click.option("--unsafe-no-auth", is_flag=True,
-              help="Ask for no token: every account of this machine can read the store.",
+              help="Require no token: every account of this machine can read the store.",
               )  # fmt: skip
 @zone_options
 def web(
@@ -25,9 +25,10 @@ def web(
 ) -> None:
     """Show the store in a browser: sessions, steps, costs and calls. Ctrl-C ends it.
 
-    It listens on this machine only, writes nothing to the store, and asks no other server for
-    anything. The address that it prints has a token, without which it answers nobody. It needs the
-    extra web: pip install 'lllm[web]'.
+    The server listens on this machine only, writes nothing to the store, and contacts no other
+    server. The address that it prints contains a token, which every request needs. It needs the
+    extra
+    web: pip install 'lllm[web]'.
     """
     try:
         from lllm.web.access import new_token
@@ -54,8 +55,11 @@ def missing_extra(command: str, error: ImportError) -> MissingExtra:
     """Make the error of a command that needs the extra `web`.
 
     Args:
-        command: The command.
-        error: What could not be imported.
+        command: The command, such as "lllm web".
+        error: The import that failed.
+
+    Returns:
+            The error to raise.
     """
     return MissingExtra(
         f"{command} needs {error.name}, which is not installed: pip install 'lllm[web]'"

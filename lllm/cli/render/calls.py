@@ -1,6 +1,6 @@
 """Prints a list of attempts to call a model: a table if it fits, else several lines for each.
 
-Ids of sessions are never cut, since they are what one copies.
+Session ids are never cut, so that they can be copied.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from lllm.events.errors import InvokeError
 from lllm.store.call_records import CallRecord
 from lllm.terminal_safe import visible
 
-_ERROR = 64  # characters of an error, and of one in a narrow table
+_ERROR = 64  # characters shown of an error: in lines, and in a narrow table
 _SHORT_ERROR = 28
 _INDENT = 4  # columns
-_OURS = f"{InvokeError.__name__}: "  # what follows says it all
+_OURS = f"{InvokeError.__name__}: "  # left out, because the text that follows is enough
 
 
 def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo) -> None:
-    """Print attempts, in their order.
+    """Print attempts to call a model, in the given order.
 
     Args:
-        console: Where to print.
+        console: The console to print to.
         records: The attempts.
-        zone: Of their times.
+        zone: The time zone of the times shown.
     """
     offset = formats.one_offset((one.timestamp for one in records), zone)
     show_rows(

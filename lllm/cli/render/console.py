@@ -1,6 +1,6 @@
 """Prints to a terminal, fitted to its width, or to a pipe, without cutting anything.
 
-Nothing that is printed here is markup: texts of users and models come as `rich.text.Text`, and
+Nothing here is printed as markup: texts of users and models are wrapped in `rich.text.Text`, and
 rich's own interpretation of brackets, emoji codes and numbers is off.
 """
 
@@ -17,9 +17,10 @@ from rich.text import Text
 from lllm.events.model import State
 from lllm.terminal_safe import visible
 
-_UNBOUNDED = 1 << 30  # columns of a pipe: no line there is cut or wrapped
-_MUCH = 1 << 30  # columns, to measure what a table would like to have
-_WIDEST = 10_000  # columns of a table; in a wider one, every row would be padded to the longest
+_UNBOUNDED = 1 << 30  # columns of a pipe, so that no line is cut or wrapped
+_MUCH = 1 << 30  # columns for measuring a table without a limit
+# columns of the widest table; in a wider one, every row would be padded to the longest
+_WIDEST = 10_000
 
 _SIGNS: dict[State, tuple[str, str]] = {
     "success": ("✓", "green"),
@@ -39,17 +40,17 @@ class _Console(Console):
 def stdout() -> Console:
     """Make a console for standard output.
 
-    Styles are for terminals, and NO_COLOR turns all of them off there, bold and dim too
+    Styles are only used on a terminal, and NO_COLOR turns off all of them, also bold and dim
     (https://no-color.org).
 
     Returns:
-        The console.
+        A console that prints to stdout.
     """
     return _console(width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def stderr() -> Console:
-    """Make a console for standard error; see `stdout`."""
+    """Make a console for standard error; see `stdout` for its styles."""
     return _console(stderr=True, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
@@ -61,11 +62,11 @@ def _console(*, stderr: bool = False, width: int | None) -> Console:
 
 
 def show(console: Console, *renderables: RenderableType) -> None:
-    """Print an object, without the spaces that tables leave at the ends of lines.
+    """Print objects, without the trailing spaces of tables.
 
     Args:
-        console: Where to print.
-        *renderables: What to print, each from a new line on.
+        console: The console to print to.
+        *renderables: The objects to print, each on a new line.
     """
     if console.is_terminal:
         console.print(*renderables, sep="\n")
@@ -81,10 +82,10 @@ def plain_table(*, header: bool = True) -> Table:
     """Make an empty table without lines, with two spaces between columns.
 
     Args:
-        header: True if the names of the columns are shown.
+        header: True to show the names of the columns.
 
     Returns:
-        The table.
+        A table to add columns and rows to.
     """
     return Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", footer_style="bold",
@@ -96,11 +97,11 @@ def wished_width(console: Console, table: Table) -> int:
     """Measure the width in columns that a table needs to be shown in full.
 
     Args:
-        console: Where it is to be printed.
-        table: The table.
+        console: The console on which the table will be printed.
+        table: The table to measure.
 
     Returns:
-        Columns, with no regard to how many the console has.
+        The width in columns; it may be more than the console has.
     """
     return console.measure(table, options=console.options.update_width(_MUCH)).maximum
 
@@ -111,13 +112,14 @@ def show_rows(
     rows: Iterable[Iterable[RenderableType]],
     offset: str | None,
 ) -> None:
-    """Print the first table that fits the width, or else several lines for each row.
+    """Print the first table that fits the width, or several lines for each row if none fits.
 
     Args:
-        console: Where to print.
-        tables: Of the same rows, the widest first.
-        rows: The lines of each row, where no table fits.
-        offset: From UTC, of all times that the rows show; None where they show it themselves.
+        console: The console to print to.
+        tables: Tables of the same rows, the widest first.
+        rows: The lines of each row, printed if no table fits.
+        offset: The UTC offset of all times in the rows, printed above them; None if the rows show
+            it themselves.
     """
     for table in tables:
         if wished_width(console, table) <= min(console.width, _WIDEST):
@@ -130,20 +132,20 @@ def show_rows(
 
 
 def sign(state: State) -> Text:
-    """The symbol for a session's state, which is readable without colour.
+    """Get the symbol for a state, which is readable without colour.
 
     Args:
         state: The state of a session, a call or a tool.
 
     Returns:
-        One character, coloured.
+        A single character, coloured.
     """
     mark, style = _SIGNS[state]
     return Text(mark, style)
 
 
 def state_text(state: State) -> Text:
-    """A session's state with its symbol; see `sign`."""
+    """Format a state with its symbol; see `sign`."""
     mark, style = _SIGNS[state]
     return Text(f"{mark} {state}", style)
 
@@ -152,11 +154,11 @@ def joined(parts: Sequence[str | Text], separator: str = " · ") -> Text:
     """Join the texts that are not empty.
 
     Args:
-        parts: Texts; styles of the parts are kept.
-        separator: Between them, dim.
+        parts: The texts; they keep their styles.
+        separator: The text between them; it is dim.
 
     Returns:
-        One line.
+        A single line.
     """
     line = Text()
     for part in parts:
@@ -170,10 +172,10 @@ def labelled(label: str, value: str | Text) -> Text:
     """Put a dim label in front of a value.
 
     Args:
-        label: What the value is; it may be somebody else's word.
-        value: The value, safe to print.
+        label: The name of the value; it is escaped.
+        value: The value; it must be safe to print.
 
     Returns:
-        One line.
+        A single line.
     """
     return Text.assemble((f"{visible(label)} ", "dim"), value)

@@ -1,6 +1,6 @@
 """Prints a cost summary: a table with a bar for each group, and the total at the end.
 
-Groups within a group stand below it, indented.
+Groups within a group are printed below it, indented.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from lllm.terminal_safe import visible
 
 _BAR = 20  # columns of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_KEY = 1_000  # characters shown of a group's name; every row is padded to the longest
-_INDENT = 2  # columns of a level
-_BARS = ("green", "cyan")  # by level; the inner ones are shares of the same whole
-Column = tuple[str, Callable[[CostLine], str | Text]]  # title, and what a line says there
+_KEY = 1_000  # characters shown of a group's name, because every row is padded to the longest
+_INDENT = 2  # columns for each level
+_BARS = ("green", "cyan")  # by level; the bars of inner levels are shares of the same total
+# the title, and a function that formats the cell
+Column = tuple[str, Callable[[CostLine], str | Text]]
 
 
 def show_costs(console: Console, summary: CostSummary, by: Sequence[str]) -> None:
     """Print a cost summary.
 
     Args:
-        console: Where to print.
-        summary: The summary.
-        by: What it was grouped by.
+        console: The console to print to.
+        summary: The summary to print.
+        by: The names of the groups, the outermost first.
     """
     free = console.width - wished_width(console, _table(summary, by, 0))
     show(console, _table(summary, by, max(0, min(free, _BAR))))
@@ -131,14 +132,14 @@ def _basis_line(summary: CostSummary) -> str:
     prices = {
         "recorded": "the prices of the day of each call",
         "current": "today's prices",
-        "given": "the prices given; what they do not name, at today's",
+        "given": "the given prices; models that they do not name, at today's",
     }[summary["prices"]]
     model = f"as {visible(summary['as_model'])}, " if summary["as_model"] is not None else ""
     return f"COST is {model}at {prices}."
 
 
 def _bar(amount: float, most: float, columns: int) -> str:
-    """Draw a bar in eighths of a column; any amount that is not zero shows."""
+    """Draw a bar in eighths of a column; any amount except zero is visible."""
     if amount <= 0 or most <= 0 or not columns:
         return ""
     full, rest = divmod(max(round(amount / most * columns * 8), 1), 8)

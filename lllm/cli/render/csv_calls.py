@@ -13,11 +13,11 @@ from lllm.store.call_records import CallRecord
 def show_calls_as_csv(records: Iterable[CallRecord]) -> None:
     """Print a line for each attempt.
 
-    What is not known is empty; timestamps are ISO 8601 in UTC, durations seconds, costs US dollars,
-    tags a JSON object.
+    Unknown values are empty; timestamps are ISO 8601 in UTC, durations are seconds, costs are US
+    dollars, and tags are a JSON object.
 
     Args:
-        records: The attempts.
+        records: The attempts to print.
     """
     columns = CallRecord.__struct_fields__
     show_csv(columns, ([_cell(getattr(one, column)) for column in columns] for one in records))

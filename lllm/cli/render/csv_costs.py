@@ -22,11 +22,11 @@ def show_costs_as_csv(summary: CostSummary, by: Sequence[str]) -> None:
     """Print a line for each innermost group.
 
     There is a column for each group, empty for sessions without the tag, then the sums. There is no
-    line of totals: a column adds up to it.
+    line of totals, because the lines add up to it.
 
     Args:
-        summary: The sums.
-        by: What they are grouped by.
+        summary: The sums to print.
+        by: The names of the groups, the outermost first.
     """
     show_csv((*by, "session_count", *_AMOUNTS, *_COUNTS), _lines(summary, by))
 

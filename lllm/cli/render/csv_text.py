@@ -1,7 +1,6 @@
 """Prints CSV for other programs; on a terminal, dangerous characters are escaped.
 
-Quoting is that of RFC 4180 (https://www.rfc-editor.org/rfc/rfc4180), line ends are those of all
-other output.
+Quoting follows RFC 4180 (https://www.rfc-editor.org/rfc/rfc4180); lines end as in all other output.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ def show_csv(columns: Sequence[object], lines: Iterable[Sequence[object]]) -> in
 
     Args:
         columns: The names of the columns.
-        lines: The cells of each line; None is empty.
+        lines: The cells of each line; None is printed as an empty cell.
 
     Returns:
-        How many lines there were, but for the heading.
+        The number of lines, without the header.
     """
     _write(columns)
     count = 0
@@ -45,7 +44,7 @@ def exact_dollars(amount: float) -> str:
     """Format US dollars exactly, to the nano-dollar.
 
     Args:
-        amount: US dollars.
+        amount: The amount in US dollars.
 
     Returns:
         A number with nine decimals.

@@ -32,11 +32,11 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
     """Print the result of examining a store.
 
     Args:
-        checkup: What was found.
-        as_json: True for one JSON object.
+        checkup: The result of the examination.
+        as_json: True to print one JSON object.
 
     Raises:
-        Finding: There is a problem; raised once all is printed.
+        Finding: The store has a problem; raised after everything is printed.
     """
     if as_json:
         show_json(encode(msgspec.to_builtins(checkup, enc_hook=str)).decode())

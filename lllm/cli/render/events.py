@@ -15,11 +15,11 @@ from lllm.events.envelope import Recorded
 from lllm.terminal_safe import visible
 from lllm.tools.results import result_text
 
-SHORT_ID = 12  # characters of an id: its time and a little of its random part
+SHORT_ID = 12  # characters shown of an id: its time, and a part of its random end
 _SHORT = 60  # characters shown of a value
 _NAME = 18  # columns of the longest type name
 
-# What is said of each type, in this order; of a type that isn't here, everything but the salt.
+# The fields shown for each type, in this order; for other types, all fields except the salt.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "session.started": ("tactic_path", "task", "tags"),
     "session.succeeded": ("elapsed", "delivery"),
@@ -55,13 +55,13 @@ _COLOURS = {"session": "bold", "agent": "cyan", "llm": "green", "tool": "magenta
 class EventLines:
     """Prints events, one on each line, with times in a given zone.
 
-    A terminal has the day and its offset above the first of them and wherever another begins; in a
-    pipe each line says its offset itself.
+    On a terminal, the day and its UTC offset are printed above the first event and whenever they
+    change. In a pipe, each line has its offset.
 
     Args:
-        console: Where to print.
-        zone: Of their times.
-        with_session: True if each line says its session.
+        console: The console to print to.
+        zone: The time zone of the times shown.
+        with_session: True to show the session on each line.
     """
 
     def __init__(self, console: Console, zone: dt.tzinfo, *, with_session: bool) -> None:
@@ -74,7 +74,7 @@ class EventLines:
         """Print an event; on a terminal it is cut to fit one line.
 
         Args:
-            event: The event.
+            event: The event to print.
         """
         clock = formats.clock(event.time, self._zone)
         if self._console.is_terminal:

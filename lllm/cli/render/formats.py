@@ -1,6 +1,6 @@
 """Formats values for people on a terminal: safe texts, amounts of money, times.
 
-What a model, a tool or a user said is shown as text and as nothing else (see `lllm.terminal_safe`).
+Texts of models, tools and users are printed as plain text (see `lllm.terminal_safe`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ def shortened(value: object, limit: int) -> str:
     """Format any value as one line of text; a value that is not text is shown as JSON.
 
     Args:
-        value: The value.
-        limit: Characters that are shown where it is cut; how many are left out is said.
+        value: The value to format.
+        limit: The number of characters to show; the number of omitted ones is appended.
 
     Returns:
-        The line.
+        A single line.
     """
     text = result_text(value)
-    if len(text) <= limit + len("… (+20 characters)"):  # as long as saying that it is cut
+    # a shorter cut would save nothing, because of the note about it
+    if len(text) <= limit + len("… (+20 characters)"):
         return visible(text)
     return f"{visible(text[:limit])}… (+{len(text) - limit:,} characters)"
 
@@ -38,8 +39,8 @@ def cut(text: str, limit: int) -> str:
     """Cut a line of text to a length, ending with an ellipsis.
 
     Args:
-        text: The line.
-        limit: Characters, at most.
+        text: The line to cut.
+        limit: The greatest number of characters.
 
     Returns:
         The line, safe to print.
@@ -70,10 +71,10 @@ def error_line(error: str) -> str:
     """Take the first line of an error, with the type's name but not its package.
 
     Args:
-        error: "package.Type: message".
+        error: A text such as "package.Type: message".
 
     Returns:
-        "Type: message".
+        A text such as "Type: message".
     """
     line = error.strip().partition("\n")[0]
     kind, colon, message = line.partition(": ")
@@ -84,12 +85,11 @@ def money(amount: float, unpriced: int = 0) -> str:
     """Format an amount of money.
 
     Args:
-        amount: US dollars.
-        unpriced: How many calls have a price that nobody knows. They are named, and never count as
-            zero.
+        amount: The amount in US dollars.
+        unpriced: The number of calls of unknown price, which is appended; they don't count as zero.
 
     Returns:
-        As many digits as tell something.
+        A text with as many digits as are significant.
     """
     if unpriced and not amount:
         return f"{unpriced:,} unpriced"
@@ -108,10 +108,10 @@ def nano_dollars(count: int) -> str:
     """Format nano-dollars as US dollars; an absurdly large amount is shown unconverted.
 
     Args:
-        count: Nano-dollars.
+        count: The amount in nano-dollars.
 
     Returns:
-        The amount.
+        A text in US dollars.
     """
     if abs(count) >= _MOST:
         return shortened(f"{count} nano-dollars", 40)
@@ -122,10 +122,10 @@ def duration(seconds: float | None) -> str:
     """Format a duration.
 
     Args:
-        seconds: Seconds, None where it has not ended.
+        seconds: The duration in seconds; None if it has not ended.
 
     Returns:
-        The duration with its unit, a dash for None.
+        The duration with its unit; a dash for None.
     """
     if seconds is None:
         return "-"
@@ -144,10 +144,10 @@ def nanoseconds(count: int | None) -> str:
     """Format nanoseconds as a duration; an absurdly large one is shown unconverted.
 
     Args:
-        count: Nanoseconds, None where it has not ended.
+        count: The duration in nanoseconds; None if it has not ended.
 
     Returns:
-        The duration with its unit, a dash for None.
+        The duration with its unit; a dash for None.
     """
     if count is not None and abs(count) >= _MOST:
         return shortened(f"{count} ns", 40)
@@ -158,12 +158,12 @@ def tokens(prompt: int, completion: int, cached: int = 0) -> str:
     """Format the numbers of input and output tokens.
 
     Args:
-        prompt: Tokens of input.
-        completion: Tokens of output.
-        cached: Tokens of input that the provider had in its cache.
+        prompt: The number of input tokens.
+        completion: The number of output tokens.
+        cached: The number of input tokens that were read from the provider's cache.
 
     Returns:
-        The counts.
+        A text such as "1,200 → 80 tokens".
     """
     text = f"{prompt:,} → {completion:,} tokens"
     return f"{text} ({cached:,} cached)" if cached else text
@@ -173,11 +173,11 @@ def counted(number: int, noun: str) -> str:
     """Format a count with its noun, such as "1 call" or "2 calls".
 
     Args:
-        number: How many.
-        noun: What they are called, in the singular.
+        number: The number of things.
+        noun: The name of one thing, in the singular.
 
     Returns:
-        The count.
+        The number and the noun.
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -186,25 +186,25 @@ def moment(time: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
     """Format a time with its offset, in a form that `--after` accepts.
 
     Args:
-        time: The time.
-        zone: The zone to show it in.
+        time: The time to format.
+        zone: The time zone in which it is shown.
         seconds: True to show seconds.
 
     Returns:
-        The text.
+        A text that `--after` accepts.
     """
     return shown_time(time, zone, seconds=seconds) + suffix_of(time.astimezone(zone))
 
 
 def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
-    """Find the UTC offset that all of some times share in a zone, for a heading.
+    """Find the UTC offset that several times share in a zone, to show it once in a heading.
 
     Args:
-        times: The times.
-        zone: The zone.
+        times: The times that the rows show.
+        zone: The time zone in which they are shown.
 
     Returns:
-        The offset; None where the clocks change between them, so that each needs its own.
+        The offset; None if they have different ones, because clocks changed in between.
     """
     offsets = {offset_of(time.astimezone(zone)) for time in times}
     return offsets.pop() if len(offsets) == 1 else None
@@ -216,13 +216,13 @@ def moment_below(
     """Format a time, with its offset if the heading does not show it.
 
     Args:
-        time: The time.
-        zone: The zone to show it in.
-        offset: What the heading says, None where it says nothing.
+        time: The time to format.
+        zone: The time zone in which it is shown.
+        offset: The UTC offset in the heading; None if the heading has none.
         seconds: True to show seconds.
 
     Returns:
-        The text.
+        The time, with its offset unless the heading shows it.
     """
     return (moment if offset is None else shown_time)(time, zone, seconds=seconds)
 
@@ -231,15 +231,15 @@ def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
     """Format the time of day to the millisecond, without its offset.
 
     Args:
-        nanoseconds_utc: Nanoseconds UTC.
-        zone: The zone to show it in.
+        nanoseconds_utc: The time in nanoseconds UTC.
+        zone: The time zone in which it is shown.
 
     Returns:
-        The text; the number itself, of a clock that was out of its mind.
+        The time of day; the plain number if no date can express it.
     """
     try:
         return f"{datetime_of(nanoseconds_utc, zone).time():%H:%M:%S.%f}"[:-3]
-    except OverflowError:  # a clock that was out of its mind
+    except OverflowError:  # the clock was set to an impossible time
         return str(nanoseconds_utc)
 
 
@@ -247,11 +247,11 @@ def day(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
     """Format a day and its UTC offset, as a heading above times of day.
 
     Args:
-        nanoseconds_utc: Nanoseconds UTC.
-        zone: The zone to show it in.
+        nanoseconds_utc: The time in nanoseconds UTC.
+        zone: The time zone in which it is shown.
 
     Returns:
-        The text; "" where there is no such day.
+        The day and the offset; "" if no date can express the time.
     """
     try:
         time = datetime_of(nanoseconds_utc, zone)
@@ -264,11 +264,11 @@ def clock_suffix(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
     """Format the offset after a time of day that has no heading.
 
     Args:
-        nanoseconds_utc: Nanoseconds UTC.
-        zone: The zone that it is shown in.
+        nanoseconds_utc: The time in nanoseconds UTC.
+        zone: The time zone in which it is shown.
 
     Returns:
-        The text; "" where there is no such day.
+        The offset; "" if no date can express the time.
     """
     try:
         return suffix_of(datetime_of(nanoseconds_utc, zone), utc="Z")
@@ -280,9 +280,9 @@ def tag_list(tags: dict[str, str]) -> str:
     """Format tags in the way they are written on the command line.
 
     Args:
-        tags: The tags.
+        tags: The tags, by name.
 
     Returns:
-        One line, sorted by name.
+        A single line, sorted by name.
     """
     return " ".join(visible(f"{name}={value}") for name, value in sorted(tags.items()))

@@ -14,7 +14,7 @@ def show_json(text: str) -> None:
     """Print JSON; on a terminal, dangerous characters are replaced by JSON escapes.
 
     Args:
-        text: JSON, or lines of it.
+        text: A JSON text, or several on separate lines.
     """
     shown = harmless(text) if sys.stdout.isatty() else text
     sys.stdout.write(shown.rstrip("\n") + "\n")
@@ -22,13 +22,13 @@ def show_json(text: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """Escape every character of a JSON text that is not plain, except line ends.
+    """Escape every character of a JSON text that is not harmless, except line ends.
 
     Args:
-        text: JSON, or lines of it.
+        text: A JSON text, or several on separate lines.
 
     Returns:
-        The same JSON, harmless on a terminal.
+        The same JSON, safe to print on a terminal.
     """
     return "\n".join(UNSAFE.sub(_escape, line) for line in text.split("\n"))
 
@@ -42,10 +42,10 @@ def array(items: Iterable[object]) -> str:
     """Format an array with one item on each line.
 
     Args:
-        items: Whatever JSON can say.
+        items: Objects that JSON can express.
 
     Returns:
-        JSON.
+        The array as JSON.
     """
     lines = ",\n".join(encode(item).decode() for item in items)
     return f"[\n{lines}\n]" if lines else "[]"

@@ -1,4 +1,4 @@
-"""Writes what came of replaying many sessions as a JUnit report, which CI servers show."""
+"""Writes the results of replaying many sessions as a JUnit report, which CI servers show."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from xml.etree import ElementTree
 from lllm.events.files.own_files import open_new_output
 from lllm.replay.report import ReplayReport
 
-# What XML 1.0 has no way to say (https://www.w3.org/TR/xml/#charsets).
+# Characters that XML 1.0 can't express (https://www.w3.org/TR/xml/#charsets).
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_report(report: ReplayReport, path: str) -> None:
     """Write a report as JUnit's XML (https://github.com/testmoapp/junitxml).
 
-    A session is a test case; one that diverged is a failure, one that could not be replayed an
-    error.
+    Each session is a test case. A session that diverged is a failure; one that could not be
+    replayed is an error.
 
     Args:
-        report: The report.
-        path: The file; what is there is overwritten.
+        report: The results to write.
+        path: The path of the file; an existing file is overwritten.
 
     Raises:
-        OSError: It can't be written.
+        OSError: The file can't be written.
     """
     seconds = sum(one.seconds for one in report.results)
     counts = {

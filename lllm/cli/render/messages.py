@@ -1,7 +1,7 @@
 """Shows the messages and tools that a captured call sent and received.
 
-Such a call has no agent whose dialog could be shown. A conversation is sent anew with every turn;
-shown are the messages that a request was the first to send.
+A captured call has no agent whose dialog could be shown. Since a conversation is sent again with
+every turn, only those messages are shown that a request was the first to send.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class SentAndGot(msgspec.Struct, frozen=True):
     """The messages that one request sent, and its answer.
 
     Attributes:
-        sent: What it was the first to send, but for the results of tools.
-        results: Of the tools that its answer asked for, in their order, which a later request sent;
-            None where nobody said what came of one.
+        sent: The messages that it was the first to send, except results of tools.
+        results: The results of the tools that its answer called, in the order of the calls; they
+            were sent by a later request. None for a call without a known result.
     """
 
     sent: tuple[Content, ...] = ()
@@ -39,7 +39,7 @@ class SentAndGot(msgspec.Struct, frozen=True):
 
 
 NOTHING = SentAndGot()
-Exchanges = Mapping[int, SentAndGot]  # by the ordinal of the request
+Exchanges = Mapping[int, SentAndGot]  # by the number of the request within its session
 
 
 def exchanges_of(events: Iterable[Event]) -> Exchanges:
@@ -49,7 +49,7 @@ def exchanges_of(events: Iterable[Event]) -> Exchanges:
         events: The payloads of the session, in order.
 
     Returns:
-        The exchanges, by the ordinal of the request.
+        The exchanges, by the number of the request within its session.
     """
     payloads = list(events)
     results = _tool_results(payloads)
@@ -65,9 +65,9 @@ def exchanges_of(events: Iterable[Event]) -> Exchanges:
 
 
 def _tool_results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
-    """Find the results of the tools that each answer asked for; None if unknown.
+    """Find the results of the tools that each answer called; None if unknown.
 
-    Ids may come again: a result is for the last call with its id that has none yet.
+    Ids of calls may repeat: a result belongs to the last call with its id that has no result yet.
     """
     results: dict[int, list[Content | None]] = {}
     waiting: dict[str, list[tuple[int, int]]] = {}
@@ -90,7 +90,7 @@ def add_exchange(node: Tree, trace: InvokeTrace, exchange: SentAndGot) -> None:
     Args:
         node: The attempt's node of the tree.
         trace: The attempt.
-        exchange: What it sent and got.
+        exchange: The messages that it sent and received.
     """
     for content in exchange.sent[:_MOST]:
         for line in _message_lines(content, content.role):

@@ -36,10 +36,10 @@ def price_breakdown(trace: InvokeTrace) -> str:
     """Format a price as tokens times rates, or name its source.
 
     Args:
-        trace: The attempt.
+        trace: The attempt to explain.
 
     Returns:
-        One line, "" where nobody said what it cost.
+        A single line; "" if the attempt has no price.
     """
     if trace.price is None:
         return ""
@@ -69,7 +69,7 @@ def _dollars(amount: int) -> str:
 def _products(trace: InvokeTrace) -> tuple[list[str], Decimal] | None:
     """Format tokens times rate for each kind, and sum the nano-dollars.
 
-    None where the price was not made so, or by rules that this lllm doesn't know.
+    Returns None if the price was not calculated like this, or by rules that this lllm doesn't know.
     """
     rates = _rates(trace.rates)
     if rates is None or trace.usage is None:

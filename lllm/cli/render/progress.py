@@ -12,10 +12,10 @@ def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
     """A `with` that shows a progress bar on stderr, if that is a terminal.
 
     Args:
-        title: What is being done.
+        title: The name of the task.
 
     Yields:
-        A function to be told the position reached and the one to reach; None without a terminal.
+        A function that takes the current and the final position; None without a terminal.
     """
     if not sys.stderr.isatty():
         yield None

@@ -20,19 +20,19 @@ from lllm.cli.render.json_text import harmless
 from lllm.store.query_timeout import Cell, TimedRows
 from lllm.terminal_safe import visible
 
-_WIDEST_NAME = 24  # columns for names beside their values
+_WIDEST_NAME = 24  # columns for the names of columns beside their values
 
 
 def print_json(rows: TimedRows, limit: int | None, *, lines: bool) -> int:
     """Print rows as JSON objects.
 
     Args:
-        rows: The rows.
-        limit: How many at most; None or 0 for all.
+        rows: The rows to print.
+        limit: The greatest number of rows; None or 0 for all.
         lines: True for an object on each line, False for one array.
 
     Returns:
-        How many were printed.
+        The number of printed rows.
     """
     names = [json.dumps(name) for name in rows.columns]
     count = 0
@@ -51,11 +51,11 @@ def print_csv(rows: TimedRows, limit: int | None) -> int:
     """Print rows as CSV; NULL is empty, bytes are hex.
 
     Args:
-        rows: The rows.
-        limit: How many at most; None or 0 for all.
+        rows: The rows to print.
+        limit: The greatest number of rows; None or 0 for all.
 
     Returns:
-        How many were printed.
+        The number of printed rows.
     """
     lines = (
         [cell.hex() if isinstance(cell, bytes) else cell for cell in row]
@@ -68,11 +68,11 @@ def print_table(rows: TimedRows, limit: int) -> int:
     """Print rows as a table, or one line for each value if that does not fit.
 
     Args:
-        rows: The rows.
-        limit: How many at most, 0 for all. That there are more is said on stderr.
+        rows: The rows to print.
+        limit: The greatest number of rows; 0 for all. If there are more, a line on stderr says so.
 
     Returns:
-        How many were printed.
+        The number of printed rows.
     """
     found = list(_first(rows, limit + 1 if limit else None))
     page = found[:limit] if limit else found

@@ -27,9 +27,9 @@ class Column(msgspec.Struct, frozen=True):
     """A column of a table.
 
     Attributes:
-        name: Its name.
-        type: As SQLite knows it, "" for none.
-        key: True if it is a part of what tells the rows apart.
+        name: The name of the column.
+        type: Its type in SQLite; "" if it has none.
+        key: True if it is part of the primary key.
     """
 
     name: str
@@ -41,9 +41,9 @@ class IndexInfo(msgspec.Struct, frozen=True):
     """An index of a table.
 
     Attributes:
-        columns: What rows are looked up by.
-        unique: True if no two rows have the same.
-        partial: True if it leaves rows out.
+        columns: The names of the indexed columns.
+        unique: True if no two rows may have the same values.
+        partial: True if the index leaves out some rows.
     """
 
     columns: Sequence[str]
@@ -55,12 +55,12 @@ class TableInfo(msgspec.Struct, frozen=True):
     """A table or view that queries can use.
 
     Attributes:
-        name: The name of a table or an SQL view.
-        about: What it is for, "" where others made it.
-        rows: How many it has; None where counting them took too long, or a page of them can't be
+        name: The name of the table or the SQL view.
+        about: A sentence on its purpose; "" for a table that lllm did not make.
+        rows: The number of rows; None if counting took too long, or a page of the table can't be
             read.
-        columns: Its columns.
-        indexes: Its indexes.
+        columns: The columns of the table.
+        indexes: The indexes of the table.
     """
 
     name: str
@@ -74,10 +74,10 @@ def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl
     """Print the schema of a store's database.
 
     Args:
-        database: The database.
-        seconds: For all counting of rows, 0 for no limit.
-        as_json: True for one JSON array.
-        as_nl: True for a JSON object on each line.
+        database: The database to describe.
+        seconds: The time limit for counting all rows; 0 for no limit.
+        as_json: True to print one JSON array.
+        as_nl: True to print a JSON object on each line.
     """
     found = tables_of(database, seconds)
     if as_json:
@@ -110,15 +110,15 @@ def tables_of(database: StoreDatabase, seconds: float) -> list[TableInfo]:
     """List the tables that queries can use.
 
     Args:
-        database: The database.
-        seconds: For all counting of rows, 0 for no limit.
+        database: The database to describe.
+        seconds: The time limit for counting all rows; 0 for no limit.
 
     Returns:
-        The log first, then the tables of each view, then what others made.
+        The log's tables first, then the tables of each view, then those that lllm did not make.
     """
     about = database.about
     sql = "SELECT name, type, sql FROM sqlite_temp_master UNION ALL SELECT name, type, sql FROM "
-    shown: dict[str, str] = {}  # and the table that is behind it
+    shown: dict[str, str] = {}  # by its name: the table that it shows
     behind: set[str] = set()
     for name, kind, text in database.execute(f"{sql} sqlite_master").fetchall():
         if kind == "view" and (match := _BEHIND.search(str(text))):

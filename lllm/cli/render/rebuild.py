@@ -13,17 +13,17 @@ def difference_text(difference: Difference) -> str:
     """Describe on one line which row differs, and in which columns.
 
     Args:
-        difference: The difference.
+        difference: The difference to describe.
 
     Returns:
-        The line.
+        A single line.
     """
     key = ", ".join(f"{name} {shortened(value, _LONG)}" for name, value in difference.key.items())
     row = f"{visible(difference.table)}, row {key}"
     if difference.stored is None:
         return f"{row}: it is missing"
     if difference.rebuilt is None:
-        return f"{row}: no event speaks of it"
+        return f"{row}: no event gives it"
     stored, rebuilt = difference.stored, difference.rebuilt
     columns = [
         f"{name} is {shortened(stored.get(name), _LONG)}, by the events {shortened(value, _LONG)}"

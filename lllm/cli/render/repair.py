@@ -10,24 +10,24 @@ from lllm.events.backends.sqlite.unreadable_positions import positions
 from lllm.events.integrity.repair import Mended, Repaired
 from lllm.terminal_safe import visible
 
-_LINES = 50  # of damage that is left, which may be as much as the log is long
+_LINES = 50  # damaged places that are listed; there may be as many as there are events
 
 
 def show(repaired: Repaired) -> None:
     """Print the result of a repair.
 
     Args:
-        repaired: What it did.
+        repaired: The result of the repair.
 
     Raises:
-        Finding: Something is lost, or still damaged; raised once all is printed.
+        Finding: Something is lost or still damaged; raised after everything is printed.
     """
     for one in repaired.mended:
         _show_mended(one)
     if repaired.begun is not None:
         click.echo(
-            f"The end of the log is missing. It goes on in {visible(str(repaired.begun))}: no "
-            "position is given again."
+            f"The end of the log is missing. It continues in {visible(str(repaired.begun))}: no "
+            "position is used again."
         )
     for what in repaired.left[:_LINES]:
         click.echo(f"not mended: {visible(what)}")
@@ -36,7 +36,7 @@ def show(repaired: Repaired) -> None:
     for what in repaired.not_copied:
         click.echo(f"not copied: {visible(what)}")
     if repaired.schema_lost:
-        click.echo("Tables of your own, if there were any, are in that copy alone.")
+        click.echo("Tables of your own, if there were any, are only in that copy.")
     for path in repaired.set_aside:
         click.echo(f"{visible(str(path))}: moved aside before; look at it, and move or remove it.")
     _raise_losses(repaired)
@@ -60,7 +60,7 @@ def _raise_losses(repaired: Repaired) -> None:
     events = sum(last - first + 1 for one in repaired.mended for first, last in one.lost_positions)
     if lines:
         raise Finding(
-            f"No event could be made of {counted(lines, 'line')}. They stand in the copy alone; "
+            f"{counted(lines, 'line')} could not be restored. They are only in the copy; "
             "restore them from a backup if there is one."
         )
     if events:
@@ -69,10 +69,10 @@ def _raise_losses(repaired: Repaired) -> None:
             "that has them."
         )
     if repaired.not_copied:
-        raise Finding("What could not be copied stands in the copy alone.")
+        raise Finding("What could not be copied is only in the copy of the damaged files.")
     if repaired.left:
         raise Finding(
-            f"{counted(len(repaired.left), 'place')} of damage can't be mended, and stays as it "
-            "is: events are missing or were changed. Restore a backup. What `lllm verify` does not "
-            "name can be read, and exported with `lllm export`."
+            f"{counted(len(repaired.left), 'damaged place')} can't be mended: events are missing "
+            "or were changed. Restore a backup. Everything that `lllm verify` does not name can be "
+            "read, and exported with `lllm export`."
         )

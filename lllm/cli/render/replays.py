@@ -1,4 +1,4 @@
-"""Shows what came of replaying many sessions."""
+"""Prints the results of replaying many sessions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from lllm.events.codec import encode
 from lllm.replay.report import DivergedGroup, ReplayReport
 from lllm.terminal_safe import visible
 
-_SESSIONS = 5  # of a group, and of those that failed; --json has all
+_SESSIONS = 5  # listed for each group, and of those that failed; --json has all
 _STYLES = {"+": "green", "-": "red"}
 
 
 def as_report(report: ReplayReport) -> str:
-    """Write a report as JSON: counts, groups, and each session's result.
+    """Format a report as JSON: counts, groups, and each session's result.
 
     Args:
-        report: The report.
+        report: The results to format.
     """
     return encode(
         {
@@ -38,8 +38,8 @@ def show_report(console: Console, report: ReplayReport) -> None:
     """Print a report.
 
     Args:
-        console: Where to print.
-        report: The report.
+        console: The console to print to.
+        report: The results to print.
     """
     same, diverged, failed = (report.of(one) for one in ("same", "diverged", "failed"))
     cut_off = sum(one.cut_off for one in same)
@@ -75,7 +75,7 @@ def _show_group(console: Console, group: DivergedGroup) -> None:
     more = f" and {left:,} more, which --json has" if left else ""
     show(console, Text(f"  {' '.join(visible(one) for one in shown)}{more}"))
     what, _, recorded_next = group.message.partition("\n")
-    for text in (what, group.diff, recorded_next):  # in the order of the error's own message
+    for text in (what, group.diff, recorded_next):  # in the order of the error message
         _show_lines(console, text)
 
 

@@ -30,23 +30,23 @@ from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
 from lllm.terminal_safe import visible, visible_lines
 
-_INDENT = 4  # columns of a level of the tree
+_INDENT = 4  # columns for each level of the tree
 _ROOM = 60  # columns that a session's own levels and a few words need
 _DEEPEST = 100  # levels of sessions
 _LONG = 240  # characters shown of a task or a delivery
-_SHORT = 80  # of arguments, results and messages
+_SHORT = 80  # characters shown of arguments, results and messages
 
 
 class Details(msgspec.Struct, frozen=True):
-    """What the tree shows beside the session itself; only the events contain it.
+    """Details that the tree shows and only the events contain.
 
     Attributes:
-        retries: Why and after which wait a call was made again, by the session and the ordinal of
-            the request that it follows.
-        exchanges: What calls outside of any agent sent and got, by session.
-        edits: What a fork changed, by the session, the agent call, the step and the attempt.
-        origin: The session that this one replays or is a fork of; None for most.
-        recorded_cost: What a replayed one cost, None where this store does not have it.
+        retries: The scheduled retries, by the session and the number of the failed request.
+        exchanges: The messages of calls outside of any agent, by session.
+        edits: The changes that a fork made, by the session, the agent call, the step and the
+            attempt.
+        origin: The session that this one replays or forks; None for most.
+        recorded_cost: The cost of the replayed session; None if this store does not have it.
     """
 
     retries: Mapping[tuple[str, int], RetryScheduled]
@@ -62,12 +62,12 @@ def read_details(
     """Read from the log the details that the tree shows.
 
     Args:
-        store: The store.
+        store: The store that has the session.
         session: The loaded session.
-        at: What it was loaded as of, None for now.
+        at: The point in time as of which it was loaded; None for now.
 
     Returns:
-        The details of it and of all below it.
+        The details of the session and its descendants.
     """
     retries: dict[tuple[str, int], RetryScheduled] = {}
     exchanges: dict[str, Exchanges] = {}
@@ -91,14 +91,14 @@ def read_details(
 
 
 def _origin(store: LogStore, session_id: str) -> tuple[Origin | None, InvokeCost | None]:
-    """The session that one is made from, and what that cost where it is replayed."""
+    """Find the session that this one replays or forks, and the cost of a replayed one."""
     started = codec.decode(next(store.events(session_id)))
     origin = started.origin if isinstance(started, SessionStarted) else None
     if origin is None or origin.mode != "replay":
         return origin, None
     try:
         return origin, store.load_session(origin.session).total_cost
-    except (SessionNotFound, LogError):  # it came from a file, or is damaged
+    except (SessionNotFound, LogError):  # it came from a file, or its log is damaged
         return origin, None
 
 
@@ -108,10 +108,10 @@ def show_session(
     """Print a session as a tree, followed by the traceback if it failed.
 
     Args:
-        console: Where to print.
-        record: The session.
-        details: What its events tell beside.
-        zone: Of its times.
+        console: The console to print to.
+        record: The session to print.
+        details: The details from its events.
+        zone: The time zone of the times shown.
     """
     session = record.session
     tree = Tree(_heading(session), guide_style="dim")
@@ -125,11 +125,11 @@ def show_session(
 
 
 def show_traceback(console: Console, traceback: str) -> None:
-    """Print a traceback, its last line in red.
+    """Print a traceback with its last line in red.
 
     Args:
-        console: Where to print.
-        traceback: The text of Python.
+        console: The console to print to.
+        traceback: The text that Python formatted.
     """
     above, _, last = visible_lines(traceback).rpartition("\n")
     console.print()
@@ -189,7 +189,7 @@ def _origin_text(origin: Origin, cost: InvokeCost | None, session: TacticCallSes
 def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:
     """Add the contents of a session in the order of their start, and its end.
 
-    Sessions below it are shown down to `levels`: rich leaves out, in silence, what has no room.
+    Sessions below it are shown down to `levels`, because rich silently omits what has no room.
     """
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]

@@ -1,4 +1,4 @@
-"""Prints how two sessions differ: the first difference, then what each took, side by side."""
+"""Prints how two sessions differ: the first difference, then their figures side by side."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lllm.projections.session.invoke_cost import dollars, nanos
 from lllm.replay.session_diff import SessionDiff, SessionFigures
 from lllm.terminal_safe import visible
 
-_LINES = 30  # of a diff
-_LONGEST = 160  # characters of a line of it
-_SAYING_SO = 60  # characters that it takes to say what is left out
-_BEFORE = 60  # characters before the first that differs
+_LINES = 30  # lines shown of a diff
+_LONGEST = 160  # characters shown of one of its lines
+_SAYING_SO = 60  # characters that the note about omitted ones takes
+_BEFORE = 60  # characters shown before the first that differs
 _IF_ANY = ("failed_calls", "unpriced_calls", "unknown_events")
 _STYLES = {"+": "green", "-": "red"}
 
 
 def as_object(found: SessionDiff) -> str:
-    """Write a comparison as JSON.
+    """Format a comparison as JSON.
 
     Args:
-        found: The comparison.
+        found: The comparison to format.
     """
     first = found.first
     return encode(
@@ -58,9 +58,9 @@ def show_diff(console: Console, found: SessionDiff, *, full: bool) -> None:
     """Print a comparison.
 
     Args:
-        console: Where to print.
-        found: The comparison.
-        full: Print texts whole.
+        console: The console to print to.
+        found: The comparison to print.
+        full: True to print texts in full.
     """
     for name, side in (("A", found.a), ("B", found.b)):
         show(
@@ -98,7 +98,7 @@ def show_diff(console: Console, found: SessionDiff, *, full: bool) -> None:
 
 
 def _show_text(console: Console, diff: str, *, full: bool) -> None:
-    """Print a diff; what is cut is said."""
+    """Print a diff; a note says how much of it is omitted."""
     lines = diff.split("\n") if diff else []
     shown = lines if full else lines[:_LINES]
     for line in shown if full else _cut(shown):
@@ -109,7 +109,7 @@ def _show_text(console: Console, diff: str, *, full: bool) -> None:
 
 
 def _cut(lines: Sequence[str]) -> Iterator[str]:
-    """Cut long lines, so that the first characters that differ are seen in them."""
+    """Shorten long lines so that the first character that differs stays visible."""
     at = 0
     while at < len(lines):
         removed = _run(lines, at, "-")
@@ -126,7 +126,7 @@ def _cut(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _first_other(one: str, other: str) -> int:
-    """The index of the first character in which two lines differ, their signs aside."""
+    """Find the first character in which two lines differ, ignoring their signs."""
     pairs = zip(one[1:], other[1:], strict=False)
     shorter = min(len(one), len(other))
     return next((at for at, (a, b) in enumerate(pairs, 1) if a != b), shorter)
@@ -140,7 +140,7 @@ def _run(lines: Sequence[str], at: int, sign: str) -> Sequence[str]:
 
 
 def _window(line: str, differs: int) -> str:
-    """A part of a line, with what differs in it; how much is left out is said."""
+    """Cut a line to the part that differs, with notes of how much is omitted."""
     if len(line) <= _LONGEST + _SAYING_SO:
         return line
     begin = max(0, min(differs - _BEFORE, len(line) - _LONGEST))
@@ -180,7 +180,7 @@ def _show_figures(console: Console, a: SessionFigures, b: SessionFigures) -> Non
 
 
 def _money(one: float, other: float, unpriced: tuple[int, int] = (0, 0)) -> tuple[str, str, str]:
-    """Format two costs, and their difference where both are known."""
+    """Format two costs, and their difference if both are known."""
     change = dollars(nanos(other) - nanos(one))
     sign = "-" if change < 0 else "+"
     change_text = f"{sign}{formats.money(abs(change))}" if change else "="

@@ -1,6 +1,6 @@
 """Prints a list of sessions: a table if it fits, else several lines for each.
 
-Ids are never cut, since they are what one copies.
+Ids are never cut, so that they can be copied.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from lllm.cli.render.console import joined, plain_table, show_rows, state_text
 from lllm.store.summaries import SessionSummary
 from lllm.terminal_safe import visible
 
-_LONGEST = (1 << 30, 60, 40, 24)  # characters of tasks and errors: all, or as there is room
+# characters of tasks and errors, tried in this order until they fit
+_LONGEST = (1 << 30, 60, 40, 24)
 _INDENT = 4  # columns
 
 
 def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
-    """Print sessions, in their order.
+    """Print sessions, in the given order.
 
     Args:
-        console: Where to print.
+        console: The console to print to.
         summaries: The sessions.
-        zone: Of their times.
+        zone: The time zone of the times shown.
     """
     offset = formats.one_offset((one.timestamp for one in summaries), zone)
     show_rows(
@@ -109,7 +110,7 @@ def _lines(
 
 
 def _origin(one: SessionSummary) -> str:
-    """What a replay or a fork is of."""
+    """Name the session that a replay or a fork is made from; "" for any other."""
     if one.replays:
         return f"replay of {visible(one.replays)}"
     return f"fork of {visible(one.forks)}" if one.forks else ""

@@ -1,6 +1,6 @@
-"""Iterates over a session and all sessions below it, without recursion.
+"""Iterates over a session and its descendants, without recursion.
 
-A log may hold more levels than a stack, or ones that go round in a ring.
+A log may have more levels than the stack allows, or levels that form a cycle.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from lllm.projections.session.call_session import InvokeTrace, TacticCallSession
 
 
 def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
-    """Iterate over a session and all sessions below it.
+    """Iterate over a session and its descendants.
 
     Args:
-        session: The session at the top.
+        session: The session to begin with.
 
     Yields:
         Each session once, a parent before its children.
@@ -35,10 +35,10 @@ def attempts(session: TacticCallSession) -> Iterator[InvokeTrace]:
     """Iterate over the attempts in one session, without the sessions below it.
 
     Args:
-        session: The session.
+        session: The session to look through.
 
     Yields:
-        The attempts, those of its agents first.
+        The attempts; those of agents come first.
     """
     for calls in session.agent_sessions.values():
         for call in calls:

@@ -22,21 +22,21 @@ NOT_SHOWN = (
     "elsewhere."
 )
 
-_LINES = 50  # damages that are listed; a file may have as many as it has lines
-_LONG = 500  # characters of what is wrong
+_LINES = 50  # damages that are listed; a file may have one on each line
+_LONG = 500  # characters shown of a description
 
 
 def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()) -> None:
     """Print the result of a verification.
 
     Args:
-        verified: What it found.
-        as_json: True for one JSON object.
-        extensions: What it found of each seal.
+        verified: The result of the verification.
+        as_json: True to print one JSON object.
+        extensions: The result of the check of each seal.
 
     Raises:
-        Finding: There is something to look at; raised once all is printed.
-        NotKnown: Nothing is wrong, and a seal could not be checked.
+        Finding: The log or a seal is damaged; raised after everything is printed.
+        NotKnown: Nothing is wrong, but a seal could not be checked.
     """
     damages = verified.damages
     if as_json:
@@ -64,7 +64,7 @@ def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()
 
 
 def _conclude(verified: Verified, extensions: Sequence[Extension]) -> None:
-    """End the command with what is to be done, if anything is."""
+    """End the command with advice, if anything has to be done."""
     damages = verified.damages
     found = verdicts(verified, extensions)
     if damages:
@@ -76,23 +76,23 @@ def _conclude(verified: Verified, extensions: Sequence[Extension]) -> None:
     if found["order"] == "wrong":
         raise Finding("The log is not what it was when the seal was made. Look for a backup.")
     if found["anchors"] == "wrong":
-        raise Finding("A seal is not signed by whom it should be: it proves nothing.")
+        raise Finding("A seal is not signed by the expected signer: it proves nothing.")
     if not verified.is_sound:
-        raise Finding("Somebody has to look at what is left of writes that were cut short.")
+        raise Finding("Somebody has to look at the remains of incomplete writes.")
     if "unknown" in found.values():
-        raise NotKnown("Nothing wrong was found, and not every seal could be checked.")
+        raise NotKnown("Nothing wrong was found, but not every seal could be checked.")
 
 
 def verdicts(verified: Verified, extensions: Sequence[Extension]) -> dict[str, Verdict | None]:
     """Sum up a verification.
 
     Args:
-        verified: What was found of the events.
-        extensions: What was found of each seal.
+        verified: The result of checking the events.
+        extensions: The result of checking each seal.
 
     Returns:
-        The worst verdict on integrity (each event is what was written), on order (with
-        completeness) and on anchors; None for the last two where no seal was given.
+        The worst verdict on integrity (no event was changed), on order and completeness, and on
+        anchors; None for the last two if no seal was given.
     """
     return {
         "integrity": "wrong" if verified.damages else "good",
@@ -109,7 +109,7 @@ def _worst(found: Sequence[Verdict]) -> Verdict | None:
 
 
 def _order(verified: Verified, extensions: Sequence[Extension]) -> Iterator[str]:
-    """Say what is known of the order of the events and of the end of the log, and by whom."""
+    """Describe how the order of the events and the end of the log were checked."""
     if not extensions:
         yield f"Order and completeness: {verified.not_covered}"
     for one in extensions:
@@ -171,16 +171,16 @@ def _notes(verified: Verified) -> Iterator[str]:
     if verified.unchecked:
         yield (
             f"{counted(verified.unchecked, 'event')} could not be checked: the first event of "
-            "their stream is lost, and the salt of their digests with it."
+            "their stream is lost, and with it the salt of their digests."
         )
     if verified.torn_bytes:
         yield (
-            f"{counted(verified.torn_bytes, 'byte')} at the end are the beginning of an append, or "
+            f"{counted(verified.torn_bytes, 'byte')} at the end are an incomplete append, or "
             "zeros: a process died while it wrote, or somebody cut the file. The next append moves "
             "them aside."
         )
     for file in verified.set_aside:
         yield (
-            f"{visible(file)}: bytes that were moved aside since they are no whole append. Look at "
-            "them, and move or remove the file; nothing else reads it."
+            f"{visible(file)}: bytes that were moved aside because they are not a complete append. "
+            "Look at them, and move or remove the file; nothing else reads it."
         )

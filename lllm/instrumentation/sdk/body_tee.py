@@ -147,8 +147,7 @@ class _AsyncPieces:
     """An async iterator that reads a body once.
 
     It is not a generator: a closing event loop closes each async generator on its own, and
-    complains
-    about one that is in the middle of closing another.
+    complains about one that is in the middle of closing another.
     """
 
     def __init__(self, copying: AsyncCopying, inner: AsyncIterator[bytes]) -> None:

@@ -136,7 +136,7 @@ def test_csv(path: Path, run: Run) -> None:
 def test_nothing(path: Path, tmp_path: Path, run: Run) -> None:
     """Where no attempt fits, that is said, and it is another thing than a store without any."""
     run("calls", "--store", path, "--error", "418", code=1)
-    assert "No call of a model fits" in run.err
+    assert "No call of a model matches" in run.err
     with LogStore(SQLiteBackend(tmp_path / "empty.db")):
         pass
     run("calls", "--store", tmp_path / "empty.db", code=1)
@@ -164,6 +164,6 @@ def test_they_are_summed_up(run: Run, path: Path) -> None:
     found = json.loads(run("calls", "--by", "tactic", "--json", "--store", path))
     assert {one["key"] for one in found["groups"]} >= {"p::nightly", "ask"}
     run("calls", "--by", "day", "--model", "x", "--store", path, code=1)
-    assert "No call of a model fits." in run.err
+    assert "No call of a model matches." in run.err
     run("calls", "--by", "day", "--slower", "5s", "--store", path, code=2)
     assert "are of lists" in run.err

@@ -120,7 +120,7 @@ def test_parameters(path: Path, run: Run) -> None:
         (["/* nothing */"], "no rows to show"),
         (["SELECT * FROM nowhere"], "lllm query --schema"),
         (["SELECT taks FROM sessions"], "lllm query --schema"),
-        (["SELECT 1", "--json", "--csv"], "not several"),
+        (["SELECT 1", "--json", "--csv"], "Give only one"),
         (["--schema", "--csv"], "--nl"),
         (["SELECT 1", "--schema"], "--schema"),
         ([], "--schema"),

@@ -74,7 +74,7 @@ def test_filters_and_order(search: Search) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["nowhere"], "No message fits.", 1),
+        (["nowhere"], "No message matches.", 1),
         (["(refund"], "'(' at character 1 opens a parenthesis that is not closed", 2),
         (["refund", "--role", "robot"], "robot", 2),
         ([], "QUERY", 2),

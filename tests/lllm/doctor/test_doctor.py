@@ -136,7 +136,7 @@ def test_a_process_that_dies(kind: str, path: Path, store: LogStore) -> None:
         found = examine(store)
     assert found.rows.sessions == {"success": 3, "failure": 1, "interrupted": 1}
     remark = the_one(found, "sessions", "note")
-    assert remark.says == "1 session did not end: the process died."
+    assert remark.says == "1 session did not end, because the process died."
     assert "lllm ls --state interrupted" in remark.advice
 
 
@@ -147,7 +147,7 @@ def test_running_sessions_of_a_copy(kind: str, store: LogStore, tmp_path: Path) 
         with LogStore(KINDS[kind](tmp_path / "copy")) as copy:
             found = examine(copy)
     assert (found.rows.sessions["running"], found.rows.elsewhere) == (1, 1)
-    assert "original of a copy" in the_one(found, "sessions", "note").says
+    assert "original of this copy" in the_one(found, "sessions", "note").says
     assert bad(found) == []
 
 
@@ -300,7 +300,9 @@ def test_a_torn_tail(tmp_path: Path) -> None:
             file.write(b'{"stream":"cut')
         found = examine(store)
     assert found.log.torn_bytes == 14
-    assert the_one(found, "log", "note").says.startswith("14 bytes at the end are no whole append")
+    assert the_one(found, "log", "note").says.startswith(
+        "14 bytes at the end are not a complete append"
+    )
 
 
 def test_a_stopped_backup(kind: str, path: Path, store: LogStore) -> None:
@@ -367,7 +369,7 @@ def test_a_store_that_this_user_can_not_write(store: LogStore) -> None:
     place = StoreLocation("/srv", 10**12, "ext4", writable=False)
     (remark,) = said(diagnosed(msgspec.structs.replace(examine(store), place=place)), "disk")
     assert "can't write /srv" in remark.says
-    assert "the right to write" in remark.advice
+    assert "write permission" in remark.advice
 
 
 def test_file_systems(tmp_path: Path) -> None:

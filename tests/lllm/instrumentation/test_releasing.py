@@ -274,7 +274,8 @@ def test_what_has_its_client_deeper_inside(server: Loopback, store: LogStore) ->
     """What has a client, but not at hand, is refused, and the error says where it is; it looks in
     no class, in no module, and at nothing that is code."""
     model = ChatModel(chat_client(server))
-    with pytest.raises(ConfigError, match=r"Agent is neither. Its `\.settings\._model` is one"):
+    wanted = r"Agent is neither. Its `\.settings\._model` is such a client"
+    with pytest.raises(ConfigError, match=wanted):
         lllm.capture(Agent(model), log_store=store)
     assert lllm.capture(Agent(model).settings._model, log_store=store) is model
     for without in (Agent(object()), Agent(openai), Agent(openai.OpenAI)):

@@ -189,7 +189,7 @@ def test_what_is_no_verdict(desk: Path, capfd: pytest.CaptureFixture[str]) -> No
         (["--using", "desk:make", "--junit", "no/folder.xml"], "no/folder.xml"),
         (["--using", "broken:make"], "SystemExit: 0 ("),
         (["--using", "nothing:dies"], "terminated abruptly"),
-        (["--using", "desk:make", "--ignore", "/[/"], "/[/ is no pattern"),
+        (["--using", "desk:make", "--ignore", "/[/"], "/[/ is not a pattern"),
         (["--using", "desk:make", "--ignore", "a..b"], "key paths"),
         (["--using", "desk:make", "01", "--state", "success"], "not both"),
         (["--using", "desk:make", "nowhere"], "nowhere"),

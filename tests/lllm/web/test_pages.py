@@ -35,7 +35,7 @@ def test_failures_say_why(page: Served) -> None:
 
 
 def test_filters_that_select_nothing(page: Served) -> None:
-    assert "No session fits" in page.get("/?tag=customer%3Dnobody")[2]
+    assert "No session matches" in page.get("/?tag=customer%3Dnobody")[2]
 
 
 def test_sums(page: Served) -> None:
@@ -49,7 +49,7 @@ def test_sums(page: Served) -> None:
     [
         ("/?state=odd", "state is one of success"),
         ("/?sort=odd", "sort is started or cost"),
-        ("/?tag=odd", "is no tag"),
+        ("/?tag=odd", "is not a tag"),
         ("/?after=odd", "odd"),
         ("/?cursor=odd", "no cursor"),
         ("/cost?by=odd", "group_by is one of"),
