@@ -1,11 +1,11 @@
 """lllm: event-sourced logging for LLM agents.
 
 Every LLM call, tool interrupt, retry and failure of a tactic is an append-only event, written the
-moment it happens; lists, tags and costs are projections, built from the events. The names below are
-the public API; each is imported when it is first used, so that `import lllm` costs next to nothing.
+moment it happens. Lists, tags and costs are projections that are built from the events. The names
+below are the public API; each is imported when it is first used, so `import lllm` is fast.
 
-They stand twice below: for type checkers, which take the names imported `as` themselves for the
-public ones, and for the interpreter.
+Each name is listed twice: once for type checkers, which treat names imported with `as` as public,
+and once for the interpreter.
 """
 
 from __future__ import annotations
@@ -142,11 +142,11 @@ if not TYPE_CHECKING:  # type checkers go by the names that are imported `as` th
 
 
 def _clone() -> str | None:
-    """The top folder of the repository clone with this file; None if lllm is installed.
+    """Get the top folder of the repository clone with this file; None if lllm is installed.
 
-    A clone has lllm.events and lllm.projections beside this package, an installation inside of it.
-    Beside an installed package may stand anybody's folder named events, so the clone must say in
-    its pyproject.toml that these are lllm's.
+    In a clone, lllm.events and lllm.projections are beside this package; in an installation, they
+    are inside it. An unrelated folder named events may be beside an installed package, so the
+    clone's pyproject.toml must name these packages as lllm's.
     """
     package = os.path.dirname(os.path.realpath(__file__))
     top = os.path.dirname(package)
@@ -161,8 +161,8 @@ def _clone() -> str | None:
         return None
 
 
-# Whenever the clone's folder is the current one, Python finds the package there, in front of an
-# installed one. Under another name (lllm.lllm is there, too) it would find itself without end.
+# If the clone's folder is the current one, Python finds the package there before an installed one.
+# As lllm.lllm it would find itself again and again.
 if __name__ == "lllm" and (_top := _clone()) is not None and _top not in __path__:
     __path__.append(_top)
 

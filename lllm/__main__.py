@@ -1,4 +1,4 @@
-"""Runs the command line with `python -m lllm`, where the script `lllm` is not on the path."""
+"""Runs the command line with `python -m lllm`, for a system where the script is not on the path."""
 
 import sys
 

@@ -1,8 +1,8 @@
 """The support desk that `lllm demo` runs; its tactics are examples to copy.
 
-`answer_ticket` has one agent sort a ticket and another write the answer, who may use two tools;
-a tactic of its own proofreads it. `SCRIPT` is what the embedded model says, so that everything
-happens once that can: a tool that raises, an answer that does not parse, a 429, a failing call.
+In `answer_ticket`, one agent sorts a ticket and another writes the answer with the help of two
+tools; a second tactic proofreads it. `SCRIPT` has the answers of the embedded model. They make
+everything happen once: a tool that raises, an answer that does not parse, a 429, a failed session.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lllm.agents.config import Config
 from lllm.invokers import Invoker
 from lllm.invokers.scripted import Script, ScriptedInvoker, rate_limited, tool_call, tool_calls
 
-MODEL = "gpt-4o-mini"  # the one whose list prices the embedded model is given
+MODEL = "gpt-4o-mini"  # the model whose list prices apply to the embedded model
 
 # -- the tactics
 
@@ -76,7 +76,7 @@ class Proofread(Tactic):
     agent_group = ("editor",)
 
     def call(self, task: object, **_: object) -> object:
-        """Return a draft without its mistakes."""
+        """Correct the mistakes in a draft."""
         editor = self.agents["editor"]
         editor.open()
         editor.receive(str(task))
@@ -91,13 +91,13 @@ class AnswerTicket(Tactic):
 
     def __init__(self, config: Config | None = None, *, log_store: LogStore | None = None) -> None:
         super().__init__(config, log_store=log_store)
-        self.proofread = Proofread(config)  # its calls are sessions below this one's
+        self.proofread = Proofread(config)  # its sessions are children of this tactic's
 
     def call(self, task: object, **_: object) -> object:
         """Classify a ticket and answer it.
 
         Raises:
-            LookupError: There is no such order.
+            LookupError: The order does not exist.
         """
         ticket = msgspec.convert(task, Ticket)
 
@@ -120,12 +120,12 @@ def config(invoker: Invoker, model: str, *, manner: str = "briefly") -> Config:
     """Make the configuration of the agents, which all use one model.
 
     Args:
-        invoker: How the model is called.
-        model: Its name.
-        manner: How the writer answers, a word of its prompt.
+        invoker: The invoker that calls the model.
+        model: The name of the model.
+        manner: The manner in which the writer answers, a word of its prompt.
 
     Returns:
-        What the tactics are made with.
+        The configuration for both tactics.
     """
     return {
         "global": {"invoker": invoker, "model_name": model},
@@ -138,10 +138,10 @@ def config(invoker: Invoker, model: str, *, manner: str = "briefly") -> Config:
 
 
 def replayed_desk() -> AnswerTicket:
-    """Make the desk as `lllm replay --using lllm.demo:replayed_desk` needs it: no model is asked.
+    """Make the tactic for `lllm replay --using lllm.demo:replayed_desk`; no model is called.
 
     Returns:
-        The tactic.
+        The tactic as it was recorded.
     """
     return AnswerTicket(config(ScriptedInvoker([]), MODEL))
 
@@ -150,7 +150,7 @@ def formal_desk() -> AnswerTicket:
     """Make the desk with one word changed in a prompt, so that a replay finds the difference.
 
     Returns:
-        The tactic.
+        The tactic with the word "formally" in place of "briefly".
     """
     return AnswerTicket(config(ScriptedInvoker([]), MODEL, manner="formally"))
 
@@ -178,7 +178,7 @@ TICKETS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
 
 SCRIPT: Script = {
     "sorter": [
-        "This is about a delivery, and it is urgent.",  # no JSON: it is asked again
+        "This is about a delivery, and it is urgent.",  # not JSON, so the agent asks again
         '{"topic": "delivery", "urgent": true}',
         '{"topic": "bill", "urgent": true}',
         '{"topic": "other", "urgent": false}',

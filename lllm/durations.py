@@ -1,4 +1,4 @@
-"""Parses durations that a user gives: how long, and how long ago."""
+"""Parses durations, and times in the past such as "7d" ago, as users write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NANOSECONDS = {
     "h": 3_600_000_000_000,
 }
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|)\s*", re.ASCII)
-_MOST = 2**63 - 1  # what a row holds
+_MOST = 2**63 - 1  # the largest integer of SQLite
 _AGO = re.compile(r"(?:[0-9]+[smhdw])+", re.ASCII)
 _PART = re.compile(r"([0-9]+)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -27,15 +27,15 @@ def duration_nanoseconds(given: Duration) -> int:
     """Convert a duration that a user gives to nanoseconds.
 
     Args:
-        given: Seconds, a timedelta, or a text as "500ms", "5s", "1.5 min" or "2h"; a text without
-            a unit is seconds.
+        given: Seconds, a timedelta, or a text such as "500ms", "5s", "1.5 min" or "2h"; a text
+            without a unit is seconds.
 
     Returns:
-        Nanoseconds, at most what 8 bytes hold.
+        Nanoseconds, at most 2**63 - 1.
 
     Raises:
-        TypeError: It is none of these.
-        ValueError: It is negative, not finite, or a text that says no length of time.
+        TypeError: The value has another type.
+        ValueError: The value is negative or not finite, or the text is not a duration.
     """
     if isinstance(given, dt.timedelta):
         found: float = given // dt.timedelta(microseconds=1) * 1_000
@@ -54,19 +54,19 @@ def duration_nanoseconds(given: Duration) -> int:
 
 
 def ago(text: str, zone: dt.tzinfo, at: dt.datetime) -> dt.datetime | None:
-    """Find the time that was so long ago.
+    """Find the time that lies a given time before the present.
 
     Args:
-        text: As "12h", "30m" or "90s": so long ago, to the second; "7d", "2w": the same time of day
-            so many days ago, also where clocks have changed since; several of these, as "1d12h".
-        zone: Whose days are meant.
-        at: The present, aware.
+        text: "12h", "30m" or "90s" ago, to the second; or "7d" or "2w" ago, which is the same time
+            of day even if clocks have changed since; or several of these, such as "1d12h".
+        zone: The time zone of the days.
+        at: The present, an aware datetime.
 
     Returns:
-        An aware datetime; None for a text that is not of this form.
+        An aware datetime; None if the text does not have this form.
 
     Raises:
-        OverflowError: It is before the year 1.
+        OverflowError: The time is before the year 1.
     """
     if not _AGO.fullmatch(text):
         return None

@@ -42,8 +42,9 @@ __all__ = [
 ]
 
 LOGGER = "lllm"
-_HANDLER = "lllm.cli.render.console"  # how a second setup_logging finds the handler of the first
-_NONE = "-"  # a SessionFilter's word outside of a call
+# a second setup_logging finds the first one's handler by this name
+_HANDLER = "lllm.cli.render.console"
+_NONE = "-"  # the value of a SessionFilter outside of a call
 _setup = ThreadLock()
 
 
@@ -58,8 +59,8 @@ def setup_logging(
     https://force-color.org).
 
     Args:
-        level: "DEBUG", "INFO", "WARNING", ..., or a number of `logging`.
-        json: True for lines of JSON, for machines.
+        level: "DEBUG", "INFO", "WARNING", ..., or a number as in `logging`.
+        json: True for JSON lines, for programs; False for text, for people.
         stream: The stream to write to; None for sys.stderr.
 
     Raises:
@@ -77,13 +78,13 @@ def setup_logging(
         logger.addHandler(handler)
         logger.addHandler(_ToRoot(target))
         logger.setLevel(number)
-        logger.propagate = False  # `_ToRoot` does it
+        logger.propagate = False  # `_ToRoot` does that instead
 
 
 class _ToRoot(logging.Handler):
     """Passes records to those handlers of the root logger that don't write to a terminal.
 
-    target: the stream that has the lines already.
+    target: the stream that shows the lines already.
     """
 
     def __init__(self, target: TextIO) -> None:
@@ -92,7 +93,7 @@ class _ToRoot(logging.Handler):
         self._target = target
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Pass the record on, without a lock of this handler."""
+        """Pass the record on without taking this handler's lock."""
         for handler in logging.getLogger().handlers:
             if record.levelno >= handler.level and not self._doubles(handler):
                 handler.handle(record)
@@ -129,14 +130,14 @@ def _colors(stream: TextIO) -> bool:
 class SessionFilter(logging.Filter):
     """Adds `session` and `agent` to every log record.
 
-    It is for formats like `"%(session)s %(agent)s %(message)s"`; outside of a call both are "-".
+    Use it for formats like `"%(session)s %(agent)s %(message)s"`; outside of a call both are "-".
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set `session` and `agent` on a record that lacks them.
 
         Args:
-            record: The record.
+            record: The record to complete.
 
         Returns:
             True, always.
@@ -152,12 +153,12 @@ def add_session(_logger: object, _method_name: str, event_dict: EventDict) -> Ev
     """Add `session` and `agent` to lines logged inside a call; a processor for structlog.
 
     Args:
-        _logger: Of structlog, not used.
-        _method_name: Of structlog, not used.
-        event_dict: What is logged.
+        _logger: Required by structlog, not used.
+        _method_name: Required by structlog, not used.
+        event_dict: The fields of the log line.
 
     Returns:
-        The same dict.
+        The same dict with the two fields.
     """
     for name, value in _context().items():
         event_dict.setdefault(name, value)
@@ -178,11 +179,11 @@ class ColoredFormatter(logging.Formatter):
     pass for a line of the log.
 
     Args:
-        colors: Whether the lines have any.
+        colors: True to colour the lines.
     """
 
     def __init__(self, *, colors: bool = True) -> None:
-        """colors: whether the lines have any."""
+        """colors: True to colour the lines."""
         import structlog
 
         super().__init__()
@@ -281,7 +282,7 @@ def _printable(value: object) -> object:
         return visible(value)
     try:
         return visible(repr(value))
-    except Exception as error:  # a __repr__ of theirs may raise anything
+    except Exception as error:  # a user's __repr__ may raise anything
         return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
 
 

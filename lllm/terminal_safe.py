@@ -1,9 +1,9 @@
 """Escapes untrusted texts before they are printed on a terminal.
 
-Control characters, which could colour the screen or move the cursor, and characters that hide or
-turn text around (https://trojansource.codes, CVE-2021-42574) are shown as escapes. Hidden are those
-that Unicode calls default ignorable (Default_Ignorable_Code_Point in DerivedCoreProperties.txt),
-but for joiners and variation selectors, without which scripts and emoji are not what they are.
+Control characters could colour the screen or move the cursor, and some characters hide or reorder
+text (https://trojansource.codes, CVE-2021-42574); both are shown as escapes. Hidden characters are
+those that Unicode calls default ignorable (Default_Ignorable_Code_Point in
+DerivedCoreProperties.txt), except joiners and variation selectors, which scripts and emoji need.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ UNSAFE = re.compile(
     "\ud800-\udfff"  # lone surrogates
     "\xad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164"
     "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff"
-    "\U000e01f0-\U000e0fff"  # what is not seen
+    "\U000e01f0-\U000e0fff"  # invisible characters
     "]"
 )
 
 
 def visible(text: str) -> str:
-    """Escape a text to one safe line.
+    """Escape a text so that it is one safe line.
 
     Args:
-        text: Anybody's.
+        text: Any text, trusted or not.
 
     Returns:
-        The text, safe for a terminal.
+        The text, safe to print on a terminal.
     """
     return UNSAFE.sub(_escape, text)
 
@@ -39,10 +39,10 @@ def visible_lines(text: str) -> str:
     """Escape a text of several lines, such as a traceback; line ends are kept.
 
     Args:
-        text: Anybody's.
+        text: Any text, trusted or not.
 
     Returns:
-        The text, safe for a terminal, without line ends behind it.
+        The text, safe to print on a terminal, without line ends at its end.
     """
     return "\n".join(visible(line) for line in text.rstrip("\n").split("\n"))
 

@@ -1,4 +1,4 @@
-"""Time zones, by the names that people give them: UTC, local, `Europe/Berlin`, +05:30."""
+"""Finds time zones by name: UTC, local, `Europe/Berlin`, +05:30."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ _FIXED = re.compile(r"(?:UTC)?([+-])([0-9]{2}):([0-9]{2})")
 class _Local(dt.tzinfo):
     """The local time zone, of this machine or of the variable TZ.
 
-    What `datetime.astimezone()` gives is the offset of one moment only.
+    The zone that `datetime.astimezone()` returns has only the offset of one moment.
     """
 
     def utcoffset(self, moment: dt.datetime | None) -> dt.timedelta | None:
-        """See datetime.tzinfo."""
+        """Get the UTC offset at a moment; see datetime.tzinfo."""
         if moment is None:
             return None
         naive = moment.replace(tzinfo=None, microsecond=0)
-        try:  # astimezone() takes the other offset for a time that is skipped
+        try:  # astimezone() uses the other offset for a time that clocks skip
             utc = dt.timedelta(seconds=naive.timestamp())
             return naive - _EPOCH.replace(tzinfo=None) - utc
-        except (ValueError, OverflowError, OSError):  # beyond the years that the machine knows
+        except (ValueError, OverflowError, OSError):  # beyond the years that the machine supports
             return dt.timedelta(seconds=-time.timezone)
 
     def dst(self, moment: dt.datetime | None) -> dt.timedelta | None:
-        """See datetime.tzinfo; nobody asks for it here."""
+        """Get the daylight saving offset; lllm does not use it."""
         del moment
         return None
 
     def tzname(self, moment: dt.datetime | None) -> str:
-        """The names of the zone's offsets, as "CET/CEST"; of some they are numbers."""
+        """Get the names of the zone's offsets, such as "CET/CEST"; some have numbers as names."""
         del moment
         names = dict.fromkeys(time.tzname)
         return "/".join(f"UTC{name}" if name[:1] in "+-" else name for name in names)
 
     def fromutc(self, moment: dt.datetime) -> dt.datetime:
-        """See datetime.tzinfo."""
+        """Convert a UTC time to local time; see datetime.tzinfo."""
         utc = moment.replace(tzinfo=dt.UTC)
         try:
             there = utc.astimezone().replace(tzinfo=self)
@@ -60,17 +60,17 @@ LOCAL: Final = _Local()
 
 
 def zone_of(tz: str | dt.tzinfo) -> dt.tzinfo:
-    """Find a time zone.
+    """Find a time zone by its name.
 
     Args:
-        tz: A name of the IANA database as "Europe/Berlin", "UTC", "local", an offset as "+05:30",
-            or a tzinfo.
+        tz: A name of the IANA database such as "Europe/Berlin", "UTC", "local", an offset such as
+            "+05:30", or a tzinfo, which is returned unchanged.
 
     Returns:
-        A tzinfo.
+        The time zone.
 
     Raises:
-        TypeError: It is neither a text nor a tzinfo.
+        TypeError: `tz` is neither a text nor a tzinfo.
         ValueError: There is no such zone; the message says what to do.
     """
     if isinstance(tz, dt.tzinfo):
@@ -86,7 +86,8 @@ def zone_of(tz: str | dt.tzinfo) -> dt.tzinfo:
         return _fixed(tz, *fixed.groups())
     try:
         return zoneinfo.ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):  # OSError: a folder of the database, as "Europe"
+    # OSError: the name of a folder in the database, such as "Europe"
+    except (KeyError, ValueError, OSError):
         raise _no_zone(tz) from None
 
 
@@ -103,7 +104,7 @@ def _no_zone(name: str) -> ValueError:
     known = zoneinfo.available_timezones()
     if not known:
         return ValueError(
-            f"There is no time zone {name!r} here, since this machine has no database of time "
+            f"There is no time zone {name!r} here, because this machine has no database of time "
             "zones: install one with `pip install tzdata`, or use UTC, local or an offset as "
             "+05:30."
         )
@@ -116,13 +117,13 @@ def _no_zone(name: str) -> ValueError:
 
 
 def zone_name(zone: dt.tzinfo) -> str:
-    """The name of a time zone, for people.
+    """Get the name of a time zone for people.
 
     Args:
-        zone: A tzinfo.
+        zone: The time zone.
 
     Returns:
-        "UTC", "Europe/Berlin", or "CET/CEST" of the local one.
+        A name such as "UTC" or "Europe/Berlin", or "CET/CEST" for the local zone.
     """
     if zone is LOCAL:
         return LOCAL.tzname(None)

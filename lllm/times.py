@@ -1,14 +1,14 @@
 """Parses and formats times for people.
 
-The log counts nanoseconds UTC, and so do all outputs for programs. Here is what lies between that
-and people: what `7d`, `today` and `2026-01-31 18:00` mean, how a time is shown, and which zone
-counts. One rule holds everywhere: a time that names no offset, be it a text, a `datetime` or a
-`date`, is of the zone asked for. That is UTC in Python unless `tz=` says otherwise, and the local
-zone on the command line unless `--utc` or `--tz` does.
+The log and all outputs for programs count nanoseconds UTC. This module converts between these and
+times for people: it parses `7d`, `today` and `2026-01-31 18:00`, and formats a time in a zone. One
+rule holds everywhere: a time without an offset, whether text, `datetime` or `date`, is in the
+requested zone. That is UTC in Python unless `tz=` names another, and the local zone on the command
+line unless `--utc` or `--tz` is given.
 
-A day goes from midnight to midnight of its zone, so that it has 23 or 25 hours where clocks change.
-Of a time that comes twice, the first is meant; one that is skipped is read by the offset before the
-change, and is as late after it (https://peps.python.org/pep-0495/).
+A day lasts from midnight to midnight in its zone, so it has 23 or 25 hours when clocks change. A
+time that occurs twice means its first occurrence. A time that is skipped is read with the offset
+before the change, so it is that much later (https://peps.python.org/pep-0495/).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from lllm.durations import ago
 from lllm.time_zones import zone_of
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
-# Python takes any character for the T, also the sign of an offset.
+_LAST = 2**63 - 1  # the largest number of nanoseconds in 8 bytes
+# Python accepts any character in place of the T, even the sign of an offset.
 _ISO = re.compile(r"[0-9W-]+(?:[T ].*)?", re.ASCII)
-# What follows a time here, as "18:00 UTC" and "18:00 UTC+01:00"; Python reads "18:00+01:00".
+# An offset after a time, as in "18:00 UTC" and "18:00 UTC+01:00"; Python reads "18:00+01:00".
 _NAMED_OFFSET = re.compile(r"(?<=[0-9])\s*(?:UTC|Z)?\s*([+-][0-9]{2}:[0-9]{2})$")
 _EXAMPLES = "7d, 12h, 30m, 2w, today, yesterday, now, 2026-01-31 or 2026-01-31T18:00+01:00"
 
-Moment = str | dt.date  # of which datetime is a kind
+Moment = str | dt.date  # datetime is a subclass of date
 
 
 def now() -> dt.datetime:
-    """The current time, to which relative times such as `7d` refer."""
+    """Get the current time, to which relative times such as `7d` refer."""
     return dt.datetime.now(dt.UTC)
 
 
-# -- from people
+# -- parsing
 
 
 def parse_time(
@@ -44,18 +44,18 @@ def parse_time(
     """Parse a time as people write it.
 
     Args:
-        text: `now`; `today` or `yesterday`, the midnight with which they begin; `12h`, `30m`,
-            `90s`: so long ago, to the second; `7d`, `2w`: the same time of day so many days ago,
-            also where clocks have changed since; several of these, as `1d12h`; or a date or time as
-            ISO 8601 has them, with an offset or of the zone given.
-        zone: Whose days and times are meant.
-        at: The present, aware; None for the clock's.
+        text: `now`; `today` or `yesterday`, which mean the midnight at the start of the day; `12h`,
+            `30m` or `90s` ago, to the second; `7d` or `2w` ago, which is the same time of day even
+            if clocks have changed since; several of these, such as `1d12h`; or a date or time in
+            ISO 8601, with an offset or in `zone`.
+        zone: The time zone of days, and of times without an offset.
+        at: The present, an aware datetime; None for the current time.
 
     Returns:
         An aware datetime, in UTC.
 
     Raises:
-        ValueError: It is no time, or one before the year 1 or after 9999.
+        ValueError: The text is not a time, or the time is before the year 1 or after 9999.
     """
     try:
         return _parsed(text.strip(), zone, now() if at is None else at).astimezone(dt.UTC)
@@ -78,7 +78,7 @@ def _parsed(text: str, zone: dt.tzinfo, at: dt.datetime) -> dt.datetime:
             raise ValueError(text)
         moment = dt.datetime.fromisoformat(_python_iso(text))
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write it as {_EXAMPLES}.") from None
+        raise ValueError(f"{text!r} is not a time; write it as {_EXAMPLES}.") from None
     return in_zone(moment, zone)
 
 
@@ -89,14 +89,14 @@ def _python_iso(text: str) -> str:
 
 
 def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
-    """Find the moment at which a day begins, also where clocks skip midnight.
+    """Find the moment at which a day begins, even if clocks skip midnight.
 
     Args:
         day: The day.
-        zone: Where.
+        zone: The time zone of the day.
 
     Returns:
-        An aware datetime.
+        An aware datetime in the zone.
     """
     return dt.datetime.combine(day, dt.time(), zone)
 
@@ -105,8 +105,8 @@ def in_zone(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
     """Make a datetime aware.
 
     Args:
-        moment: One that names no offset is of the zone.
-        zone: The zone.
+        moment: The datetime; without an offset, it is in the zone.
+        zone: The time zone.
 
     Returns:
         The same moment, aware.
@@ -120,18 +120,17 @@ def nanoseconds_of(
     """Convert a time given by a program or a person to nanoseconds UTC.
 
     Args:
-        moment: A datetime; a date, for the midnight with which it begins; or what `parse_time`
-            reads.
-        tz: The zone of those that name no offset, see `zone_of`.
-        at: The present, for texts as "7d"; None for the clock's.
+        moment: A datetime; a date, which means its midnight; or a text for `parse_time`.
+        tz: The time zone of times without an offset; see `zone_of`.
+        at: The present, for texts such as "7d"; None for the current time.
 
     Returns:
-        The nanoseconds. Moments that no log can hold, before 1677 and after 2262, are the nearest
-        that one can.
+        Nanoseconds UTC. A moment before 1677 or after 2262, which no log can hold, gives the
+        nearest possible number.
 
     Raises:
-        TypeError: It is none of these.
-        ValueError: It is a text that is no time, or there is no such zone.
+        TypeError: The moment has another type.
+        ValueError: The text is not a time, or there is no such zone.
     """
     zone = zone_of(tz)
     if isinstance(moment, str):
@@ -145,21 +144,21 @@ def nanoseconds_of(
     return max(-_LAST, min((aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000, _LAST))
 
 
-# -- to people
+# -- formatting
 
 
 def datetime_of(nanoseconds: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
     """Convert nanoseconds UTC to an aware datetime, to the microsecond.
 
     Args:
-        nanoseconds: Since 1970.
-        zone: Of the datetime.
+        nanoseconds: Nanoseconds since 1970, UTC.
+        zone: The time zone of the datetime.
 
     Returns:
-        The datetime.
+        An aware datetime in the zone.
 
     Raises:
-        OverflowError: It is before the year 1 or after 9999.
+        OverflowError: The time is before the year 1 or after 9999.
     """
     moment = _EPOCH + dt.timedelta(microseconds=nanoseconds // 1_000)
     return moment if zone is dt.UTC else moment.astimezone(zone)
@@ -169,10 +168,10 @@ def offset_of(moment: dt.datetime) -> str:
     """Format the UTC offset of an aware datetime for a heading.
 
     Args:
-        moment: The moment.
+        moment: An aware datetime.
 
     Returns:
-        "UTC" or "UTC+05:30".
+        A text such as "UTC" or "UTC+05:30".
     """
     return "UTC" if not moment.utcoffset() else f"UTC{suffix_of(moment)}"
 
@@ -181,11 +180,11 @@ def suffix_of(moment: dt.datetime, *, utc: str = " UTC") -> str:
     """Format the UTC offset of an aware datetime to follow a time; `parse_time` accepts it.
 
     Args:
-        moment: The moment.
-        utc: What stands for UTC.
+        moment: An aware datetime.
+        utc: The text to use for UTC.
 
     Returns:
-        As "+05:30".
+        A text such as "+05:30".
     """
     if not moment.utcoffset():
         return utc
@@ -197,12 +196,12 @@ def shown_time(moment: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -
     """Format a time in a zone, without its offset; see `suffix_of`.
 
     Args:
-        moment: The moment.
-        zone: The zone.
-        seconds: With seconds.
+        moment: An aware datetime.
+        zone: The time zone in which it is shown.
+        seconds: True to show seconds.
 
     Returns:
-        As "2026-01-31 18:00".
+        A text such as "2026-01-31 18:00".
     """
     form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
     return moment.astimezone(zone).strftime(form)

@@ -1,5 +1,5 @@
 """Imports sessions from exported files and from other stores.
 
-`merge` does it; `sources` reads what is given, `source_checks` looks whether it is what was
-written, and `already_stored` what this store has of it already.
+`merge` appends the events, `sources` opens what is imported, `source_checks` checks that its events
+are intact, and `already_stored` finds the events that the store has already.
 """

@@ -14,7 +14,7 @@ from lllm.projections.queries import sessions as session_queries
 from lllm.store.erasure_report import erased_text
 from lllm.store.read_model import ReadModel
 
-_LATELY = 1_000  # sessions that statements are about
+_LATELY = 1_000  # sessions remembered with the statements about them
 
 
 class KnownSession(msgspec.Struct, frozen=True):
@@ -39,8 +39,8 @@ class KnownEvents:
     """Looks up events in the target store of an import.
 
     Args:
-        log: Its log.
-        rows: Its rows, which are up to date.
+        log: The log of the store.
+        rows: The rows of the store, which must be up to date.
     """
 
     def __init__(self, log: LogBackend, rows: ReadModel) -> None:
@@ -52,7 +52,7 @@ class KnownEvents:
         """Find a session, which may be stored only in part.
 
         Raises:
-            LogDamaged: An event of it here is not what was written.
+            LogDamaged: An event of the session is corrupt in the target store.
         """
         found = self._rows.ask(partial(loading.find, session_id=session_id, below=False))
         if found is None:
@@ -76,11 +76,11 @@ class KnownEvents:
         """Find a statement about a session.
 
         Args:
-            stream: Of the statement.
-            about: The session.
+            stream: The name of the statement's stream.
+            about: The id of the session.
 
         Returns:
-            The digest of the statement; None where the store has none of this name.
+            The digest of the statement; None if the store has none of this name.
         """
         position = (self._statements(about) or {}).get(stream)
         if position is None:

@@ -1,8 +1,8 @@
 """Reads the lines that `lllm export ID --format jsonl` writes.
 
-Several exports may stand in one file, one behind the other. A line that other programs wrote anew,
-with its payload as it was, is read, too; so are the files of a JSONL store, whose lines have the
-same fields.
+One file may hold several exports. It may have been rewritten by other programs, as long as the
+payloads are unchanged. The files of a JSONL store can be read, too, since their lines have the same
+fields.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.model import Number
 
 _LINE_BYTES = EVENT_BYTES + EVENT_BYTES // 2  # the longest event in base64, and its other fields
-_DATA = b',"data":'  # no string holds it: a quotation mark in one has a backslash before it
+# can't occur in a JSON string, where a quotation mark is escaped by a backslash
+_DATA = b',"data":'
 
 
 class _Fields(msgspec.Struct):
-    """The fields of a line, without its position in the log that it came from."""
+    """The fields of a line, except its position in the log that it came from."""
 
     stream: str
     seq: Number
@@ -44,7 +45,7 @@ class NoEvent(Exception):
     """A line of an imported file is not an event.
 
     Attributes:
-        number: Of the line, from 1.
+        number: The number of the line, from 1.
     """
 
     def __init__(self, message: str, *, number: int) -> None:
@@ -56,14 +57,14 @@ def read_lines(file: BinaryIO, upto: int) -> Iterator[Recorded]:
     """Read a file of exported events.
 
     Args:
-        file: Open at its beginning.
-        upto: How many bytes of it are read.
+        file: The file, opened at its beginning.
+        upto: The number of bytes to read.
 
     Yields:
         The events. The `position` of each is the number of its line, from 1.
 
     Raises:
-        NoEvent: A line is none; an empty line is passed over.
+        NoEvent: A line is not an event; empty lines are skipped.
     """
     number = 0
     while file.tell() < upto and (line := file.readline(_LINE_BYTES)):
@@ -82,7 +83,7 @@ def _event(line: bytes, number: int) -> Recorded:
         if not line.endswith(b"\n") and not line.rstrip().endswith(b"}"):
             raise NoEvent("the file is cut off within this line", number=number) from error
         raise NoEvent(
-            "this is no event as `lllm export ID --format jsonl` writes it "
+            "this is not an event as `lllm export ID --format jsonl` writes it "
             f"({_first_line(str(error))})",
             number=number,
         ) from error
@@ -100,7 +101,7 @@ def _read(line: bytes) -> tuple[_Fields, bytes]:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # msgspec takes no lone surrogates in a payload, which the standard library does.
+        # msgspec refuses lone surrogates in a payload; the standard library accepts them.
         before, found, payload = line.rstrip().partition(_DATA)
         if not found or not payload.endswith(b"}"):
             raise

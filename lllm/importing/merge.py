@@ -1,12 +1,12 @@
 """Appends sessions from exported files and other stores to a store.
 
-Each source is read twice: once to check all of it, once to copy what stands the check, in its own
-order. So nothing of a session is copied where anything is wrong with it, and a program that is
-killed in between leaves a part that the next import completes. A log knows again what it has, so an
-import that is done twice adds nothing.
+Each source is read twice, in its own order: first to check all of it, then to copy the sessions
+that passed. So nothing of a session is copied if anything is wrong with it. If a program is killed
+in between, the next import completes the part that it left. A log recognises the events that it
+has, so repeating an import adds nothing.
 
-What stands in a source before that which it refers to, a session before the one that called it,
-waits for another round, when the other has been copied from whichever source has it.
+A session that comes before one that it refers to, such as its parent, waits for another round, in
+which the other has been copied from whichever source has it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from lllm.importing.stream_notes import StreamNotes
 from lllm.store.read_model import ReadModel
 from lllm.store.session_reader import SessionReader
 
-_AT_ONCE = 500  # events in one append, and
-_BYTES_AT_ONCE = 4 << 20  # of their payloads: other writers wait for it
+_AT_ONCE = 500  # events in one append
+_BYTES_AT_ONCE = 4 << 20  # bytes of payloads in one append, during which other writers wait
 _LATELY = 4_096  # streams whose verdict is kept in memory
 _REPORTED = 1_024  # events between two reports of progress
 
@@ -40,9 +40,9 @@ class ImportedSessions(msgspec.Struct, frozen=True):
     """The result of an import.
 
     Attributes:
-        sessions: How many sessions, at any depth, of which nothing was here.
-        events: How many events, those of definitions, errors and tags among them.
-        known: How many sessions were here already, whole or a part that is now completed.
+        sessions: The number of sessions, at any depth, that the store did not have.
+        events: The number of events, including those of definitions, errors and tags.
+        known: The number of sessions that the store had already, completely or in part.
     """
 
     sessions: int
@@ -57,22 +57,23 @@ def merge(
     given: Sequence[Given],
     progress: Progress | None = None,
 ) -> ImportedSessions:
-    """Append all events of some sources that a store does not have.
+    """Append all events of the given sources that a store does not have.
 
     Args:
-        log: The store's log.
-        rows: Its rows.
-        reader: Brings them up to date.
-        given: What to import; see `open_source`.
-        progress: Told how much of all sources is done, and how much there is: read twice.
+        log: The log of the store.
+        rows: The rows of the store.
+        reader: The reader that brings the rows up to date.
+        given: The sources to import; see `open_source`.
+        progress: Called with the amount of all sources that is done, and the total amount; since
+            each is read twice, that is twice their size. None for no reports.
 
     Returns:
-        What was added.
+        The numbers of sessions and events that were added.
 
     Raises:
         ImportRefused: Something was not imported; everything else was.
-        StoreError: There is no such source, or it can't be imported at all.
-        LogError: A source can't be read, or the store not be written.
+        StoreError: A source does not exist, or can't be imported at all.
+        LogError: A source can't be read, or the store can't be written.
     """
     if rows.database.read_only or getattr(log.backend, "read_only", False):
         raise LogReadOnly(f"{log.backend!r} was opened to be read only; nothing is imported.")
@@ -82,7 +83,7 @@ def merge(
         waiting = sources
         while waiting:
             again = [one for one in waiting if merging.take(one, awaiting=True)]
-            if len(again) == len(waiting):  # what they wait for is nowhere
+            if len(again) == len(waiting):  # no source has what they wait for
                 for one in again:
                     merging.take(one, awaiting=False)
                 break
@@ -92,7 +93,7 @@ def merge(
 
 
 class _Merging:
-    """One import, source by source."""
+    """An import in progress, source by source."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class _Merging:
         self._total = total
         self._done = 0
         self._sessions = self._events = self._known = 0
-        self._read: set[str] = set()  # the sources that were read before
+        self._read: set[str] = set()  # the names of the sources that were read before
         self._refused: dict[str, None] = {}
 
     def result(self) -> ImportedSessions:
@@ -130,15 +131,16 @@ class _Merging:
         """Check a source, and copy what passes the check.
 
         Args:
-            source: What to copy.
-            awaiting: Leave what stands before that which it refers to for another round.
+            source: The source to check and copy.
+            awaiting: True to leave sessions for another round if something that they refer to is
+                missing.
 
         Returns:
             True if something was left for another round.
 
         Raises:
             StoreError: Nothing of the source can be imported.
-            LogError: The source can't be read, or the store not be written.
+            LogError: The source can't be read, or the store can't be written.
         """
         self._reader.catch_up()
         with closing(StreamNotes()) as notes:

@@ -1,8 +1,8 @@
 """Checks that the events of a source are intact before any of them is copied.
 
-Each event is checked against its digest, its place in its stream, and what the store has there.
-What is wrong refuses the whole tree of sessions that the event is of: a root without one of those
-below it would be half a session, with too low a cost.
+Each event is checked against its digest, its place in its stream, and what the store has in that
+place. An error refuses the whole tree of sessions that the event belongs to: without one of its
+descendants, a session would be incomplete, and its cost too low.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from lllm.events.model import (
 from lllm.importing.already_stored import KnownEvents
 from lllm.importing.stream_notes import StreamNote, StreamNotes
 
-_REFERRING = (AgentStarted.type, LLMRequested.type)  # to a definition
+_REFERRING = (AgentStarted.type, LLMRequested.type)  # types of events that refer to a definition
 _DEFINITION = "definition-"
-# Statements of which any two with the same name say the same.
+# Types of statements of which any two with the same name are equal.
 SAID_BY_MANY = (AgentDefined.type, SessionInterrupted.type)
 
 
@@ -45,23 +45,25 @@ class StreamChecks:
     """Checks the events of one source, and notes which of them to copy.
 
     Args:
-        known: What the store has already.
-        notes: Where it is noted.
-        awaiting: Leave what stands before that which it refers to for another round.
+        known: Looks up what the store has already.
+        notes: The notes about the source, which it writes.
+        awaiting: True to leave sessions for another round if something that they refer to is
+            missing.
     """
 
     def __init__(self, known: KnownEvents, notes: StreamNotes, *, awaiting: bool) -> None:
         self._known = known
         self._notes = notes
         self._awaiting = awaiting
-        self._gaps: list[list[int]] = []  # events lost, and their first and last time
+        # each: the number of lost events, and the first and the last time
+        self._gaps: list[list[int]] = []
         self._bad_definitions: set[str] = set()
 
     def take(self, event: Recorded | Damage) -> None:
         """Check the next event of the source.
 
         Args:
-            event: The event, or that it can't be read.
+            event: The event, or the Damage in its place.
         """
         if isinstance(event, Damage):
             self._refuse(event.stream, event.position, event.what)
@@ -85,11 +87,11 @@ class StreamChecks:
         """Refuse the sessions that are still being written, and write the notes.
 
         Args:
-            lives: Says whether the process behind a lock, on a host, is alive; None where nobody
-                can tell.
+            lives: A function that tells whether the process that holds a lock on a host is alive;
+                None if that is unknown.
 
         Returns:
-            The sessions whose process is known to be dead.
+            The ids of the sessions whose process is known to be dead.
         """
         self._notes.write_all()
         asked: dict[tuple[str, str], bool | None] = {}
@@ -116,7 +118,8 @@ class StreamChecks:
         if note is None:
             note = self._begin(event)
         elif note.awaits and event.seq == 1 and all(map(self._is_there, note.needs)):
-            note = self._notes.add(event.stream, note)  # the look at the others may have moved it
+            # looking up the others may have moved it out of memory
+            note = self._notes.add(event.stream, note)
             note.awaits, note.place = False, event.position
         if kind is None or event.version > kind.version:
             raise _Refused(
@@ -135,7 +138,7 @@ class StreamChecks:
             note.digests[event.seq] = event.digest
         elif before != event.digest and event.type not in SAID_BY_MANY:
             raise _Refused(
-                f"another event stands in the place of {_named(event)} already: there are two "
+                f"another event is in the place of {_named(event)} already: there are two "
                 "versions of it"
             )
         if event.seq > note.seq:
@@ -165,7 +168,7 @@ class StreamChecks:
                 raise _Refused(f"{referring.definition}, which {_named(event)} needs, was refused")
 
     def _are_known_lost(self, count: int, event: Recorded, note: StreamNote) -> bool:
-        """True if so many events were never written, as the source says itself."""
+        """True if this many events were never written, according to the source itself."""
         begin, end = sorted((event.time, note.time or event.time))
         for gap in self._gaps:
             lost, first_time, last_time = gap
@@ -213,12 +216,12 @@ class StreamChecks:
         return note
 
     def _check_above(self, event: Recorded, note: StreamNote) -> None:
-        """Check that a session already stored is not missing its ancestors."""
+        """Refuse a session that is stored without the ancestors that the source has."""
         for above in note.needs:
             if self._notes.get(above) is not None and not self._known.has_session(above):
                 raise _Refused(
-                    f"session {event.stream} was imported without session {above}, which it stands "
-                    "below, and can't be put there any more. Import them together into a new store"
+                    f"session {event.stream} was imported before without its ancestor {above}, "
+                    "and can't be moved there any more. Import them together into a new store"
                 )
 
     def _is_there(self, session_id: str) -> bool:
@@ -249,7 +252,7 @@ class StreamChecks:
 
 
 def _check_root(end: Recorded, note: StreamNote) -> None:
-    """Refuse a session whose end speaks for other events than those before it, if all are there."""
+    """Refuse a session whose end has another root than its events, if all are there."""
     if max(note.digests) != end.seq or len(note.digests) != end.seq:
         return
     tree = RightEdge()
@@ -267,4 +270,4 @@ def _fits(event: Recorded, salt: bytes) -> bool:
     try:
         return event.digest == digest_of(event, salt)
     except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
-        return False  # a field of it may be of any kind
+        return False  # one of its fields may have any type

@@ -18,16 +18,16 @@ from lllm.events.errors import ConfigError, LogError, StoreError
 from lllm.importing.exported_lines import NoEvent, read_lines
 
 Given = str | os.PathLike[str] | LogBackend
-_LINES = (".jsonl", ".ndjson", ".json", ".txt")  # the ends of names that no store's file has
+_LINES = (".jsonl", ".ndjson", ".json", ".txt")  # endings of names that no store's file has
 
 
 class Source(Protocol):
     """A source that events are imported from.
 
     Attributes:
-        name: What messages call it.
-        place: What the `position` of its events counts, as "line".
-        size: How many positions or bytes there are to read.
+        name: The name of the source in messages.
+        place: The name of what the `position` of its events counts, such as "line".
+        size: The number of positions or bytes to read.
     """
 
     name: str
@@ -35,17 +35,17 @@ class Source(Protocol):
     size: int
 
     def read(self) -> Iterator[Recorded | Damage]:
-        """Read the events in order, with a Damage for what is unreadable; each time the same.
+        """Read all events in order, with a Damage for each unreadable one; repeatable.
 
         Raises:
-            StoreError: It can't be said what is missing, so nothing of it is to be imported.
+            StoreError: It can't be told what is missing, so nothing may be imported.
         """
 
     def reached(self) -> int:
-        """How much of `size` the current or last `read` has covered."""
+        """Get the part of `size` that the current or last `read` has covered."""
 
     def lives(self, owner: str, host: str) -> bool | None:
-        """True if the process behind a lock is alive; None if that is unknown."""
+        """True if the process that holds a lock is alive; None if that is unknown."""
 
     def close(self) -> None:
         """Close the file or store."""
@@ -64,7 +64,7 @@ class FileSource:
         self._seen = found.st_mtime_ns
 
     def read(self) -> Iterator[Recorded | Damage]:
-        """See Source."""
+        """Read all events in order; see Source."""
         self._file.seek(0)
         if os.fstat(self._file.fileno()).st_mtime_ns != self._seen:
             raise StoreError(f"{self.name} was changed while it was imported. Import it again.")
@@ -76,26 +76,26 @@ class FileSource:
             ) from error
 
     def reached(self) -> int:
-        """See Source."""
+        """Get the number of bytes read so far; see Source."""
         return self._file.tell()
 
     def lives(self, owner: str, host: str) -> bool | None:
-        """See Source; None, because a file does not tell."""
+        """Return None, because a file does not tell which processes are alive."""
         del owner, host
         return None
 
     def close(self) -> None:
-        """See Source."""
+        """Close the file; see Source."""
         self._file.close()
 
 
 class StoreSource:
-    """The log of another store, up to its end at the time when this object was made."""
+    """The log of another store, up to its head at the time of construction."""
 
     place = "position"
 
     def __init__(self, log: LogBackend, name: str | None) -> None:
-        """name: None for a log that its caller opened, and closes."""
+        """name: None for a log that the caller opened, and will close."""
         self.name = repr(log) if name is None else name
         self.log = log
         self._is_ours = name is not None
@@ -103,7 +103,7 @@ class StoreSource:
         self._reached = 0
 
     def read(self) -> Iterator[Recorded | Damage]:
-        """See Source."""
+        """Read all events in order; see Source."""
         for event in readable(self.log):
             if event.position > self.size:
                 return
@@ -118,18 +118,18 @@ class StoreSource:
             yield event
 
     def reached(self) -> int:
-        """See Source."""
+        """Get the number of positions read so far; see Source."""
         return self._reached
 
     def lives(self, owner: str, host: str) -> bool | None:
-        """See Source."""
+        """True if the process that holds a lock is alive; see Source."""
         liveness = self.log.liveness if isinstance(self.log, KnowsWriters) else None
         if liveness is None or not liveness.can_tell(owner, host):
             return None
         return not liveness.is_dead(owner, host)
 
     def close(self) -> None:
-        """See Source."""
+        """Close the log, unless the caller opened it; see Source."""
         if self._is_ours:
             self.log.close()
 
@@ -138,13 +138,13 @@ def open_source(given: Given, into: LogBackend) -> Source:
     """Open a source to import from, read-only.
 
     Args:
-        given: A path of exported events or of a store, the URL of a store, or an open log.
+        given: The path of a file of exported events or of a store, the URL of a store, or an open
+            log.
         into: The log of the store that it is imported into.
 
-    Raises:
-        StoreError: There is nothing, or it is the store itself.
-        ConfigError: No backend knows the scheme of the URL.
-        LogError: It can't be opened.
+    StoreError: The source does not exist, or is the store itself.
+    ConfigError: No backend is registered for the scheme of the URL.
+    LogError: The source can't be opened.
     """
     source = _open(given)
     if isinstance(source, StoreSource) and _is_same_place(source.log, into):
@@ -168,7 +168,7 @@ def _open(given: Given) -> Source:
     except ConfigError:
         raise
     except LogError as error:
-        # What is no database, whatever its name, is looked into as a file of lines.
+        # Anything that is not a database, whatever its name, is read as a file of lines.
         if isinstance(error.__cause__, sqlite3.DatabaseError) and type(error) is LogError:
             return _open_lines(local_path(location))
         raise

@@ -1,7 +1,7 @@
 """Notes about each stream of a source, kept while it is checked and copied.
 
-The notes lie in a temporary database, which SQLite keeps in a file once it is large, and those of
-the streams met lately in memory: so memory stays the same however many sessions a source has.
+The notes are in a temporary database, which SQLite moves to a file when it grows, and those on
+recent streams are in memory. So memory use does not grow with the number of sessions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-_LATELY = 2_000  # streams in memory
+_LATELY = 2_000  # streams kept in memory
 _SCHEMA = (
     "CREATE TABLE streams (stream BLOB PRIMARY KEY, root BLOB, awaits INTEGER, is_open INTEGER,"
     " note BLOB) WITHOUT ROWID",
@@ -24,18 +24,19 @@ class StreamNote(msgspec.Struct, array_like=True, gc=False):
     """A note about one stream.
 
     Attributes:
-        root: The session at the top of its tree, by which all of a tree is refused.
-        salt: That its digests are made with.
-        seq: Of its last event so far, in the source or in the store.
-        time: Of that event, nanoseconds UTC.
-        digests: Of the events so far, in the source and in the store, by their seq.
-        known: How many events of it, from the first on, the store has.
-        place: Where it begins in the source; what stands before that is not copied.
-        is_open: It is a session without an end so far.
+        root: The id of the topmost session of its tree; an error refuses the whole tree.
+        salt: The salt of its digests.
+        seq: The seq of its last event so far, in the source or in the store.
+        time: The time of that event, nanoseconds UTC.
+        digests: The digests of its events so far, in the source and in the store, by their seq.
+        known: The number of its events, from the first on, that the store has.
+        place: The place in the source where it begins; events before that are not copied.
+        is_open: True if it is a session without an end so far.
         owner: The lock of the process that writes it.
-        host: Where that can be tried.
-        needs: What has to be there before it: the sessions above it, or the one it is about.
-        awaits: Some of that is not there yet.
+        host: The host on which that lock can be tested.
+        needs: The ids of the sessions that must exist before it: its ancestors, or the session that
+            a statement is about.
+        awaits: True if some of these do not exist yet.
     """
 
     root: str
@@ -53,12 +54,12 @@ class StreamNote(msgspec.Struct, array_like=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The reason why a session, with those above and below it, is not imported.
+    """The reason why a session is not imported, nor its ancestors and descendants.
 
     Attributes:
-        root: The session at the top, or another stream.
-        place: The line or position that says why.
-        why: For people.
+        root: The id of the topmost session, or the name of another stream.
+        place: The line or position of the error.
+        why: A sentence for people.
     """
 
     root: str
@@ -81,13 +82,13 @@ class StreamNotes:
         self._lately: OrderedDict[str, StreamNote] = OrderedDict()
 
     def get(self, stream: str) -> StreamNote | None:
-        """Get the note on a stream, which may be changed until the next call.
+        """Get the note on a stream; changes to it count until the next call.
 
         Args:
-            stream: Its name.
+            stream: The name of the stream.
 
         Returns:
-            The note; None where the source has had no event of it.
+            The note; None if the source has had no event of the stream.
         """
         note = self._lately.get(stream)
         if note is not None:
@@ -102,11 +103,11 @@ class StreamNotes:
         """Add a note on a new stream of the source.
 
         Args:
-            stream: Its name.
-            note: What is known of it.
+            stream: The name of the stream.
+            note: The note to keep.
 
         Returns:
-            The note.
+            The same note.
         """
         return self._keep(stream, note)
 
@@ -128,7 +129,7 @@ class StreamNotes:
             self._write(*self._lately.popitem())
 
     def refuse(self, root: str, place: int, why: str) -> None:
-        """Refuse a tree of sessions, or another stream; the first reason is kept."""
+        """Refuse a tree of sessions, or another stream; only the first reason is kept."""
         self._database.execute(
             "INSERT OR IGNORE INTO refused VALUES (?, ?, ?)", (_key(root), place, _key(why))
         )
@@ -139,18 +140,18 @@ class StreamNotes:
         return [Refusal(_name(root), place, _name(why)) for root, place, why in rows]
 
     def some_await(self) -> bool:
-        """True if streams are left for another round; call `write_all` first."""
+        """True if streams were left for another round; call `write_all` first."""
         return bool(self._database.execute("SELECT 1 FROM streams WHERE awaits LIMIT 1").fetchone())
 
     def verdict(self, stream: str) -> tuple[int, int] | None:
-        """Say which part of a stream to copy; call `write_all` first.
+        """Find out which part of a stream to copy; call `write_all` first.
 
         Args:
-            stream: Its name.
+            stream: The name of the stream.
 
         Returns:
-            The seq behind which, and the place from which on, its events are; None where none of
-            them is to be copied.
+            The seq after which, and the place in the source from which on, its events are copied;
+            None if none of them is.
         """
         found = self._database.execute(
             "SELECT note, EXISTS (SELECT 1 FROM refused AS r WHERE r.root IN (s.root, s.stream))"
@@ -174,7 +175,7 @@ class StreamNotes:
 
 
 def _key(text: str) -> bytes:
-    """A name may have lone surrogates, which UTF-8 has not."""
+    """Encode a name, which may have lone surrogates that UTF-8 can't express."""
     return text.encode("utf-8", "surrogatepass")
 
 

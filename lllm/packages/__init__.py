@@ -1,1 +1,1 @@
-"""Packages of tactics: lllm.toml, loading, and finding a tactic by its name."""
+"""Packages of tactics: reads lllm.toml, loads tactics, and finds them by name."""

@@ -1,8 +1,8 @@
-"""Loads packages of tactics: imports their files, and registers what they define.
+"""Loads packages of tactics: imports their files, and registers the tactics that they define.
 
-A file is imported in its place below a namespace that stands for its package's root, so that
-relative imports work and two packages may both have a `tactics/writer.py`. The lllm.toml files of
-the package and of all it depends on are read and checked before any code runs.
+Each file is imported below a namespace of its package, so that relative imports work and two
+packages may both have a `tactics/writer.py`. The lllm.toml files of the package and of all its
+dependencies are read and checked before any code runs.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Package", "Runtime", "default_runtime", "load_package", "tactic_path"]
 
-# One load at a time: no file is executed twice. A load imports, and so pauses before imports do.
+# One load at a time, so no file is executed twice. It is taken before Python's own import lock.
 _one_load = ForkSafeLock(order=0)
 
 
 def load_package(path: str | Path, runtime: Runtime | None = None) -> Package:
     """Register the tactics of a package and of all its dependencies.
 
-    Every .py file below the folders of `[tactics] paths` is imported, under a module name of its
-    own, unless it was imported already; relative imports reach whatever lies in the package.
-    Loading again reads the lllm.toml again and imports what is new.
+    Every .py file below the folders of `[tactics] paths` is imported under a unique module name,
+    unless it was imported already. Relative imports can reach all files of the package. A second
+    load reads the lllm.toml again, and imports new files.
 
     Args:
-        path: The folder with the lllm.toml, or the file.
-        runtime: Where the tactics are registered; by default where `build_tactic` looks.
+        path: The path of the folder with the lllm.toml, or of the lllm.toml itself.
+        runtime: The registry for the tactics; None for the one that `build_tactic` searches.
 
     Returns:
-        The package.
+        The loaded package.
 
     Raises:
         PackageError: An lllm.toml or a folder is missing or wrong, a file can't be imported, or
-            two tactics have one name; the message names the file and the key. The runtime then
-            knows no more packages than before.
+            two tactics have the same name. The message names the file and the key. The runtime is
+            left without the package then.
     """
     root = _root_of(Path(path))
     with _one_load.held():
@@ -177,9 +177,9 @@ def _is_imported(file: Path) -> bool:
 
 
 def _namespace(manifest: Manifest) -> str:
-    """The unique module name that stands for a package's root.
+    """Make the namespace of a package, and return its unique module name.
 
-    Python's own import finds by it what lies below the root.
+    Python's own import system finds the package's files below it.
     """
     digest = hashlib.sha256(str(manifest.root).encode()).hexdigest()[:12]
     name = f"_lllm_{re.sub(r'[^0-9A-Za-z]', '_', manifest.name)}_{digest}"

@@ -1,4 +1,4 @@
-"""Reads lllm.toml: a package's name, where its tactics are, and the packages it builds on.
+"""Reads lllm.toml: a package's name, the folders of its tactics, and its dependencies.
 
     [package]
     name = "my_project"
@@ -10,8 +10,8 @@
     [dependencies]
     packages = ["../shared_pkg as shared"]
 
-Paths are relative to the file's folder, the root of the package. `under` and `as` give names to
-ask by; what is recorded is the package's own name, whatever they say.
+Paths are relative to the folder of the file, which is the root of the package. `under` and `as`
+define names by which tactics can be found; sessions are recorded under the package's own name.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 FILE_NAME = "lllm.toml"
 
-# No colon and no slash, which take a query apart: `package:under/tactic`.
+# No colon and no slash, because they separate the parts of a query: `package:under/tactic`.
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _FOLDER = re.compile(rf"(?P<path>.+?)(?:\s+under\s+(?P<name>{_WORD}(?:/{_WORD})*)/?)?\s*")
 _DEPENDENCY = re.compile(rf"(?P<path>.+?)(?:\s+as\s+(?P<name>{_WORD}))?\s*")
 
-# Libraries live here, often below the project that uses them: they are no part of it.
+# Folders of installed libraries, which are often below the project but not part of it.
 _FOREIGN = ("site-packages", "dist-packages")
 
 
@@ -44,37 +44,37 @@ class Folder(msgspec.Struct, frozen=True):
     """A folder of tactics that an lllm.toml names."""
 
     entry: str
-    """What the file says: `folder/ under name`."""
+    """The entry in the file: `folder/ under name`."""
     path: Path
-    """Where it is."""
+    """The path of the folder."""
     under: str
-    """What may be asked for its tactics by; "" for none."""
+    """A name by which its tactics can be found; "" for none."""
 
 
 class Dependency(msgspec.Struct, frozen=True):
-    """Another package that a package builds on."""
+    """Another package whose tactics a package uses."""
 
     entry: str
-    """What the file says: `path as name`."""
+    """The entry in the file: `path as name`."""
     root: Path
-    """Its folder."""
+    """The path of the package's folder."""
     alias: str
-    """What this package calls it; "" for its own name."""
+    """The name of the dependency in this package; "" for its own name."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """The content of an lllm.toml."""
 
     root: Path
-    """Its folder."""
+    """The path of the folder with the file."""
     name: str
     """The package's name, the first part of its tactics' stable paths."""
     version: str
     """The package's version; "" for none."""
     folders: tuple[Folder, ...]
-    """Where its tactics are."""
+    """The folders with its tactics."""
     dependencies: tuple[Dependency, ...]
-    """The packages it builds on."""
+    """The packages whose tactics it uses."""
 
     @property
     def file(self) -> Path:
@@ -106,20 +106,20 @@ def read_manifest(root: Path) -> Manifest:
     """Read the lllm.toml of a folder.
 
     Args:
-        root: The folder.
+        root: The path of the folder.
 
     Returns:
-        What the file says.
+        The content of the file.
 
     Raises:
-        PackageError: The file is missing or wrong; the message names it, and the key.
+        PackageError: The file is missing or wrong; the message names the file and the key.
     """
     file = root / FILE_NAME
     try:
         found = msgspec.convert(tomllib.loads(file.read_text("utf-8")), _File)
     except OSError as error:
         raise PackageError(f"{file} can't be read: {error.strerror}.") from error
-    except msgspec.ValidationError as error:  # a ValueError too
+    except msgspec.ValidationError as error:  # also a ValueError, so it is caught first
         raise PackageError(f"{file} is wrong: {error} ($ is the whole file).") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError
         raise PackageError(f"{file} is not valid TOML: {error}.") from error
@@ -158,24 +158,25 @@ def _split(
         raise PackageError(f"{root / FILE_NAME}: {key} has {entry!r}, which is not {form!r}.")
     try:
         return (root / match["path"]).resolve(), match["name"] or ""
-    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a ring of links
+    # for a NUL in the path, or a cycle of links
+    except (ValueError, OSError, RuntimeError) as error:
         raise PackageError(f"{root / FILE_NAME}: {key} has {entry!r}: {error}.") from error
 
 
 def nearest_manifest(file: Path) -> Manifest | None:
     """Find the lllm.toml in the nearest folder above a file.
 
-    Each folder is looked at once, until `forget_manifests`.
+    Each folder is read only once, until `forget_manifests` is called.
 
     Args:
-        file: The file.
+        file: The path of the file.
 
     Returns:
-        What the lllm.toml says; None where there is none before the root of the file system, or
-        before the folder that libraries are installed in.
+        The content of the lllm.toml; None if there is none up to the root of the file system, or up
+        to the folder that libraries are installed in.
 
     Raises:
-        PackageError: The lllm.toml is wrong.
+        PackageError: The lllm.toml is not valid.
     """
     return _manifest_above(file.parent)
 

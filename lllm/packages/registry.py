@@ -1,14 +1,14 @@
 """The registry of tactics: gives them stable paths, and finds them by name.
 
 A tactic's stable path is `{package}::{name}`: the package's name from the nearest lllm.toml above
-the file that defines the class, and the class's own `name`. No folder, `under` or alias is in it,
-so that what was logged is found again after all of them have changed. A class from a REPL or a
-notebook, or from a file without an lllm.toml above it, has the bare name.
+the file that defines the class, and the class's own `name`. It contains no folder, `under` or
+alias, so recorded sessions are found again after any of these change. A class from a REPL or a
+notebook, or from a file without an lllm.toml above it, has only its name.
 
-Every tactic class registers itself with `default_runtime` when it is defined. Defining it again in
-the same file (a cell run twice, importlib.reload) replaces it. Two files of one package that define
-one name are a mistake, because their sessions and costs could not be told apart: importing both
-warns, since a running program should go on, and `load_package` refuses.
+Every tactic class registers itself with `default_runtime` when it is defined. A second definition
+in the same file (a cell run twice, importlib.reload) replaces the first. If two files of one
+package define the same name, their sessions and costs could not be told apart. A program that
+imports both gets a warning, so that it keeps running; `load_package` refuses to load them.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ if TYPE_CHECKING:
     import types
     from collections.abc import Mapping
 
-# Whether load_package runs the code that defines the classes: it refuses what is warned of here.
+# True while load_package runs the code of tactics: it refuses what otherwise only gives a warning.
 loading: ContextVar[bool] = ContextVar("lllm_loading", default=False)
 
 _paths: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 def tactic_path(cls: type) -> str:
-    """The stable path of a tactic, which identifies it in recorded sessions.
+    """Get the stable path of a tactic, which identifies it in recorded sessions.
 
     Args:
-        cls: The tactic's class.
+        cls: The class of the tactic.
 
     Returns:
-        `{package}::{name}`, or the bare name where the class is in no package.
+        `{package}::{name}`, or only the name if the class is in no package.
 
     Raises:
         ConfigError: The class has no name.
-        PackageError: The lllm.toml above it is wrong: its sessions would be recorded under a name
-            that nobody meant.
+        PackageError: The lllm.toml above it is not valid, so its package has no known name.
     """
     path = _paths.get(cls)
     if path is None:
@@ -60,16 +59,16 @@ def tactic_path(cls: type) -> str:
 
 
 def tactic_name(cls: type) -> str:
-    """The short name of a tactic.
+    """Get the short name of a tactic.
 
     Args:
-        cls: The tactic's class.
+        cls: The class of the tactic.
 
     Returns:
-        Its `name`.
+        The value of its attribute `name`.
 
     Raises:
-        ConfigError: The class has none.
+        ConfigError: The class has no name.
     """
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name:
@@ -86,27 +85,27 @@ def forget_paths() -> None:
 
 
 def file_of(cls: type) -> Path | None:
-    """The file that defines a class.
+    """Find the file that defines a class.
 
     Args:
-        cls: The class.
+        cls: Any class.
 
     Returns:
-        The file; None in a REPL or a notebook.
+        The file; None if the class was defined in a REPL or a notebook.
     """
     return file_of_module(sys.modules.get(cls.__module__))
 
 
 def file_of_module(module: types.ModuleType | None) -> Path | None:
-    """The file that a module was made from.
+    """Find the file that a module was loaded from.
 
     Args:
-        module: The module; None for one that is not there.
+        module: The module; None if there is none.
 
     Returns:
-        The file; None where there was none.
+        The file; None if the module has none.
     """
-    # Not getattr: a module that is filled lazily may do anything when asked.
+    # Not by getattr, because a lazy module may run any code when an attribute is read.
     file = getattr(module, "__dict__", {}).get("__file__")
     return Path(file).resolve() if isinstance(file, str) else None
 
@@ -115,15 +114,15 @@ class Package(msgspec.Struct, frozen=True):
     """A loaded package of tactics."""
 
     name: str
-    """Its name, the first part of its tactics' stable paths."""
+    """The package's name, the first part of its tactics' stable paths."""
     version: str
-    """Its version; "" for none."""
+    """The package's version; "" for none."""
     root: Path
-    """The folder with its lllm.toml."""
+    """The path of the folder with its lllm.toml."""
     tactics: Mapping[str, type]
-    """The classes of its tactics by their short names."""
+    """The classes of its tactics, by their short names."""
     aliases: Mapping[str, str]
-    """The names of packages it builds on, by what it calls them."""
+    """The names of the packages that it uses, by its own names for them."""
 
 
 class _Registered(msgspec.Struct, frozen=True):
@@ -132,22 +131,22 @@ class _Registered(msgspec.Struct, frozen=True):
 
 
 class Runtime:
-    """A registry of tactics and packages, in which names are looked up. Threads may share it."""
+    """A registry of tactics and packages, which finds them by name. Threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may call a tactic, too
+        self._lock = threading.RLock()  # reentrant: a signal handler may also call a tactic
         self._tactics: dict[str, _Registered] = {}
         self._packages: dict[Path, Package] = {}
         self._defined: dict[Path, dict[str, type]] = {}
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Make a new lock in a forked child: another thread may have held that of the parent."""
+        """Make a new lock in a forked child, because another thread may have held the parent's."""
         self._lock = threading.RLock()
 
     @property
     def tactics(self) -> dict[str, type]:
-        """The registered classes by their stable paths."""
+        """The registered classes, by their stable paths."""
         with self._lock:
             return {path: entry.cls for path, entry in self._tactics.items()}
 
@@ -160,15 +159,16 @@ class Runtime:
     def register(self, cls: type) -> None:
         """Register a tactic under its stable path.
 
-        One that only inherits its name is left out: it would take its parent's place. Warns where
-        another file of the same package defines the same name; the later one counts.
+        A class that only inherits its name is not registered, because it would replace its parent.
+        A warning is given if another file of the same package defines the same name; the later one
+        replaces the earlier one.
 
         Args:
-            cls: The tactic's class.
+            cls: The class of the tactic.
 
         Raises:
             ConfigError: The class has no name.
-            PackageError: The lllm.toml above it is wrong.
+            PackageError: The lllm.toml above it is not valid.
         """
         path, file = tactic_path(cls), file_of(cls)
         if "name" not in vars(cls):
@@ -190,13 +190,13 @@ class Runtime:
         """Find a tactic by its name.
 
         Args:
-            name: In any form that `resolve` takes.
+            name: The name, in any form that `resolve` accepts.
 
         Returns:
-            The tactic's class.
+            The class of the tactic.
 
         Raises:
-            ConfigError: There is none of that name, or several; the message lists what there is.
+            ConfigError: No tactic has that name, or several have; the message lists the candidates.
         """
         path = self.resolve(name)
         tactics = self.tactics
@@ -208,18 +208,19 @@ class Runtime:
     def resolve(self, query: str) -> str:
         """Find the stable path of a tactic by its name.
 
-        `my_project::analyzer` is one already. In `my_project:v2/analyzer` and `shared:analyzer`
-        the package is a name or an alias; the part before the last slash only says where the
-        tactic was found once, and any will do. A bare `analyzer` is the one tactic of that name.
+        `my_project::analyzer` is a stable path already. In `my_project:v2/analyzer` and
+        `shared:analyzer`, the package is a name or an alias. The part before the last slash is
+        ignored; it only tells where the tactic once was. A bare `analyzer` is the only tactic of
+        that name.
 
         Args:
             query: The name, in any of these forms.
 
         Returns:
-            The stable path; `query` itself where it is not known, for it may stand in an old log.
+            The stable path; `query` itself if it is unknown, because an old log may contain it.
 
         Raises:
-            ConfigError: Several tactics or packages could be meant.
+            ConfigError: Several tactics or packages match.
         """
         tactics = self.tactics
         if "::" in query or query in tactics:
@@ -241,10 +242,10 @@ class Runtime:
         return _only_one(sorted(aliased), name)
 
     def defined_in(self, file: Path) -> list[type]:
-        """The registered classes of a file, except those that are made inside functions.
+        """List the registered classes of a file, except those defined inside functions.
 
         Args:
-            file: The file.
+            file: The path of the file.
 
         Returns:
             The classes, in the order of their definition.
@@ -257,7 +258,7 @@ class Runtime:
         """Register loaded packages and all their tactics.
 
         Args:
-            packages: The packages by their roots.
+            packages: The packages, by their roots.
         """
         with self._lock:
             self._packages.update(packages)

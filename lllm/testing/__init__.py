@@ -6,7 +6,8 @@
         def open_log(self, folder):
             return MyLog(folder / "log")
 
-pytest does the rest; importing this module needs it. `lllm.testing.contract` says which class fits.
+pytest runs the tests, so this module needs pytest. `lllm.testing.contract` explains which class to
+choose.
 """
 
 from lllm.testing.contract import AppendContract, LogContract, SharedLogContract

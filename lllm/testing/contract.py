@@ -6,13 +6,13 @@
         def open_log(self, folder):
             return MyLog(folder / "log")
 
-pytest does the rest; importing this module needs it. The classes are a ladder: `AppendContract`
-holds for anything that can be appended to, `LogContract` for what can be read again,
-`SharedLogContract` for what outlives the object and is shared between processes. Take the highest
-that fits. Each test's docstring is a sentence of the specification.
+pytest runs the tests, so this module needs pytest. Each class includes the tests of the one before:
+`AppendContract` is for every log that can be appended to, `LogContract` for logs that can be read,
+and `SharedLogContract` for logs that outlive their object and are shared between processes. Use the
+last one that applies. Each test's docstring states a requirement.
 
-The test class goes to other processes by pickle, so it stands at the top level of a module that can
-be imported, and keeps no state.
+The test class is sent to other processes by pickle, so define it at the top level of a module that
+can be imported, and keep no state in it.
 """
 
 from __future__ import annotations
@@ -85,10 +85,13 @@ class AppendContract:
     def open_log(self, folder: Path) -> LogBackend:
         """Open the log in this folder; two calls return two objects for the same log.
 
-        Where a log keeps nothing outside of the object, the folder does not matter.
+        The folder does not matter to a log that stores nothing outside of the object.
 
         Args:
-            folder: Empty at first.
+            folder: A folder that is empty at first.
+
+        Returns:
+            The opened log, which the tests close.
         """
         raise NotImplementedError("say how your log is opened: override open_log(self, folder)")
 
@@ -260,7 +263,7 @@ class LogContract(AppendContract):
     def test_conflict(self, log: LogBackend, place: int) -> None:
         """An append with another event at a stored event's place is refused as a whole.
 
-        The log goes on.
+        Later appends still work.
         """
         log.append(batch("s", 0))
         events: list[NewEvent] = [event("t", 1), event("u", 1)]
@@ -280,8 +283,8 @@ class LogContract(AppendContract):
     def test_threads(self, log: LogBackend) -> None:
         """Everything that several threads append is stored, each stream in order.
 
-        A reader meanwhile sees whole appends only, none twice, and none that turns up before what
-        it saw.
+        A reader at the same time sees only whole appends, no event twice, and no event that appears
+        before one that it has already seen.
         """
         seen: list[Recorded] = []
         with ThreadPoolExecutor(WRITERS) as threads:
@@ -312,7 +315,7 @@ class SharedLogContract(LogContract):
     def test_open_again(self, log: LogBackend, tmp_path: Path) -> None:
         """A log that is opened again has the same events at the same positions.
 
-        It goes on behind them, and knows what it holds already.
+        New events get positions after them, and stored events are recognised.
         """
         log.append(batch("s", 0))
         before = list(log.read())
@@ -344,7 +347,7 @@ class SharedLogContract(LogContract):
     def test_processes(self, log: LogBackend, tmp_path: Path) -> None:
         """Everything that several processes append is stored, each stream in order.
 
-        The positions are those that they were told.
+        The positions are those that `append` returned.
         """
         told = in_processes(append_in_process, self.open_log, tmp_path)
         found = list(log.read())
@@ -357,7 +360,7 @@ class SharedLogContract(LogContract):
     def test_race(self, log: LogBackend, tmp_path: Path) -> None:
         """If several processes write the same stream, exactly one succeeds.
 
-        To the others it is there already, or in conflict where theirs differs.
+        For the others, the event is stored already, or conflicts if theirs is different.
         """
         told = in_processes(race_in_process, self.open_log, tmp_path)
         found = list(log.read())
@@ -392,7 +395,7 @@ class SharedLogContract(LogContract):
     def test_kill(self, log: LogBackend, tmp_path: Path) -> None:
         """When a process is killed during appends, every append that returned is stored.
 
-        None is there in part, and what it was at can be appended again.
+        No append is stored in part, and the one in progress can be appended again.
         """
         context = multiprocessing.get_context("spawn")
         receiving, sending = context.Pipe(duplex=False)
@@ -407,7 +410,7 @@ class SharedLogContract(LogContract):
         while receiving.poll():
             try:
                 acknowledged.append(receiving.recv())
-            except (EOFError, OSError):  # the last word was cut short
+            except (EOFError, OSError):  # the last message was incomplete
                 break
         last = acknowledged[-1]
         stored = without_positions(log.read())

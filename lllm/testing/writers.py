@@ -1,6 +1,6 @@
 """Writers for the test suite of backends: in threads, processes and forks.
 
-Everything here stands at the top level, so that it can go to another process by pickle.
+Everything here is defined at the top level, so that it can be sent to another process by pickle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 OpenLog = Callable[[Path], LogBackend]
 
 WRITERS = 8  # threads or processes at a time
-PATIENCE = 60.0  # seconds after which something that never comes is a failure
+PATIENCE = 60.0  # seconds of waiting, after which a test fails
 
 
 def event(
@@ -36,10 +36,13 @@ def event(
 
     Args:
         stream: The name of the stream.
-        seq: From 1.
+        seq: The number of the event in the stream, from 1.
         data: The payload.
-        type_: Of the event.
+        type_: The type of the event.
         time: Nanoseconds UTC.
+
+    Returns:
+            The event to append.
     """
     return seal(b"", stream, seq, time, type_, 1, data)
 
@@ -49,8 +52,11 @@ def batch(stream: str, number: int, size: int = 3) -> list[NewEvent]:
 
     Args:
         stream: The name of the stream.
-        number: Which append of the stream it is, from 0.
-        size: How many events.
+        number: The number of the append in the stream, from 0.
+        size: The number of events.
+
+    Returns:
+            The events, which follow those of the append before.
     """
     first = number * size + 1
     return [event(stream, seq, b'{"append":%d}' % number) for seq in range(first, first + size)]
@@ -60,7 +66,10 @@ def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
     """Convert events that were read to the form in which they were appended.
 
     Args:
-        events: As a log gave them.
+        events: The events as a log returned them.
+
+    Returns:
+            The same events without their positions.
     """
     return [one.without_position() for one in events]
 
@@ -69,12 +78,12 @@ def append_batches(log: LogBackend, stream: str, count: int) -> list[int]:
     """Append a number of batches to one stream.
 
     Args:
-        log: Any backend.
+        log: The log to append to.
         stream: The name of the stream.
-        count: How many batches.
+        count: The number of batches.
 
     Returns:
-        The positions of their events.
+        The positions of all events that were appended.
     """
     return [position for n in range(count) for position in log.append(batch(stream, n))]
 
@@ -83,12 +92,12 @@ def append_in_process(open_log: OpenLog, folder: Path, number: int) -> list[int]
     """Append a stream of this process's own, at the same time as other processes.
 
     Args:
-        open_log: Opens the log.
-        folder: Where it is.
-        number: Of the process.
+        open_log: A function that opens the log in a folder.
+        folder: The folder of the log.
+        number: The number of the process.
 
     Returns:
-        The positions of its events.
+        The positions of all events that were appended.
     """
     log = open_log(folder)
     _wait_for_all()
@@ -101,13 +110,13 @@ def race_in_process(open_log: OpenLog, folder: Path, number: int) -> tuple[list[
     """Try to be the first to write some streams.
 
     Args:
-        open_log: Opens the log.
-        folder: Where it is.
-        number: Of the process.
+        open_log: A function that opens the log in a folder.
+        folder: The folder of the log.
+        number: The number of the process.
 
     Returns:
-        The positions of ten that are the same from every process, and the numbers of those won of
-        ten that differ.
+        The positions of ten events that all processes append equally, and the numbers of those of
+        ten streams, different in each process, that this process was the first to write.
     """
     log = open_log(folder)
     _wait_for_all()
@@ -128,9 +137,9 @@ def append_until_killed(open_log: OpenLog, folder: Path, sending: Connection) ->
     """Append batches until killed, and report each that is stored.
 
     Args:
-        open_log: Opens the log.
-        folder: Where it is.
-        sending: Told the number of each batch.
+        open_log: A function that opens the log in a folder.
+        folder: The folder of the log.
+        sending: Receives the number of each stored batch.
     """
     log = open_log(folder)
     number = 0
@@ -144,13 +153,13 @@ def fork(run: Callable[[], object]) -> int:
     """Run a function in a forked child, which then exits.
 
     Args:
-        run: What the child does.
+        run: The function for the child.
 
     Returns:
-        The child's exit code.
+        The exit code of the child.
     """
     with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads; the test is about just that.
+        # Python 3.12 warns of forks in a process with threads; the test is about exactly that.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -165,7 +174,7 @@ def fork(run: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-_barrier: Barrier | None = None  # of the processes that set out together; set in each of them
+_barrier: Barrier | None = None  # for the processes that start together; set in each of them
 
 
 def _set_barrier(barrier: Barrier) -> None:
@@ -180,7 +189,7 @@ def _wait_for_all() -> None:
 
 @cache
 def _processes() -> ProcessPoolExecutor:
-    # Spawned: the parent may have threads. Kept for all tests: they take a while to begin.
+    # Spawned, because the parent may have threads. Kept for all tests, because starting takes time.
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(WRITERS)
     return ProcessPoolExecutor(
@@ -194,12 +203,12 @@ def in_processes(
     """Run a function in several processes that start together.
 
     Args:
-        run: Called with `open_log`, `folder` and the number of the process.
-        open_log: Opens the log.
-        folder: Where it is.
+        run: The function to run, called with `open_log`, `folder` and the number of the process.
+        open_log: A function that opens the log in a folder.
+        folder: The folder of the log.
 
     Returns:
-        What each of them returns.
+        The result of each process.
     """
     tasks = [_processes().submit(run, open_log, folder, n) for n in range(WRITERS)]
     return [task.result(timeout=PATIENCE) for task in tasks]

@@ -115,7 +115,7 @@ def test_midnight(day: str, zone: ZoneInfo, moment: str) -> None:
 )  # fmt: skip
 def test_what_is_no_time(text: str) -> None:
     """It is refused with the forms that there are."""
-    with pytest.raises(ValueError, match="is no time; write it as 7d, 12h"):
+    with pytest.raises(ValueError, match="is not a time; write it as 7d, 12h"):
         parse_time(text, BERLIN)
 
 
