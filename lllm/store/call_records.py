@@ -98,11 +98,11 @@ def record_of(found: FoundCall, sort: CallSort) -> CallRecord:
     """Make the CallRecord of an attempt from its row.
 
     Args:
-        found: The row with the tags of its session.
-        sort: The list's order, which its cursor is for.
+        found: The row, with the tags of its session.
+        sort: The order of the list; the record's cursor is valid for that order.
 
     Returns:
-        The line.
+        The record for the list.
     """
     row = found.row
     return CallRecord(
@@ -191,7 +191,7 @@ def _error_asked(error: int | str) -> tuple[tuple[int, int] | None, str | None]:
     if isinstance(error, int) and not isinstance(error, bool):
         return (error, error), None
     if not isinstance(error, str) or not error.strip():
-        raise ValueError(f"error is an HTTP status, 5xx, or part of what it says; not {error!r}")
+        raise ValueError(f"error is an HTTP status, 5xx, or part of an error's text; not {error!r}")
     text = error.strip()
     if re.fullmatch(r"[1-9][0-9]{2}", text):
         return (int(text), int(text)), None
@@ -235,10 +235,10 @@ def _cursor(text: str, sort: CallSort) -> CallCursor:
     found = re.fullmatch(r"(\w+)\.(-?[0-9]{1,19})\.([0-9]{1,19})\.(-?[0-9]{1,19})", text, re.ASCII)
     if found is None or found[1] != sort:
         raise ValueError(
-            f"{text!r} is no cursor of a list of calls by {sort}; take one from the `cursor` of a "
+            f"{text!r} is not a cursor of a list of calls by {sort}; take one from `cursor` of a "
             "record there."
         )
     value, session, request = (int(number) for number in found.groups()[1:])
     if not all(-_LAST <= number < _LAST for number in (value, session, request)):
-        raise ValueError(f"{text!r} is no cursor: its numbers are too large.")
+        raise ValueError(f"{text!r} is not a cursor: its numbers are too large.")
     return value, session, request

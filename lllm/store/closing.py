@@ -1,4 +1,4 @@
-"""Closes a store: by `close`, when it is dropped, or when the interpreter exits."""
+"""Closes a store: by `close`, when it is garbage-collected, or when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -50,14 +50,15 @@ class Closing:
         _closings[self._number] = self
 
     def __call__(self) -> None:
-        """Close everything. Doing so twice does nothing."""
+        """Close everything. A second call does nothing."""
         if _closings.pop(self._number, None) is None:
             return
-        # What was dropped, or interrupted the collector, is written here yet.
+        # Sessions that were dropped, or that interrupted the collector, are recorded now.
         finalizer_work.settle()
         unfinished_sessions.settle_all(self._log)
-        # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
-        # stays where a session has no end in the log: that is what tells that its writer is gone.
+        # Even if something can't be closed, release the lock that shows that this process lives.
+        # Its file
+        # stays if a session has no end in the log, because it tells that the writer is gone.
         with ExitStack() as closing:
             closing.callback(self._let_go)
             closing.callback(self._rows.close)
@@ -74,12 +75,12 @@ class Closing:
 
 
 _numbers = count()
-_closings: dict[int, Closing] = {}  # of the stores that are open in this process
+_closings: dict[int, Closing] = {}  # the stores that are open in this process
 
 
 @atexit.register
 def _close_all() -> None:
-    """Close all stores; dropped streams, which need their store, are ended first."""
+    """Close all stores; abandoned streams, which need their store, are ended first."""
     finalizer_work.settle()
     for closing in reversed(list(_closings.values())):
         closing()

@@ -1,8 +1,8 @@
 """Finds sessions whose process died, and records once that they were interrupted.
 
-Nobody can look here for a process that writes another log: that of an imported session, or the
-original of a copied store. Such a session counts as interrupted once nothing was heard of it for a
-day. If it goes on there and is imported again, its own end counts.
+A process that writes to another log can't be checked here: the process of an imported session, or
+of the original of a copied store. Such a session counts as interrupted after a day without an
+event. If it continues there and is imported again, its own end replaces the interruption.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from lllm.events.statements import statement
 from lllm.projections.engine.skip_damage import skip_corrupt_events_of
 from lllm.projections.queries import sessions as session_queries
 
-_PATIENCE = 0.5  # seconds that a reader waits for those who write
-_SILENCE = 24 * 3600 * 10**9  # nanoseconds without an event, of a session that is written elsewhere
+_PATIENCE = 0.5  # seconds that a reader waits for writers
+# nanoseconds without an event, for a session that is written elsewhere
+_SILENCE = 24 * 3600 * 10**9
 
 
 def interrupt_dead(
@@ -34,7 +35,8 @@ def interrupt_dead(
 ) -> bool:
     """Record an interruption for every running session whose process is known to be dead.
 
-    Sessions of another host that write this log are left alone: nobody here can know.
+    Sessions of another host that writes to this log are left alone, because their processes can't
+    be checked from here.
 
     Args:
         log: The log to which interruptions are written.
@@ -42,10 +44,10 @@ def interrupt_dead(
         liveness: Tells which processes are dead.
         redact: The redaction of the events that are written.
         behind: True if the rows are not up to date; dead processes are then remembered until they
-            are.
+            are up to date.
 
     Returns:
-        True if any interruption was found.
+        True if any interrupted session was found.
     """
     with session_queries.reading(database) as connection:
         running = session_queries.running(connection)
@@ -54,14 +56,14 @@ def interrupt_dead(
     silent = [one for one in running if liveness.is_elsewhere(one.owner) and _is_silent(log, one)]
     for session in [*(one for one in running if one.owner in dead), *silent]:
         if not interrupt(log, session, redact):
-            return False  # the log can't be written just now; the next reader says it
+            return False  # the log can't be written now; the next reader records it
     if not log.held and not behind:
         for owner in dead:
             liveness.forget(owner)
     return bool(dead or silent)
 
 
-_heard_of: dict[str, int] = {}  # by session: when the last event was written that was looked at
+_heard_of: dict[str, int] = {}  # by session: the time of the last event that was looked at
 
 
 def _is_silent(log: BufferedLog, session: session_queries.Running) -> bool:
@@ -80,12 +82,12 @@ def interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact
     """Record that a session was interrupted.
 
     Args:
-        log: Where it stands.
+        log: The log of the session.
         session: The session.
-        redact: Filters what is written.
+        redact: The redaction of the event that is written.
 
     Returns:
-        False where the log can't be written just now.
+        False if the log can't be written now.
     """
     last_seq = 0
     for recorded in skip_corrupt_events_of(log, session.id, session.number - 1):
@@ -93,8 +95,8 @@ def interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact
     event = SessionInterrupted(
         about=session.id, owner=session.owner, last_seq=last_seq, salt=new_salt()
     )
-    # Named after what it states, so that of several finders one is first and the others see that
-    # it is known.
+    # The stream is named after the interruption, so only one of several finders writes it, and the
+    # others see that it is recorded.
     stream = f"interrupted-{session.id}-{last_seq}"
     interrupted = statement(stream, event, salt=event.salt, redact=redact)
     try:

@@ -81,8 +81,9 @@ def noop_store(*, runtime: Runtime | None = None, partition: str = "") -> LogSto
     """Make a LogStore that keeps nothing, for tests and benchmarks.
 
     Args:
-        runtime: As in `sqlite_store`.
-        partition: As in `sqlite_store`.
+        runtime: The packages in which tactic paths are looked up; None for the packages loaded in
+            this process.
+        partition: The name of the owner of the sessions; see LogStore.
 
     Returns:
         The store.

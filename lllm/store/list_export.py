@@ -1,12 +1,11 @@
 """Exports a store's lists as plain tables in the user's own SQLite database.
 
-    sessions   every call of a tactic and every captured session, at any depth
-    tags       the tags of each, children with those of their root
-    calls      every attempt to call a model
-    costs      what each top-level session cost with all below it, by day, tactic, model and agent
+    sessions every session of a tactic and every captured session, at any depth tags the tags of
+    each session, also those inherited from its root calls every attempt to call a model costs the
+    cost of each top-level session with its descendants, by day, tactic, model and agent
 
-Lists of several stores may go into one database, since ids of sessions are unique. Times are ISO
-8601 in UTC, durations seconds, costs US dollars, and exact as `cost_nanos` (10^-9 dollars).
+Several stores may be exported to one database, because session ids are unique. Times are ISO 8601
+in UTC, durations are seconds, and costs are US dollars; `cost_nanos` is exact (10^-9 dollars).
 """
 
 from __future__ import annotations
@@ -76,11 +75,11 @@ class ExportedLists(msgspec.Struct, frozen=True):
     """The number of rows of each kind that an export wrote, replaced rows included.
 
     Attributes:
-        path: The database.
-        sessions: Rows of `sessions`.
-        tags: Rows of `tags`.
-        calls: Rows of `calls`.
-        costs: Rows of `costs`.
+        path: The path of the database.
+        sessions: The number of rows in `sessions`.
+        tags: The number of rows in `tags`.
+        calls: The number of rows in `calls`.
+        costs: The number of rows in `costs`.
     """
 
     path: Path
@@ -94,11 +93,11 @@ def export_lists(place: ReadModel, path: Path) -> ExportedLists:
     """Write all lists to a database; see `LogStore.export_lists`.
 
     Args:
-        place: The rows, which are up to date.
-        path: The database.
+        place: The rows, which must be up to date.
+        path: The path of the database to write.
 
     Returns:
-        How many rows were written.
+        The numbers of rows that were written.
 
     Raises:
         StoreError: It can't be written; nothing is changed then.
@@ -107,7 +106,7 @@ def export_lists(place: ReadModel, path: Path) -> ExportedLists:
     made = not path.exists()
     counts = dict.fromkeys(_TABLES, 0)
     try:
-        make_database(path)  # its owner's alone, as all that a store writes
+        make_database(path)  # readable by its owner only, like all files of a store
         connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
         with closing(connection):
             connection.execute("BEGIN IMMEDIATE")
@@ -214,13 +213,11 @@ def _time(nanoseconds: int) -> str:
 def _refuse_stores(path: Path) -> None:
     """Raise StoreError if a file exists that is not a database, or is a store.
 
-    It is asked through SQLite, in a way that changes nothing; see `file_header.refuse_others`.
+    SQLite is used to find out, without changing the file; see `file_header.refuse_others`.
     """
     for folder in path.parents[:2]:
         if folder.name.endswith("-lllm") or (folder / "log.json").exists():
-            raise StoreError(
-                f"{path} lies within a store of lllm; name another place for the lists."
-            )
+            raise StoreError(f"{path} is inside a store of lllm; name another place for the lists.")
     if path.is_dir():
         raise StoreError(f"{path} is a folder; name a file for the lists, as lists.db.")
     refuse_parts(path)

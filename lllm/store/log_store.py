@@ -278,11 +278,12 @@ class LogStore:
         Args:
             name: A stable path with `::`; or a short name, which is prefixed with the package that
                 the nearest lllm.toml above the file names.
-            tags: As in `session`; every call gets them.
-            metadata: As in `session`, for every call.
-            partition: As in `session`, for every call.
-            budget_usd: As in `session`; the budget of each single call.
-            budget_unpriced: As in `session`.
+            tags: Names and values (both str) that every call gets.
+            metadata: Any value to keep with every call.
+            partition: The owner of the calls; None for the store's partition.
+            budget_usd: The most that one call may cost, in US dollars; None for no limit.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" once, or "stop" before the next call of a model.
 
         Returns:
             The decorator.
@@ -312,19 +313,21 @@ class LogStore:
 
         Args:
             session_id: The whole id, or the path of a file that `lllm export --format jsonl` wrote.
-            on_divergence: "raise" raises ReplayDivergence at the first difference; "report" goes on
-                with the recorded answer, and the replay's `divergences` has all of them; "live"
-                goes on with the real model, in the dialog that differs and in all that begin
-                later: the session is then a fork, and its new calls cost money.
+            on_divergence: "raise" raises ReplayDivergence at the first difference. "report"
+                continues with the recorded answer, and the replay's `divergences` lists all
+                differences. "live" calls the real model from the first difference on, in that
+                dialog and in all that begin later; the session is then a fork, and its new calls
+                cost money.
             ignore: Parts of requests that are not compared: key paths, as "params.seed" or
                 "messages.*.parts.*.text", and patterns (`re.Pattern`, or those of `redact`).
-            live_tools: Names of tools that do run; their results are compared with the recorded
+            live_tools: The names of tools that run; their results are compared with the recorded
                 ones.
-            record: Keep the replay as a session of its own, whose `origin` names this one. False
-                writes nothing.
+            record: True to record the replay as a session of its own, whose `origin` names the
+                original; False to write nothing.
 
         Returns:
-            The replay, for a `with`. What it found is raised at the latest at the block's end.
+            The replay, for a `with` statement. Differences are raised at the end of the block at
+            the latest.
 
         Raises:
             SessionNotFound: There is no such session.
@@ -350,36 +353,37 @@ class LogStore:
         ignore: Iterable[Ignore] = (),
         live_tools: Collection[str] = (),
     ) -> Fork:
-        """Go on from a point of a recorded session: `with store.fork(session_id): tactic(task)`.
+        """Continue from a point of a recorded session: `with store.fork(session_id): tactic(task)`.
 
-        Up to the point, agents and captured clients are answered from the log, and no tool runs.
-        From there on models are asked and tools run, in all threads and tasks. What the past cost
-        is not billed again.
+        Before that point, agents and captured clients are answered from the log, and no tool runs.
+        After it, models are called and tools run, in all threads and tasks. The recorded part is
+        not billed again.
 
         Args:
             session_id: The whole id, or the path of a file that `lllm export --format jsonl` wrote.
-            at: Where: a ReplayPlace, which says as much as tells one turn of the model (or, with
-                `tool`, one tool) from the others, and is the point before it; a position of the
-                log, as `lllm events` shows them (of a file, the number of a line); a datetime, date
-                or text as `lllm.times.parse_time` reads them; None for where it broke. Of a session
-                that failed, that is before the turn that failed.
-            edit: What is changed there, of an agent; None for nothing.
-            on_divergence: What is done where the code asks something else before the point, as for
+            at: The point to continue from. A ReplayPlace names one turn of the model (or, with
+                `tool`, one tool), and means the point before it. A position of the log is a number
+                that `lllm events` shows (in a file, the number of the line). A datetime, date or
+                text is a time; see `lllm.times.parse_time`. None means the point where the session
+                broke; in a failed session, that is before the turn that failed.
+            edit: A change to an agent at that point; None for no change.
+            on_divergence: What to do if the code makes another request before the point: "raise",
+                "report" or "live", as for `replay`.
+            ignore: Parts of requests that are not compared: key paths and patterns, as for
                 `replay`.
-            ignore: As for `replay`.
-            live_tools: Names of tools that run before the point, too; see `replay`.
+            live_tools: The names of tools that run before the point, too.
 
         Returns:
-            The fork, for a `with`.
+            The fork, for a `with` statement.
 
         Raises:
             SessionNotFound: There is no such session.
             LogDamaged: An event in the log is corrupt.
-            ReplayError: The session can't be forked, or not there.
-            ConfigError: An option can't be.
-            TypeError: `at` is none of these.
-            ValueError: `at` is a text that is no time.
-            LogReadOnly: The store can't be written to.
+            ReplayError: The session can't be forked, or not at that point.
+            ConfigError: An option is invalid.
+            TypeError: `at` has another type.
+            ValueError: `at` is a text that is not a time.
+            LogReadOnly: The store is read-only.
         """
         from lllm.replay.open_replay import open_fork
 
@@ -389,23 +393,23 @@ class LogStore:
         )  # fmt: skip
 
     def diff(self, a: str | os.PathLike[str], b: str | os.PathLike[str]) -> SessionDiff:
-        """Compare two recorded sessions: where they first differ, what they delivered and took.
+        """Compare two recorded sessions: their steps, results and figures.
 
-        They are the same where the same was asked, answered and delivered at the same places; ids,
-        tags, times and costs do not count.
+        Two sessions are the same if their requests, answers and deliveries are the same, in the
+        same places; ids, tags, times and costs are ignored.
 
         Args:
             a: The whole id of a session, or the path of a file that `lllm export --format jsonl`
                 wrote.
-            b: The same of the other.
+            b: The id or the path of the other session.
 
         Returns:
-            How they differ.
+            The first difference, and the figures of both sessions.
 
         Raises:
             SessionNotFound: There is no such session.
             LogDamaged: An event in the log is corrupt.
-            ReplayError: One of them is cut off, erased, or of a newer lllm.
+            ReplayError: One of them is incomplete, erased, or recorded by a newer lllm.
         """
         from lllm.replay.open_replay import read_session
         from lllm.replay.session_diff import ReadSession, diff_sessions
@@ -752,7 +756,7 @@ class LogStore:
             before: Only those that began before this time; in the same forms.
             tz: The time zone of times without an offset, also of naive datetimes: UTC, or
                 "Europe/Berlin", "local", a tzinfo.
-            partition: Only of this partition.
+            partition: Only sessions of this partition.
             cursor: The `cursor` of the last summary of the page before; None for the first page.
             sort: "started", or "cost" for the most expensive first, children included, and the
                 newer of two that cost the same. A list by cost reads all sessions that the filters
@@ -803,21 +807,22 @@ class LogStore:
                 on), or whose error has this text in its type, code or message ("timeout", "rate
                 limit"); small and capital letters are alike.
             model: Only attempts that requested or were answered by this model; `*` matches
-                anything, as in
-                "gpt-4o*" or "*claude*".
-            provider: Only of this provider, by the names of genai-prices ("openai").
+                anything, as in "gpt-4o*" or "*claude*".
+            provider: Only attempts that this provider bills, by its name in genai-prices
+                ("openai").
             slower: Only attempts that took this long or longer: seconds, a timedelta, or a text as
                 "5s", "500ms" or "2min".
-            state: Only "success", "failure", "running" or "interrupted" ones: the attempts' own
-                state, not that of their session.
-            session_id: Only of this session and those below it.
-            tactic_path: Only of sessions of this tactic, at any depth.
-            tags: Only of sessions that have these tags, or whose root has them.
+            state: Only "success", "failure", "running" or "interrupted" attempts. It is the state
+                of the attempt, not of its session.
+            session_id: Only attempts of this session and its descendants.
+            tactic_path: Only attempts in sessions of this tactic, at any depth.
+            tags: Only attempts in sessions that have these tags, or whose root session has them.
             after: Only those that began at this time or later: a datetime, a date, or a text as
                 "7d", "today" or "2026-01-31T18:00" (see `lllm.times.parse_time`).
             before: Only those that began before this time; in the same forms.
-            tz: The zone of times that name no offset: UTC, or "Europe/Berlin", "local", a tzinfo.
-            partition: Only of sessions of this partition.
+            tz: The time zone of times without an offset: UTC, or "Europe/Berlin", "local", a
+                tzinfo.
+            partition: Only attempts in sessions of this partition.
             sort: "started", or the largest first by "elapsed", "first_token", "cost" or "tokens";
                 attempts for which it is unknown come last. "first_token" and "tokens" are slower:
                 they read all attempts that the other filters select.
@@ -960,8 +965,9 @@ class LogStore:
 
         Args:
             session_id: The whole id.
-            at: Load it as it was then: at a position of the log, or a time, as a datetime, a date
-                or a text as "5m" (see `lllm.times.parse_time`), UTC where it names no offset.
+            at: The point in time as of which to load the session: a position of the log, or a time
+                as a datetime, a date or a text such as "5m" (see `lllm.times.parse_time`; without
+                an offset it is UTC). None for now.
 
         Returns:
             The session.
@@ -981,7 +987,7 @@ class LogStore:
 
         Args:
             session_id: The whole id.
-            at: Load it, and its tags, as they were then; see `load_session`.
+            at: The point in time as of which to load the session and its tags; see `load_session`.
 
         Returns:
             The session and what the store knows about it.
@@ -1011,7 +1017,7 @@ class LogStore:
 
         Args:
             session_id: The whole id of the session, or an id that `save_error` returned.
-            at: Only what was written by then; see `load_session`.
+            at: The point in time after which events are left out; see `load_session`. None for all.
 
         Returns:
             The events, in the order of the log.
@@ -1037,7 +1043,8 @@ class LogStore:
         Raises:
             LogDamaged: The log ends before a position that was read, as an older copy does.
         """
-        yield from logs.follow(self.log, after=after, poll=poll)  # which keeps the store open
+        # `yield from` keeps the store open
+        yield from logs.follow(self.log, after=after, poll=poll)
 
     def export_session(
         self,
@@ -1053,7 +1060,8 @@ class LogStore:
             format: "json" for one object with the session and its child sessions, in which values
                 have their recorded form; "jsonl" for the events, verbatim, one a line, with all
                 events that they refer to.
-            at: The session as it was then; see `load_session`.
+            at: The point in time as of which to export the session; see `load_session`. None for
+                now.
 
         Returns:
             The text; it can always be encoded as UTF-8.
@@ -1124,7 +1132,7 @@ class LogStore:
             progress: A function that is called with the amount read so far and the total.
 
         Returns:
-            How many sessions and events are new.
+            The numbers of sessions and events that were added.
 
         Raises:
             ImportRefused: Something was not imported; everything else was.
@@ -1152,15 +1160,15 @@ class LogStore:
         """Sum the costs of the selected sessions and of all their child sessions.
 
         Args:
-            tactic_path: As in `list_sessions`.
-            tags: As in `list_sessions`.
-            after: As in `list_sessions`.
-            before: As in `list_sessions`.
-            tz: The zone of the days, and of times that name no offset: UTC, or "Europe/Berlin",
-                "local", a tzinfo. A day goes from midnight to midnight there, and has 23 or 25
-                hours where clocks change.
-            partition: As in `list_sessions`.
-            state: As in `list_sessions`.
+            tactic_path: Only sessions of this tactic, at any depth.
+            tags: Only sessions that have all of these tags.
+            after: Only sessions that began at this time or later; see `list_sessions`.
+            before: Only sessions that began before this time; see `list_sessions`.
+            tz: The time zone of days, and of times without an offset: UTC, or "Europe/Berlin",
+                "local", a tzinfo. A day lasts from midnight to midnight there, and has 23 or 25
+                hours when clocks change.
+            partition: Only sessions of this partition.
+            state: Only "success", "failure", "running" or "interrupted" sessions.
             group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for
                 the tactic, model, agent and day that made it. A list of several makes groups within
                 groups, the first outermost.
@@ -1172,7 +1180,7 @@ class LogStore:
                 again, which takes about 50 us for each call.
 
         Returns:
-            The sums, and how many calls have no known price.
+            The costs in total and for each group, and the number of calls without a known price.
 
         Raises:
             ValueError: A group, time or zone is invalid.
@@ -1211,14 +1219,15 @@ class LogStore:
     def seal(self, *, key: PrivateKey | None = None) -> str:
         """Make a checkpoint of the log: its size, and the root of its Merkle tree.
 
-        Keep it outside of the store: `lllm verify --checkpoint` finds with it whatever was altered,
-        cut off or put in before.
+        Keep it outside of the store: with it, `lllm verify --checkpoint` finds every earlier event
+        that was changed, removed or added.
 
         Args:
-            key: Signs the checkpoint; see `lllm.audit.keys`. None for a plain one.
+            key: The key that signs the checkpoint; see `lllm.audit.keys`. None to leave it
+                unsigned.
 
         Returns:
-            The content of the file to keep: C2SP tlog-checkpoint, with a key as a signed note.
+            The content of the file to keep: a C2SP tlog-checkpoint, or with a key, a signed note.
 
         Raises:
             LogUnavailable: Events wait in memory, because the log can't be written.
@@ -1242,30 +1251,31 @@ class LogStore:
         related: bool = False,
         key: PublicKey | None = None,
     ) -> Proof:
-        """Prove that a session stands in the log, to somebody who does not have the store.
+        """Prove that a session is in the log, to somebody who does not have the store.
 
-        The proof of a session that ended shows that nothing of it is missing. Of one that has not,
-        it shows the events that the checkpoint has.
+        For a session that has ended, the proof also shows that no event of it is missing. For any
+        other, it shows the events that were there when the checkpoint was made.
 
         Args:
             session_id: The whole id.
-            checkpoint: What `seal` returned, at any time since the session ended.
-            redacted: Show no payloads: types, times and commitments only.
-            event: Prove the event with this number in the session alone.
-            children: Prove the sessions below it, too.
-            related: Prove what was said about it later (tags, for example) and the definitions of
-                its agents, too.
-            key: The public key that signed the checkpoint, to be put into the file.
+            checkpoint: A text that `seal` returned after the session had ended.
+            redacted: True to show no payloads, only types, times and commitments.
+            event: The number of the only event to prove; None for all events of the session.
+            children: True to prove its child sessions, too.
+            related: True to prove later events about it, such as changes of tags, and the
+                definitions of its agents, too.
+            key: The public key that signed the checkpoint, to be included in the file; None for
+                none.
 
         Returns:
             The proof. `proof.text()` is the content of its file, and
-            `lllm.audit.proof_page.proof_page` makes a page of it. `lllm verify --proof FILE` or
-            `lllm.audit.check_proof` checks it, anywhere.
+            `lllm.audit.proof_page.proof_page` makes a web page of it. `lllm verify --proof FILE` or
+            `lllm.audit.check_proof` checks it on any machine.
 
         Raises:
             SessionNotFound: There is no such session.
-            AuditError: The checkpoint is none of this log, or was made before what is to be proven.
-            LogDamaged: An event of the session is not what was written.
+            AuditError: The checkpoint is not of this log, or is older than an event to prove.
+            LogDamaged: An event of the session is corrupt.
             LogUnavailable: Events wait in memory, because the log can't be written.
         """
         from lllm.audit.log_tree import LogTree
@@ -1279,8 +1289,8 @@ class LogStore:
     def _require_written(self, what: str) -> None:
         if not self.log.write_held():
             raise LogUnavailable(
-                f"Events wait in memory, since the log can't be written; {what} would not have "
-                "them."
+                f"Events wait in memory, because the log can't be written; {what} would not "
+                "include them."
             )
 
     def database(self) -> StoreDatabase:
@@ -1315,7 +1325,7 @@ class LogStore:
                 the four tables, and several stores can be written to one file.
 
         Returns:
-            How many rows of each table were written.
+            The numbers of rows that were written to each table.
 
         Raises:
             StoreError: The file can't be written, is a store itself, or already has different
@@ -1405,16 +1415,16 @@ def session_host(store: LogStore) -> StoreSessionHost:
         store: An open store.
 
     Returns:
-        The one host of this store. The store stays open as long as the caller keeps the host.
+        The store's only host. The store stays open as long as the caller keeps it.
     """
     return store._host
 
 
-_sent_stores: dict[StoreSessionHost, LogStore] = {}  # unpickled; open until exit
+_sent_stores: dict[StoreSessionHost, LogStore] = {}  # unpickled stores, which stay open until exit
 
 
 def _store_on(host: StoreSessionHost) -> LogStore:
     """Unpickle a store that another process pickled; see `LogStore.__reduce__`."""
     store = object.__new__(LogStore)
     store._attach(host)
-    return _sent_stores.setdefault(host, store)  # in one step, whichever thread asks
+    return _sent_stores.setdefault(host, store)  # one atomic step, whichever thread asks

@@ -1,7 +1,7 @@
 """Loads a session as it was at a position of the log or at a time.
 
-A position is exact: the log as it stood then. A time is that of the clocks which the writers had,
-to the microsecond; of each stream, what stands before its first later event counts.
+A position is exact: it means the log as it was then. A time refers to the clocks of the writers, to
+the microsecond: of each stream, the events before its first later event count.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Until:
     """Selects the events that were written before a point in time.
 
     Args:
-        at: A position of the log; or a datetime, date or text as `lllm.times.nanoseconds_of` takes
-            them, UTC where it names no offset.
+        at: A position of the log; or a datetime, date or text as for `lllm.times.nanoseconds_of`,
+            in UTC if it has no offset.
 
     Raises:
-        TypeError: It is none of these.
-        ValueError: It is a text that is no time.
+        TypeError: `at` has another type.
+        ValueError: `at` is a text that is not a time.
     """
 
     def __init__(self, at: PointInTime) -> None:
@@ -49,10 +49,10 @@ class Until:
         """Leave out events after a position, so that they are not read.
 
         Args:
-            found: Where a session stands.
+            found: The places of a session's events in the log.
 
         Returns:
-            The same, up to the position; unchanged for a time.
+            The same places up to the position; unchanged if `at` is a time.
         """
         upto = self.position
         if upto is None:
@@ -68,13 +68,13 @@ class Until:
         )
 
     def of(self, events: Sequence[Recorded]) -> list[Recorded]:
-        """Select the events that were written by then.
+        """Select the events that were written before the point in time.
 
         Args:
-            events: Of sessions, in the order of the log.
+            events: Events of sessions, in the order of the log.
 
         Returns:
-            Those of them, in the same order.
+            The selected events, in the same order.
         """
         if self.position is not None:
             return [event for event in events if event.position <= self.position]
@@ -91,10 +91,10 @@ class Until:
         """Make the error for a session that began later.
 
         Args:
-            found: The session.
+            found: The facts about the session.
 
         Returns:
-            The error, to be raised.
+            The error to raise.
         """
         row = found.row
         began = datetime_of(row.started).isoformat().replace("+00:00", "Z")
@@ -107,11 +107,11 @@ def tags_in(events: Sequence[Recorded], session_id: str) -> dict[str, str]:
     """Read a session's own tags from events.
 
     Args:
-        events: Of the session, and about it, in the order of the log.
-        session_id: The session's id.
+        events: The events of the session and later events about it, in the order of the log.
+        session_id: The id of the session.
 
     Returns:
-        The tags that it has after the last of these events.
+        The tags that the session has after the last of these events.
     """
     tags: dict[str, str] = {}
     for event in events:

@@ -1,9 +1,9 @@
 """Brings rows up to date when sessions end, at most ten times a second.
 
-To bring the rows up to date after each session took 44 % of what a short one costs. The first that
-ends is followed at once; those that end within a tenth of a second of it are taken together, by a
-thread, or by whoever reads before it wakes. Only programs that can't bring rows up to date
-themselves (readers of a read-only store, or of the tables by hand) see the difference.
+Bringing the rows up to date after each session took 44 % of the time of a short one. So the first
+session that ends is followed at once. Those that end within a tenth of a second after it are
+handled together, by a thread or by the next reader. Only programs that can't bring rows up to date
+themselves see the difference: readers of a read-only store, or of the tables by plain SQL.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class CatchesUp(Protocol):
 class _Later:
     """Work that a thread does after a delay, unless it is cancelled.
 
-    Not a threading.Timer: its `start` waits until the new thread runs. An exception that somebody
-    sets in the thread that starts it (PyThreadState_SetAsyncExc) may come out in the new one before
-    its first step, and then nobody would go on. finished: it was done, or cancelled.
+    It is not a threading.Timer, whose `start` waits until the new thread runs: an exception that is
+    set in the starting thread (PyThreadState_SetAsyncExc) may then be raised in the new one before
+    its first step, and the work would be lost. `finished` is set when it is done or cancelled.
     """
 
     def __init__(self, seconds: float, work: Callable[[], object]) -> None:
-        """Raises RuntimeError where no thread can be started."""
+        """Raises RuntimeError if no thread can be started."""
         self._seconds = seconds
         self._work = work
         self.finished = threading.Event()
@@ -59,21 +59,21 @@ class CatchUp:
     """Brings rows up to date when sessions of this process end.
 
     Args:
-        rows: What brings them up to date.
+        rows: The object that brings the rows up to date.
     """
 
     def __init__(self, rows: CatchesUp) -> None:
         self._rows = rows
-        self._next = 0.0  # by the monotonic clock
+        self._next = 0.0  # on the monotonic clock
         self._later: _Later | None = None
-        # Reentrant: the collector may end a session, or close the store, inside.
+        # Reentrant, because the garbage collector may end a session or close the store in between.
         self._lock = ThreadLock()
         self._at_it = ThreadLock()
         self._closed = False
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the scheduled work, which the parent's thread does in the parent."""
+        """Forget the scheduled work, because the parent's thread does it."""
         self._later = None
 
     def session_ended(self) -> None:
@@ -81,9 +81,9 @@ class CatchUp:
         now = time.monotonic()
         with self._lock.held():
             if self._closed:
-                return  # also at the interpreter's end, where no thread begins any more
+                return  # also at the interpreter's exit, when no new thread can start
             if self._later is not None:
-                return  # it will see this session, too
+                return  # the scheduled run will include this session
             if now < self._next and self._start_later(self._next - now):
                 return
             self._next = now + _EVERY
@@ -92,7 +92,7 @@ class CatchUp:
     def _start_later(self, seconds: float) -> bool:
         try:
             self._later = _Later(seconds, self._run)
-        except RuntimeError:  # the interpreter ends, or there are too many threads
+        except RuntimeError:  # the interpreter exits, or there are too many threads
             return False
         return True
 
@@ -106,7 +106,7 @@ class CatchUp:
 
     def _catch_up(self) -> None:
         if not self._caught_up():
-            # Another is at it, and may have begun before the session ended.
+            # Another one is running, and may have begun before the session ended.
             with self._lock.held():
                 if self._later is None and not self._closed:
                     self._start_later(_EVERY)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from lllm.store.sql_database import StoreDatabase
 
 Cell = str | int | float | bytes | None
-_STEPS = 1000  # of SQLite's virtual machine, between two looks at the clock
+_STEPS = 1000  # instructions of SQLite's virtual machine between two checks of the time
 _ADVICE = "`lllm query --schema` lists the tables and their columns."
 
 
 class TimedRows:
-    """Iterates over the rows of a statement, fetching each when it is asked for.
+    """Iterates over the rows of a statement, and fetches each row when it is needed.
 
     Attributes:
-        columns: Their names, the second of a name with `_2` behind it.
+        columns: The names of the columns; a repeated name gets `_2` appended.
     """
 
     def __init__(
@@ -34,24 +34,26 @@ class TimedRows:
         *,
         seconds: float,
     ) -> None:
-        """Begin to answer.
+        """Start to run the statement.
 
         Args:
-            database: What is asked; see `LogStore.database`.
-            sql: One statement that has rows: SELECT, WITH, VALUES, EXPLAIN, or a PRAGMA that tells.
-            parameters: The values of its `:name`s.
-            seconds: How long the database may work; what is done with a row in between does not
-                count. 0 for as long as it takes.
+            database: The database to query; see `LogStore.database`.
+            sql: One statement that returns rows: SELECT, WITH, VALUES, EXPLAIN, or a reading
+                PRAGMA.
+            parameters: The values of the parameters `:name`.
+            seconds: The time limit for the database's own work, in seconds; 0 for no limit. The
+                time that the caller spends on a row does not count.
 
         Raises:
-            ConfigError: It is not one statement with rows, or a parameter is missing or is none.
-            LogReadOnly: It writes.
-            StoreError: SQLite can't answer it, or took too long.
+            ConfigError: The text is not one statement with rows, or a parameter is missing or
+                unknown.
+            LogReadOnly: The statement writes.
+            StoreError: SQLite can't run the statement, or it took too long.
             LogDamaged: A page that it needs can't be read.
         """
         from sqlite_utils.utils import dedupe_keys
 
-        self._database = database  # which would be closed, were nobody to hold it
+        self._database = database  # keeps the database open
         self._left = self._seconds = seconds
         self._until = 0.0
         self._asks_log = bool(re.search(r"\bevents\b", sql, re.IGNORECASE))
@@ -74,7 +76,7 @@ class TimedRows:
             with _Clock(self):
                 self._cursor.execute(sql, self._parameters)
             if self._cursor.description is None:
-                raise ConfigError("This statement has no rows to show; ask with SELECT.")
+                raise ConfigError("This statement has no rows to show; use SELECT.")
         except BaseException:
             self.close()
             raise
@@ -97,7 +99,7 @@ class TimedRows:
         return time.monotonic() > self._until
 
     def begin(self) -> None:
-        """Start the clock, because the database begins to work."""
+        """Start the clock, because the database starts to work."""
         self._until = time.monotonic() + self._left
 
     def stop(self) -> None:
@@ -108,17 +110,17 @@ class TimedRows:
         """Raise lllm's error for an error of sqlite3.
 
         Args:
-            error: What was raised; any other is left to its way.
+            error: The error that was raised; errors of other kinds are ignored.
 
         Raises:
-            ConfigError: The statement or a parameter can't be.
-            StoreError: SQLite can't answer it, or took too long.
+            ConfigError: The statement or a parameter is invalid.
+            StoreError: SQLite can't run the statement, or it took too long.
             LogDamaged: A page can't be read.
         """
         if isinstance(error, LogDamaged) and not self._asks_log:
             raise LogDamaged(
-                f"{error} Where only lists, tags and costs are damaged, `lllm rebuild` makes them "
-                "anew; `lllm verify` says whether the log is whole.",
+                f"{error} If only lists, tags and costs are damaged, `lllm rebuild` makes them "
+                "anew; `lllm verify` tells whether the log is intact.",
                 position=error.position,
             ) from error.__cause__
         if isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning):
@@ -152,22 +154,22 @@ class _Clock:
 def _check_parameters(sql: str, parameters: Mapping[str, object]) -> None:
     for name in parameters:
         if not re.search(rf"[:@$]{re.escape(name)}(?!\w)", sql):
-            raise ConfigError(f"The SQL has no :{name}, which a value is given for.")
+            raise ConfigError(f"The SQL has no parameter :{name}, but a value for it was given.")
 
 
 def _error_text(error: Exception) -> str:
     text = str(error)
     if "one statement at a time" in text:
-        return "Ask one statement at a time."
+        return "Give one statement at a time."
     if missing := re.search(r"supply a value for binding parameter :?(\w+)", text):
         return f"The SQL has :{missing[1]}; give its value with -p {missing[1]} VALUE."
     if "Incorrect number of bindings" in text or "has no name" in text:
         return "Parameters have names: write :name instead of ?, and -p name VALUE."
     if text == "no such table: events":
         return (
-            "no such table: events. A folder of JSON lines keeps its events in these files, and "
+            f"no such table: events. A store in a folder keeps its events in JSON lines, and "
             f"only its lists in SQL; `lllm events ID --json` prints them. {_ADVICE}"
         )
     if text.startswith(("no such table", "no such column")):
         return f"{text}. {_ADVICE}"
-    return f"SQLite can't answer this: {text}."
+    return f"SQLite can't run this: {text}."

@@ -1,8 +1,8 @@
 """Opens the rows of a store: in the database of its log, or in memory.
 
-Rows can be made anew from the log at any time. So where a page of them can't be read, nobody has to
-do without: they are made in memory, for as long as the store is open, and what is in the file stays
-as it is. `lllm rebuild` makes them anew in their place.
+Rows can be rebuilt from the log at any time. So if a page of them can't be read, they are rebuilt
+in memory for as long as the store is open, and the file is left unchanged. `lllm rebuild` rebuilds
+them in the file.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class ReadModel:
     """The rows of a store's views, and the projector that brings them up to date.
 
     Args:
-        backend: The log's own backend, which may have a place for rows.
-        log: What the events are read from.
-        views: The user's own, beside lllm's.
+        backend: The backend of the log, which may have a place for rows.
+        log: The log from which the events are read.
+        views: The user's own views, in addition to lllm's.
 
     Attributes:
-        views: All of them.
-        database: Where the rows are, as long as no page of them is found damaged.
-        projector: Brings these up to date.
+        views: All views, lllm's and the user's.
+        database: The database with the rows; in memory if a page in the file is damaged.
+        projector: The projector that brings the rows up to date.
 
     Raises:
-        LogError: The rows can't be written, and not because a page of them is damaged.
+        LogError: The rows can't be written, for another reason than a damaged page.
     """
 
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
@@ -66,7 +66,7 @@ class ReadModel:
         self.views: tuple[View, ...] = (*always, *self._search)
         self._moving = threading.Lock()
         register_after_fork(self)
-        self._left: Database | None = None  # the database with the damage, for rows in memory
+        self._left: Database | None = None  # the database with the damage, while rows are in memory
         try:
             self.database = rows_database(backend, always)
             self.projector = self._projector_of(self.database)
@@ -75,11 +75,11 @@ class ReadModel:
             self._move_to_memory(damage, left)
 
     def after_fork(self) -> None:
-        """Make a new lock: another thread of the parent may have held the old one."""
+        """Make a new lock, because another thread of the parent may have held the old one."""
         self._moving = threading.Lock()
 
     def build_stale(self) -> None:
-        """Rebuild the rows that this version can't continue."""
+        """Rebuild the rows that this version of lllm can't update."""
         try:
             if not self.database.read_only and self.projector.stale():
                 self.rebuild(stale=True)
@@ -90,13 +90,13 @@ class ReadModel:
         """Run a query on the rows; if a page of them is damaged, on rows rebuilt in memory.
 
         Args:
-            question: Asked of one database, and perhaps once more of another.
+            question: A function of the database; it may be called a second time with another one.
 
         Returns:
-            The answer.
+            The result of the function.
 
         Raises:
-            LogError: The rows can't be read; or whatever the question raises.
+            LogError: The rows can't be read. Other errors of the function are raised unchanged.
         """
         database = self.database
         try:
@@ -109,10 +109,10 @@ class ReadModel:
         """Bring the rows up to date with the log.
 
         Args:
-            timeout: Seconds to wait for another process that is at it.
+            timeout: Seconds to wait if another process is updating them.
 
         Returns:
-            False where another was at it for longer.
+            False if another process was still updating them after that time.
 
         Raises:
             LogError: The log can't be read, or the rows can't be written.
@@ -129,15 +129,15 @@ class ReadModel:
     ) -> Rebuilt:
         """Rebuild the rows; see `lllm.projections.engine.rebuild`.
 
-        Rows that were left for those in memory are built anew in their place, and used again.
+        Damaged rows in the file, which were replaced by rows in memory, are rebuilt and used again.
 
         Args:
-            stale: Only views that this library can't go on with.
-            check: Replace nothing, and compare.
-            progress: Called with the position reached and the position to reach.
+            stale: True to rebuild only views that this version of lllm can't update.
+            check: True to change nothing, and only compare.
+            progress: Called with the current and the final position; None for no reports.
 
         Returns:
-            What was built.
+            What was rebuilt; with `check`, also the first difference.
 
         Raises:
             LogError: The log can't be read, or the rows can't be written.
@@ -150,7 +150,7 @@ class ReadModel:
         before, self._left = self.database, None
         self.projector, self.database = projector, database
         if before is not database:
-            before.close()  # whoever just asks it is answered from `database`
+            before.close()  # a query that is still using it is repeated on `database`
         return built
 
     def search_on(self, *, progress: Progress | None = None) -> Rebuilt:
@@ -208,7 +208,7 @@ class ReadModel:
         return database
 
     def close(self) -> None:
-        """Close the rows, and the file that was left for rows in memory."""
+        """Close the rows, and the damaged file that they replace."""
         self.database.close()
         if self._left is not None:
             self._left.close()
@@ -217,13 +217,13 @@ class ReadModel:
         """Rebuild the rows in memory, because a page of the stored ones can't be read.
 
         Args:
-            damage: What told of it.
+            damage: The error that reported the damage.
 
         Returns:
             The database in memory.
 
         Raises:
-            LogError: `damage`, where it is of another kind.
+            LogError: `damage` itself, if it is not about a damaged page.
         """
         if self.database.path != ":memory:":
             self._leave(self.database, damage)
@@ -232,20 +232,20 @@ class ReadModel:
     def _leave(self, database: Database, error: LogError) -> None:
         """Switch to rows in memory if `database` has a damaged page; raise any other error.
 
-        Where another thread has switched already, the question is only asked once more.
+        If another thread has switched already, the query is only repeated.
         """
         if database is not self.database:
             return
         if not is_unreadable_page(error) or database.path == ":memory:":
             raise error
         with self._moving:
-            if self.database is database:  # else another thread has done it
+            if self.database is database:  # otherwise another thread has switched already
                 self._move_to_memory(error, database)
 
     def _move_to_memory(self, damage: LogError, left: Database | None) -> None:
         _logger.error(
-            "%s Of the lists, tags and costs, a part can't be read: they are made anew in memory, "
-            "and the log is read through for that. `lllm rebuild` makes them anew in the file.",
+            "%s A part of the lists, tags and costs can't be read: they are rebuilt in memory, "
+            "for which the whole log is read. `lllm rebuild` rebuilds them in the file.",
             damage,
         )
         database = Database(":memory:", lock=None, version=1)
@@ -260,25 +260,25 @@ class ReadModel:
 
 
 def _lock_file(database: Database, name: str) -> Path | None:
-    """The path of the rows' lock file; None if no other process can reach the rows."""
+    """Get the path of the rows' lock file; None if no other process can reach the rows."""
     return None if database.lock_folder is None else database.lock_folder / name
 
 
 def rows_database(backend: LogBackend, views: Sequence[View]) -> Database:
     """Open the database for the rows of some views.
 
-    A log without a place for them gets one in memory; so does one that may only be read, where its
-    rows are missing or stale, since they can't be built anew in their place.
+    If the log has no place for them, they are kept in memory; also if the log is read-only and its
+    rows are missing or stale, because they can't be rebuilt in the file.
 
     Args:
-        backend: The log's.
-        views: All of the store's.
+        backend: The backend of the log.
+        views: All views of the store.
 
     Returns:
-        The database.
+        The database for the rows.
 
     Raises:
-        LogError: It can't be opened.
+        LogError: The database can't be opened.
     """
     if isinstance(backend, KeepsRows):
         database = backend.rows_database()

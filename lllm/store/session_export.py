@@ -18,18 +18,19 @@ from lllm.projections.session.call_session import TacticCallSession
 FORMATS = ("json", "jsonl")
 
 
-_MOST_INDENTED = 64  # levels
-_DEEPEST = 200  # levels of sessions; Python's reader of JSON follows 1,000 of lists and objects
+_MOST_INDENTED = 64  # levels of indentation
+# levels of nested sessions; Python's JSON parser allows 1,000 levels of lists and objects
+_DEEPEST = 200
 
 
 def as_recorded(plain: object) -> object:
-    """Convert a user's value to its form in the event.
+    """Return a user's value in its recorded form; a `read_value` that changes nothing.
 
     Args:
-        plain: That form.
+        plain: The recorded form.
 
     Returns:
-        The same.
+        The same value.
     """
     return plain
 
@@ -39,9 +40,8 @@ def as_json(
 ) -> str:
     """Format a session as indented JSON, with its tags and total cost.
 
-    Sessions that stand below each other in more levels than readers of JSON follow are members of a
-    list at its end, `deeper_sessions`, and named where they belong by
-    `{"$lllm": "session", "session_id": ...}`.
+    If sessions are nested more deeply than JSON parsers allow, the deeper ones are put in a list at
+    the end, `deeper_sessions`, and `{"$lllm": "session", "session_id": ...}` takes their place.
 
     Args:
         session: With the values in it as they are recorded. The names are put into it.
@@ -49,7 +49,7 @@ def as_json(
         annotations: What was judged of it; left out where nothing was.
 
     Returns:
-        The text, which UTF-8 can hold.
+        The text; it can always be encoded as UTF-8.
     """
     whole: dict[str, object] = {"tags": tags, "total_cost": session.total_cost}
     if annotations:
@@ -61,12 +61,12 @@ def as_json(
         whole["deeper_sessions"] = deeper
     whole = {**_fields(session), **whole}
     text = _indented(whole, json.JSONEncoder(ensure_ascii=False))
-    # A lone surrogate has no UTF-8; where there is one, the text says so with escapes.
+    # UTF-8 can't encode a lone surrogate; a text that has one is written with escapes.
     return text if codec.is_utf8(text) else _indented(whole, json.JSONEncoder())
 
 
 def _take_deeper(session: TacticCallSession) -> list[TacticCallSession]:
-    """Replace sessions that are nested too deeply by their names, and return them."""
+    """Replace sessions that are nested too deeply by references, and return them."""
     deeper: list[TacticCallSession] = []
     waiting = [(session, 1)]
     while waiting:
@@ -89,7 +89,8 @@ def _fields(struct: msgspec.Struct) -> dict[str, object]:
 def _indented(value: object, encoder: json.JSONEncoder) -> str:
     """Format a value like `json.dumps`, however deeply it is nested."""
     text: list[str] = []
-    open_: list[tuple[Iterator[tuple[str, object]], str]] = []  # what is being written, its end
+    # the open objects, each with the text that ends it
+    open_: list[tuple[Iterator[tuple[str, object]], str]] = []
     member: tuple[str, object] | None = ("", value)
     while True:
         if member is not None:
@@ -132,7 +133,7 @@ def _json(value: object) -> object:
     """Convert a Struct to its fields, and numbers that JSON readers reject to recorded forms."""
     if isinstance(value, msgspec.Struct):
         return _fields(value)
-    if isinstance(value, tuple):  # a field of ours; values of a user's are JSON
+    if isinstance(value, tuple):  # a field of our own; a user's values are JSON already
         return list(value)
     return value if isinstance(value, (str, dict, list)) else to_plain(value)
 
@@ -155,14 +156,14 @@ class ExportedLine(msgspec.Struct):
 def as_jsonl(events: Sequence[Recorded]) -> str:
     """Format events as one JSON object a line.
 
-    `data` is the payload, byte for byte. Where that is no JSON on one line, as in a damaged log, it
-    is kept in a string, `text`, or in `base64`.
+    `data` is the payload, byte for byte. A payload that is not JSON on one line, as in a damaged
+    log, is written as a string, `text`, or as `base64`.
 
     Args:
-        events: In their order.
+        events: The events, in order.
 
     Returns:
-        The text.
+        The lines as one text.
     """
     return "".join(codec.encode(_line(event)).decode() + "\n" for event in events)
 
@@ -191,7 +192,7 @@ def _is_json(data: bytes) -> bool:
     try:
         return bytes(msgspec.json.decode(data, type=Raw)) == data
     except (msgspec.DecodeError, RecursionError):
-        pass  # msgspec takes no lone surrogates, which the standard library does
+        pass  # msgspec rejects lone surrogates; the standard library accepts them
     try:
         json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -200,4 +201,4 @@ def _is_json(data: bytes) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

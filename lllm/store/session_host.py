@@ -1,7 +1,7 @@
 """Opens a store's log and rows, and writes sessions to them.
 
-A LogStore and the sessions written to it hold one StoreSessionHost. The store is closed when it is
-told to, when nobody holds the host any more, or at the interpreter's exit.
+A LogStore and the sessions written to it share one StoreSessionHost. The store is closed by
+`close`, when nothing refers to the host any more, or when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    """The arguments that a LogStore was made with, so that another process can open it."""
+    """The arguments of a LogStore, by which another process can open it, too."""
 
     backend: LogBackend
     runtime: Runtime | None
@@ -55,14 +55,14 @@ class StoreSessionHost:
     """An open store that sessions are written to; see SessionHost.
 
     Args:
-        settings: What the store is made with.
+        settings: The arguments of the store.
 
     Attributes:
-        rows: What lists and sums are read from.
+        rows: The rows for lists and sums.
         reader: Loads sessions.
 
     Raises:
-        LogError: The rows can't be written, and not because a page of them is damaged.
+        LogError: The rows can't be written, for another reason than a damaged page.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -100,12 +100,12 @@ class StoreSessionHost:
             self._seals.begin()
 
     def __reduce__(self) -> tuple[Callable[..., StoreSessionHost], tuple[StoreSettings]]:
-        """Pickle the store by its settings; another process opens it once."""
+        """Pickle only the settings; a process that unpickles them opens the store once."""
         return _reopened, (self.settings,)
 
     @property
     def spans_processes(self) -> bool:
-        """See SessionHost."""
+        """True if other processes can write to the same log; see SessionHost."""
         return self._liveness is not None
 
     def owner(self) -> str:
@@ -115,29 +115,30 @@ class StoreSessionHost:
         try:
             return "" if self._liveness is None else self._liveness.owner()
         except OSError as error:
-            _logger.warning("no lock beside the store, so a crash can't be told: %s", error)
+            _logger.warning("no lock beside the store, so a crash can't be detected: %s", error)
             return ""
 
     def session_ended(self) -> None:
-        """See SessionHost; the rows are updated now, or soon."""
+        """Bring the rows up to date, now or soon; see SessionHost."""
         self._scheduler.session_ended()
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
-        """See SessionHost."""
+        """Load a session that has just ended; see SessionHost."""
         return self.reader.load_finished(recorder)
 
     def close(self) -> None:
-        """See `LogStore.close`."""
+        """Close the store; see `LogStore.close`."""
         self._dropped.detach()
         self._closing()
 
 
-_opened: dict[bytes, StoreSessionHost] = {}  # in this process, for tactics that another one sent
+# stores opened in this process for tactics that another one sent
+_opened: dict[bytes, StoreSessionHost] = {}
 _opening = ThreadLock()
 
 
 def _reopened(settings: StoreSettings) -> StoreSessionHost:
-    """Get the host that another process sent, opening its store the first time."""
+    """Get the host for settings from another process; it opens its store the first time."""
     backend = settings.backend
     key = pickle.dumps(
         (backend, settings.partition, settings.on_error, settings.redact, settings.views,

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class SessionReader:
-    """Brings the rows of a store up to date before each question, and loads sessions.
+    """Brings the rows of a store up to date before each query, and loads sessions.
 
     Args:
         log: The log from which sessions are loaded.
@@ -68,10 +68,10 @@ class SessionReader:
             self._caught_up()
 
     def interrupt(self, session_ids: Collection[str]) -> None:
-        """Record an interruption for open sessions whose process is known to be dead.
+        """Record an interruption for sessions whose process is known to be dead.
 
         Args:
-            session_ids: Their ids; those that have ended are left alone.
+            session_ids: The ids of the sessions; those that have ended are left alone.
         """
 
         def running(database: Database) -> list[session_queries.Running]:
@@ -86,7 +86,7 @@ class SessionReader:
         try:
             return self._rows.catch_up()
         except LogError as error:
-            # A full disk, or damage: serve the rows there are; `lag` tells how far they are behind.
+            # A full disk, or damage: use the rows as they are; `lag` tells how far they are behind.
             _logger.warning("the rows could not follow the log: %s", error)
             return False
 
@@ -98,10 +98,10 @@ class SessionReader:
                 database if a page of the first one can't be read.
 
         Returns:
-            The answer.
+            The result of the query.
 
         Raises:
-            LogError: The rows can't be read; or whatever the question raises.
+            LogError: The rows can't be read. Other errors of the query are raised unchanged.
         """
         self.catch_up()
         return self._rows.ask(question)
@@ -111,10 +111,10 @@ class SessionReader:
 
         Args:
             session_id: The whole id.
-            below: Find the sessions below it, too.
+            below: True to find its descendants, too.
 
         Returns:
-            The session's facts from the rows.
+            The facts about the session in the rows.
 
         Raises:
             SessionNotFound: There is no such session.
@@ -123,12 +123,12 @@ class SessionReader:
         if found is None:
             raise SessionNotFound(
                 f"No session {session_id!r} in {self._log.backend!r}; "
-                "list_sessions() shows what is."
+                "list_sessions() lists those that exist."
             )
         return found
 
     def find_id(self, prefix: str) -> str:
-        """See `LogStore.find_id`."""
+        """Find the one session id that begins with a prefix; see `LogStore.find_id`."""
 
         def found(database: Database) -> list[str]:
             with session_queries.reading(database) as connection:
@@ -141,7 +141,7 @@ class SessionReader:
             )
         if len(ids) > 1:
             shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-            raise AmbiguousId(f"{prefix!r} begins several ids: {shown}. Give more of it.")
+            raise AmbiguousId(f"Several ids begin with {prefix!r}: {shown}. Give more of it.")
         return ids[0]
 
     def read(
@@ -161,7 +161,7 @@ class SessionReader:
             erased: Read what is left of a session that was erased: events without payloads.
 
         Returns:
-            The session's facts from the rows, with the tags of that time, and the events.
+            The facts about the session in the rows, with its tags at that time, and the events.
 
         Raises:
             SessionNotFound: There is no such session.
@@ -203,18 +203,18 @@ class SessionReader:
         *,
         at: PointInTime | None = None,
     ) -> tuple[loading.FoundSession, TacticCallSession]:
-        """Load a session with everything below it.
+        """Load a session with its descendants.
 
         Args:
             session_id: The whole id.
-            read_value: Makes what a user passed out of its recorded form.
-            at: The point in time that it is loaded as of, None for now.
+            read_value: A function that converts a recorded value to the user's.
+            at: The point in time as of which to load it; None for now.
 
         Returns:
-            The session's facts from the rows, and the session.
+            The facts about the session in the rows, and the session.
 
         Raises:
-            SessionNotFound: There is none, or nothing of it can be read.
+            SessionNotFound: There is no such session, or none of its events can be read.
             StoreError: The session had not begun at `at`.
             LogDamaged: An event in the log is corrupt.
         """
@@ -225,11 +225,12 @@ class SessionReader:
         return found, session
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
-        """See SessionHost."""
+        """Load a session that has just ended; see SessionHost."""
         if not self._log.held:
-            with suppress(Exception):  # whatever is wrong with the rows, the log has it all
+            with suppress(Exception):  # even if the rows are unusable, the log has everything
                 found, session = self.load(recorder.session_id)
-                if found.row.last_position is not None:  # else they are behind: children missing
+                # otherwise the rows are behind, and lack child sessions
+                if found.row.last_position is not None:
                     return session
         return fold_finished(self._log, recorder)
 
@@ -259,11 +260,11 @@ class SessionReader:
 
         Args:
             session_id: The whole id.
-            children: Read the sessions below it, too.
-            related: Read what was said about them later, and the definitions of their agents.
+            children: True to read its descendants, too.
+            related: True to read later events about them, and the definitions of their agents.
 
         Returns:
-            The events of each stream in order; the session's own first.
+            The events of each stream, in order; the session's own stream comes first.
 
         Raises:
             SessionNotFound: There is no such session.
@@ -302,7 +303,7 @@ class SessionReader:
         return annotations_in(events, session_id, read_value)
 
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
-        """See `LogStore.events`."""
+        """Read the events of a session or a saved error; see `LogStore.events`."""
         if session_id.startswith("error-"):
             recorded = list(self._log.read(stream=session_id))
             if recorded:
@@ -310,7 +311,7 @@ class SessionReader:
         return iter(self.read(session_id, below=False, at=at, erased=True)[1])
 
     def export(self, session_id: str, form: str, *, at: PointInTime | None = None) -> str:
-        """See `LogStore.export_session`."""
+        """Export a session as text; see `LogStore.export_session`."""
         if form not in FORMATS:
             raise ValueError(f"format is one of {', '.join(FORMATS)}; not {form!r}")
         found, session = self.load(session_id, read_value=as_recorded, at=at)

@@ -1,6 +1,6 @@
 """Opens a store as a read-only database of sqlite-utils, for a user's SQL.
 
-Imported when somebody asks for one: sqlite-utils takes a while to load.
+It is imported only when it is used, because loading sqlite-utils takes time.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from lllm.store.log_store import LogStore
 
 _ABOUT = {
-    "events": "The log itself, and the only truth: every event, in the order of its position. data "
-    "is JSON text, to be taken apart with data ->> 'field'; time is nanoseconds UTC.",
-    "checkpoints": "How far the rows of each view have come in the log.",
+    "events": "The log itself, from which all other tables are built: every event, by position. "
+    "data is JSON text; read a field with data ->> 'field'. time is nanoseconds UTC.",
+    "checkpoints": "The position up to which the rows of each view follow the log.",
 }
-_FRESH = "rows_in_memory"  # the schema of rows that can't stand in the file
+_FRESH = "rows_in_memory"  # the schema for rows in memory
 
 
 class StoreDatabase(sqlite_utils.Database):
     """A read-only sqlite-utils database with the tables of a store.
 
-    For one thread at a time. The connection to the file is made when it is needed: after a fork, or
-    when the file on a read-only medium has changed, another takes its place.
+    It is for one thread at a time. The connection to the file is opened when it is needed, and is
+    replaced after a fork, or when a file on a read-only medium has changed.
 
     Attributes:
-        about: What each table is for, by its name.
+        about: The purpose of each table, by its name.
     """
 
     def __init__(self, store: LogStore, file: Database, rows: Database, place: ReadModel) -> None:
         """See `LogStore.database`.
 
         Args:
-            store: Kept open for as long as this is in use.
-            file: The database that the store keeps its rows in.
-            rows: The same, or one in memory where those of the file can't be used.
-            place: Where the store keeps its rows.
+            store: The store; it is kept open as long as this database is in use.
+            file: The database in which the store keeps its rows.
+            rows: The same, or a database in memory if the rows in the file can't be used.
+            place: The rows of the store.
 
         Raises:
             LogUnavailable: The file can't be read.
@@ -64,9 +64,9 @@ class StoreDatabase(sqlite_utils.Database):
 
     @property
     def conn(self) -> sqlite3.Connection:
-        """The connection for reading; raises an error of sqlite3 once it is closed."""
+        """The connection for reading; raises an error of sqlite3 after `close`."""
         if self._file.path != ":memory:" and not self._closed:
-            with self._file.snapshot():  # which notices a file that has changed
+            with self._file.snapshot():  # detects that the file has changed
                 there = self._lent.is_lent
             if not there:
                 self._lent = self._connect()
@@ -74,21 +74,21 @@ class StoreDatabase(sqlite_utils.Database):
 
     @conn.setter
     def conn(self, connection: sqlite3.Connection) -> None:
-        """Set by sqlite-utils, to what it was given."""
+        """Set the connection, as sqlite-utils does in its constructor."""
 
     def use_rows_in_memory(self, damage: LogDamaged) -> bool:
         """Use rows rebuilt in memory, because a page of the stored ones can't be read.
 
-        What is still being read ends.
+        Queries that are in progress end.
 
         Args:
-            damage: What told of it.
+            damage: The error that reported the damage.
 
         Returns:
-            False where that was done before.
+            False if the rows were in memory already.
 
         Raises:
-            LogError: `damage`, where it is no damage of a page.
+            LogError: `damage` itself, if it is not about a damaged page.
         """
         if self._rows.path == ":memory:":
             return False
@@ -127,7 +127,7 @@ class StoreDatabase(sqlite_utils.Database):
 def _put_before(lent: LentConnection, rows: Database) -> None:
     """Make the names of the views' tables refer to a copy of the rows in memory.
 
-    SQLite looks for a name among the temporary ones first.
+    SQLite looks up a name among the temporary tables first.
     """
     with rows.snapshot() as connection:
         content = connection.serialize()
@@ -142,14 +142,14 @@ def open_database(store: LogStore, place: ReadModel) -> StoreDatabase:
     """Open the database of a store's own file.
 
     Args:
-        store: Kept open for as long as the database is in use.
-        place: Its rows, which are up to date.
+        store: The store; it is kept open as long as the database is in use.
+        place: The rows of the store, which must be up to date.
 
     Returns:
-        The database.
+        The database, ready for queries.
 
     Raises:
-        StoreError: The store keeps nothing in a file.
+        StoreError: The store has no file for rows.
         LogUnavailable: The file can't be read.
     """
     backend = store.backend
@@ -157,6 +157,6 @@ def open_database(store: LogStore, place: ReadModel) -> StoreDatabase:
     if file is None or (file.path == ":memory:" and not store.read_only):
         raise StoreError(
             f"{store!r} has no file that SQL could read. Keep the log in one, with "
-            "SQLiteBackend('runs.db') or LocalFileBackend('logs'), and ask that store."
+            "SQLiteBackend('runs.db') or LocalFileBackend('logs'), and query that store."
         )
     return place.ask(lambda rows: StoreDatabase(store, file, rows, place))

@@ -27,7 +27,7 @@ from lllm.times import datetime_of
 
 Sort = Literal["started", "cost"]
 SORTS: tuple[Sort, ...] = ("started", "cost")
-_LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
+_LAST = 2**63 - 1  # the largest number of nanoseconds in 8 bytes
 
 
 class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
@@ -201,5 +201,5 @@ def _cost_cursor(text: str) -> CostCursor:
 
 def _no_cursor(text: str, sort: Sort) -> ValueError:
     return ValueError(
-        f"{text!r} is no cursor of a list by {sort}; take one from the `cursor` of a summary there."
+        f"{text!r} is not a cursor of a list by {sort}; take one from the `cursor` of a summary."
     )

@@ -333,7 +333,7 @@ def test_a_beginning_of_an_id_will_do(demo: Path, run: Run) -> None:
         "show", session_id, "--store", demo
     )
     run("show", "0", "--store", demo, code=2)
-    assert "begins several ids" in run.err
+    assert "Several ids begin with" in run.err
 
 
 def test_show_as_json(demo: Path, run: Run) -> None:
