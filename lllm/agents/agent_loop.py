@@ -1,7 +1,7 @@
 """Runs one `respond()`: a loop that calls the model, runs its tools and asks again.
 
-It is written as a generator of effects (see `lllm.agents.effects`), so threads and event loops
-share it. Every turn of the loop is staged as events before the next call outside begins.
+It is a generator of effects (see `lllm.agents.effects`), so that threads and event loops share it.
+The events of each turn are staged before the next model call or tool begins.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def respond(
     """Ask an agent to answer a dialog; yields steps for `drive` or `adrive`.
 
     Args:
-        agent: The agent.
-        dialog: What it answers.
-        on_text: Gets what the model says while it comes.
-        on_loop: Whether an event loop drives the steps.
+        agent: The agent that answers.
+        dialog: The dialog to answer.
+        on_text: A function that is called with each piece of the answer's text; None for none.
+        on_loop: True if an event loop runs the steps.
 
     Returns:
-        The message that the agent delivers.
+        The answer of the agent.
     """
-    # A thread of the user's own knows of no session; what tools do belongs to the agent's.
+    # A thread that the user started has no current session; tools belong to the agent's session.
     session = agent.session
     above, tool = running()
     with during(current, session), during(log_context, session.log_context | {"agent": agent.name}):
@@ -66,10 +66,10 @@ def respond(
 
 
 class AgentCall:
-    """One agent call, while it runs.
+    """One agent call in progress.
 
-    It is an OpenCall: its session, or the interpreter, may end while a thread or a task of the
-    user's own still runs it, or nobody goes on with it.
+    It is an OpenCall: its session or the interpreter may end while the call is running in a thread
+    or a task, or has been abandoned.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class AgentCall:
     def steps(self, *, parent_tool: int | None = None) -> Steps[Message]:
         """Run the whole call, step by step; returns the answer message.
 
-        parent_tool: the tool of the same session that it is called from.
+        parent_tool: the number of the tool, in the same session, that makes the call.
         """
         config = self._agent.config
         self._agent.calls += 1
@@ -148,7 +148,7 @@ class AgentCall:
             )
 
     def settle(self) -> None:
-        """See OpenCall."""
+        """Record the end of the call because its session ends; see OpenCall."""
         left = GeneratorExit(ENDED)
         with self._ending:
             if self._over or self._recorder.in_child:
@@ -158,13 +158,13 @@ class AgentCall:
             self._fail(left)
 
     def settle_at_exit(self) -> None:
-        """See OpenCall."""
+        """Record the end of the call because the program exits; see OpenCall."""
         self.settle()
         if not self._recorder.in_child:
             self._recorder.commit()
 
     def _loop(self) -> Steps[tuple[int, Message]]:
-        """Ask until an answer is accepted; returns it with its number in the session."""
+        """Ask until an answer is accepted; returns its number in the session and the answer."""
         step = 0
         while True:
             step += 1
@@ -211,7 +211,7 @@ class AgentCall:
             yield Wait(wait)
 
     def _change(self, changed: TurnEdit, step: int, attempt: int) -> None:
-        """Go on with what a fork changes."""
+        """Apply the change that a fork makes at this point."""
         edit = changed.edit
         event = SessionEdited(call=self._number, step=step, attempt=attempt, tool=changed.tool)
         if edit is None:

@@ -38,11 +38,13 @@ class AnswerStream:
             print(piece, end="", flush=True)
         print(answer.message.cost)
 
-    The answer is asked for when the loop begins; leaving the loop early cancels it, once this is
-    closed (`contextlib.aclosing` closes it at once). What `arespond` raises, the loop raises.
+    The model is called when the loop begins. Leaving the loop early cancels the answer as soon as
+    the stream is closed (`contextlib.aclosing` closes it at once). The loop raises the same errors
+    as `arespond`.
 
     Args:
-        respond: Asks for the answer; gets what is called with each piece of it.
+        respond: An async function that asks for the answer; its argument is a function to call
+            with each piece.
     """
 
     def __init__(self, respond: Callable[[Callable[[Piece], object]], Awaitable[Message]]) -> None:
@@ -52,10 +54,10 @@ class AnswerStream:
 
     @property
     def message(self) -> Message:
-        """Wait for the whole answer.
+        """The complete answer.
 
         Raises:
-            RuntimeError: The loop has not come to its end yet.
+            RuntimeError: The loop has not reached its end yet.
         """
         if self._message is None:
             raise RuntimeError("The answer is still coming: loop over the stream to its end first.")
@@ -81,4 +83,4 @@ class AnswerStream:
         finally:
             answer.cancel()
             with suppress(asyncio.CancelledError, Exception):
-                await answer  # what is cancelled still writes that it was
+                await answer  # the cancelled call still records its end

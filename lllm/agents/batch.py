@@ -21,11 +21,11 @@ def in_threads(
     """Make one call for each task, in several threads.
 
     Args:
-        call: Gets a task.
+        call: A function that is called with each task.
         tasks: The tasks.
-        max_workers: How many run at the same time; None for what ThreadPoolExecutor thinks fit.
-        fail_fast: True to raise the first error and leave the tasks that have not begun; otherwise
-            an error stands in place of its task's result.
+        max_workers: The number of threads; None for the default of ThreadPoolExecutor.
+        fail_fast: True to raise the first error and skip the tasks that have not begun; False to
+            return each error in place of its task's result.
 
     Returns:
         The results in the order of the tasks.
@@ -33,13 +33,13 @@ def in_threads(
     Raises:
         TypeError: `tasks` is a str.
         ValueError: `max_workers` is less than 1.
-        BaseException: What a call raises, with `fail_fast`; without, what is no Exception, such as
-            KeyboardInterrupt.
+        BaseException: With `fail_fast`, the error of a call. Without, only an error that is not an
+            Exception, such as KeyboardInterrupt.
     """
     _check(max_workers, tasks)
     with ThreadPoolExecutor(max_workers) as pool:
         try:
-            # Each thread gets what the caller's context holds, the running session among it.
+            # Each thread gets the caller's context, which includes the current session.
             works = [partial(copy_context().run, call, task) for task in tasks]
             futures = starting_threads(lambda: [pool.submit(work) for work in works])
             if fail_fast:
@@ -67,21 +67,22 @@ async def on_loop(
 ) -> AsyncGenerator[tuple[int, object], None]:
     """Make one call for each task, on the event loop.
 
-    What still runs when the generator is closed is cancelled.
+    Calls that are still running when the generator is closed are cancelled.
 
     Args:
-        call: Gets a task.
+        call: An async function that is called with each task.
         tasks: The tasks.
-        max_workers: How many run at the same time; None for no limit.
-        fail_fast: True to raise the first error; otherwise it stands in place of a result.
+        max_workers: The number of calls at the same time; None for no limit.
+        fail_fast: True to raise the first error; False to yield each error in place of a result.
 
     Yields:
-        (index of the task, result), as they come.
+        The index of a task and its result, in the order in which they end.
 
     Raises:
         TypeError: `tasks` is a str.
         ValueError: `max_workers` is less than 1.
-        BaseException: What a call raises, as with `in_threads`.
+        BaseException: With `fail_fast`, the error of a call. Without, only an error that is not an
+            Exception.
     """
     import asyncio
 

@@ -25,18 +25,18 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of an agent: its prompt, its model and its limits on retries."""
 
     name: str
-    """The name that `self.agents[...]` and the log have for it."""
+    """The name of the agent, as in `self.agents[...]` and in the log."""
     system_prompt: Prompt
     """The system prompt of each dialog. A plain str has no placeholders."""
     model_name: str
     """The model, by the provider's name for it."""
     model_args: dict[str, object]
-    """Other parameters of the provider's API (temperature, max_tokens, ...), by its names."""
+    """Other parameters for the provider's API, by its names, such as temperature or max_tokens."""
     tools: tuple[Tool[..., object], ...]
     """The tools that the model may call in any dialog."""
     invoker: Invoker
-    """How the model is called: an object, or a name; without one the model's name decides
-    (`lllm.invokers.invoker_by_name`)."""
+    """The object that calls the model, or the name of an invoker; by default chosen by the model's
+    name (`lllm.invokers.invoker_by_name`)."""
     provider: str
     """The provider that bills the calls, by its name in genai-prices; by default the invoker's."""
     max_exception_retry: int = 3
@@ -46,14 +46,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_interrupt_steps: int = 10
     """The most answers with tool calls in one agent call."""
     recall_wait: float = 1.0
-    """Seconds before the first retry of a failed call, if the provider names no wait; doubled for
-    each further retry."""
+    """Seconds before the first retry of a failed call if the provider names no wait; it doubles
+    with each further retry."""
     max_retry_wait: float = 60.0
-    """The longest wait before a retry, in seconds; if the provider asks for a longer one, the agent
-    call fails and says so."""
+    """The longest wait before a retry, in seconds. If the provider asks for a longer one, the agent
+    call fails with an error that says so."""
     max_parallel_tools: int = 1
-    """How many plain tools of one answer may run at the same time, in threads; on an event loop
-    all async tools do."""
+    """The number of sync tools of one answer that may run at the same time, in threads. On an event
+    loop, all async tools run at the same time."""
 
 
 _KEYS = AgentConfig.__struct_fields__
@@ -131,7 +131,7 @@ def _merge(shared: Config, own: Config) -> dict[str, object]:
 def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfig:
     prompt = given.get("system_prompt", "")
     if isinstance(prompt, str):
-        # A plain string is said as it stands; only a Prompt has placeholders.
+        # A plain string is sent unchanged; only a Prompt has placeholders.
         name = str(given["name"])
         prompt = Prompt(f"{name}/system", prompt.replace("{", "{{").replace("}", "}}"))
     elif not isinstance(prompt, Prompt):
@@ -197,7 +197,7 @@ def _invoker(value: object, model: str, invokers: ByName, where: str) -> Invoker
             value = invokers.resolve(model) if value is None else invokers.named(value)
         except ConfigError as error:
             raise ConfigError(f"model_name or invoker of {where}: {error}") from None
-    if not isinstance(value, Invoker) or isinstance(value, type):  # a class is not yet one
+    if not isinstance(value, Invoker) or isinstance(value, type):  # a class in place of an instance
         raise ConfigError(f"invoker of {where} is a name or an invoker object, not {value!r}.")
     return value.for_model(model) if isinstance(value, PerModel) else value
 

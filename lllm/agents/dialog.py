@@ -13,7 +13,8 @@ from lllm.events import codec
 from lllm.events.model import Content, ToolCall, Usage
 from lllm.projections.session.invoke_cost import InvokeCost
 
-if TYPE_CHECKING:  # a bare `Message` is one whose prompt nobody knows; Python 3.13 says it itself
+# a bare `Message` has an unknown `parsed`; Python 3.13 has this in the standard library
+if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     T = TypeVar("T", default=Any)
@@ -42,13 +43,13 @@ class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 def message_digest(content: Content) -> bytes:
-    """The digest of a message, from which the digest of a request is made.
+    """Calculate the digest of a message, from which digests of requests are made.
 
     Args:
         content: The message.
 
     Returns:
-        SHA-256 of its JSON, 32 bytes.
+        The SHA-256 of its JSON, 32 bytes.
     """
     digest = hashlib.sha256()
     for piece in codec.pieces(content):
@@ -57,15 +58,15 @@ def message_digest(content: Content) -> bytes:
 
 
 def request_digest(salt: bytes, asked: object, messages: Iterable[bytes]) -> str:
-    """The digest that identifies a request.
+    """Calculate the digest that identifies a request.
 
     Args:
-        salt: Of the session. What was cut from messages could be guessed by a bare digest.
-        asked: What is asked beside the messages, as JSON.
+        salt: The salt of the session, because redacted text could be guessed by an unsalted digest.
+        asked: The request without its messages, as JSON.
         messages: The digests of all messages; see `message_digest`.
 
     Returns:
-        HMAC-SHA-256 of all of it, as hex.
+        The HMAC-SHA-256 of both, as hex.
     """
     digest = hmac.new(salt, codec.encode(asked), "sha256")
     digest.update(b"".join(messages))
@@ -84,8 +85,8 @@ class Dialog:
     """A conversation between an agent and its model.
 
     Args:
-        number: Its number in the session.
-        alias: The agent's name for it.
+        number: The number of the dialog within the session.
+        alias: The agent's name for the dialog.
         entries: The messages that it begins with.
     """
 
@@ -123,14 +124,14 @@ class Dialog:
         return self._entries[-1].ordinal if self._entries else None
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """The digest of a request that sends all messages of the dialog.
+        """Calculate the digest of a request that sends all messages of the dialog.
 
         Args:
-            salt: Of the session.
-            asked: What is asked beside the messages, as JSON.
+            salt: The salt of the session.
+            asked: The request without its messages, as JSON.
 
         Returns:
-            See `request_digest`.
+            The HMAC-SHA-256 of both, as hex; see `request_digest`.
         """
         return request_digest(salt, asked, [entry.digest for entry in self._entries])
 
@@ -138,20 +139,20 @@ class Dialog:
         """Append a message that is already recorded in the log.
 
         Args:
-            ordinal: Its number in the session.
+            ordinal: The number of the message within the session.
             content: The message.
         """
         self._entries.append(_Entry(ordinal, content, message_digest(content)))
 
     def restart(self, number: int, kept: int) -> int | None:
-        """Go on as another dialog, with the first messages of this one.
+        """Continue as another dialog that has the first messages of this one.
 
         Args:
-            number: The number of the other dialog in the session.
-            kept: How many messages are kept.
+            number: The number of the other dialog within the session.
+            kept: The number of messages to keep.
 
         Returns:
-            The number of the last message that is kept within the session; None if none is.
+            The number, within the session, of the last message that is kept; None if none is.
         """
         del self._entries[kept:]
         self.number = number
@@ -161,8 +162,8 @@ class Dialog:
         """Make a new dialog that begins with the messages of this one.
 
         Args:
-            number: The number of the new dialog in the session.
-            alias: The agent's name for it.
+            number: The number of the new dialog within the session.
+            alias: The agent's name for the new dialog.
 
         Returns:
             The new dialog.

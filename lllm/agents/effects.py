@@ -1,7 +1,7 @@
 """The effects that an agent's logic yields: commit events, call a model, run a tool, wait.
 
-The logic is one generator that yields effects. `drive` carries them out in a thread and `adrive` on
-an event loop, so that the logic exists once.
+The logic is one generator that yields effects. `drive` runs them in a thread and `adrive` on an
+event loop, so the logic is written only once.
 """
 
 from __future__ import annotations
@@ -40,47 +40,47 @@ Steps = Generator[Effect, object, T]
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Writes all events that were staged so far, before the next effect runs.
+    """Writes all staged events to the log, before the next effect runs.
 
-    It is an effect of its own, so that a log that can't be written is never taken for a model or a
-    tool that failed.
+    It is a separate effect so that an error of the log is never mistaken for a failed model call or
+    tool.
 
     Args:
-        recorder: Holds what is staged.
+        recorder: The recorder with the staged events.
     """
 
     recorder: Recorder
 
     def run(self) -> object:
-        """See Effect."""
+        """Write the events in this thread."""
         self.recorder.commit()
         return None
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Write the events on the event loop."""
         await self.recorder.acommit()
         return None
 
 
 class BeginTurn(msgspec.Struct, frozen=True):
-    """Asks what a fork changes before the model is asked; the result is a TurnEdit, or None.
+    """Finds out what a fork changes before a model call; the result is a TurnEdit, or None.
 
-    Only a replayed or forked session yields it.
+    Only the steps of a replayed or forked session yield it.
 
     Args:
-        step: Which answer of the agent call comes next.
-        attempt: Which try of it.
+        step: The number of the next answer within the agent call, from 1.
+        attempt: The number of the try for that answer, from 1.
     """
 
     step: int
     attempt: int
 
     def run(self) -> object:
-        """See Effect."""
+        """Return None: without a replay, nothing is changed."""
         return None
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Return None: without a replay, nothing is changed."""
         return None
 
 
@@ -88,20 +88,20 @@ class Invoke(msgspec.Struct, frozen=True):
     """Calls a model once; the result is an Answer.
 
     Args:
-        invoker: Calls the model.
-        request: What is asked.
-        on_text: Gets the text of the answer while it comes, or all of it at once from an invoker
-            that can't stream.
+        invoker: The invoker that calls the model.
+        request: The request to send.
+        on_text: A function that is called with each piece of the answer's text, or once with all
+            of it if the invoker can't stream; None for none.
     """
 
     invoker: Invoker
     request: Request
     on_text: OnText | None = None
-    step: int = 1  # which answer of the agent call it is for
-    attempt: int = 1  # of that answer
+    step: int = 1  # the number of the answer within the agent call
+    attempt: int = 1  # the number of the try for that answer
 
     def run(self) -> object:
-        """See Effect."""
+        """Call the model in this thread."""
         if self.on_text is None:
             return self.invoker.invoke(self.request)
         if isinstance(self.invoker, Streams):
@@ -109,7 +109,7 @@ class Invoke(msgspec.Struct, frozen=True):
         return _hand_on_text(self.invoker.invoke(self.request), self.on_text)
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Call the model on the event loop."""
         make_ready_aside()
         if self.on_text is None:
             return await self.invoker.ainvoke(self.request)
@@ -128,23 +128,23 @@ class RunTool(msgspec.Struct, frozen=True):
     """Runs a tool; the result is the tool's return value.
 
     Args:
-        tool: The tool.
-        arguments: By name.
-        ordinal: The number of this tool call in the session.
+        tool: The tool to run.
+        arguments: The arguments, by name.
+        ordinal: The number of this tool call within the session.
     """
 
     tool: Tool[..., object]
     arguments: Mapping[str, object]
     ordinal: int
-    index: int = 0  # of the call in the answer that asks for it
+    index: int = 0  # the place of the call in the answer, from 0
 
     def run(self) -> object:
-        """See Effect."""
+        """Run the tool in this thread."""
         with during(current_tool, self.ordinal):
             return self.tool.run(self.arguments)
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Run the tool on the event loop, or in a thread if it is not async."""
         with during(current_tool, self.ordinal):
             return await self.tool.arun(self.arguments)
 
@@ -155,27 +155,28 @@ class ToolEnded(Protocol):
     def __call__(
         self, index: int, value: object, error: BaseException | None, elapsed: int
     ) -> None:
-        """Record how a tool ended.
+        """Record the end of a tool.
 
         Args:
-            index: Which of the tools it is.
-            value: What it returned.
-            error: What it raised; None where it returned.
-            elapsed: Nanoseconds that it ran.
+            index: The index of the tool among the tools that run.
+            value: The return value; None if the tool failed.
+            error: The error of the tool; None if it returned.
+            elapsed: The duration of the run, in nanoseconds.
         """
 
 
 class RunTools(msgspec.Struct, frozen=True):
     """Runs several tools at the same time, and commits the events of each as it ends.
 
-    What one raises that is no Exception ends the others: tasks are cancelled, threads that run
-    can't be and are left.
+    If a tool raises an error that is not an Exception, the others end: tasks are cancelled; threads
+    can't be cancelled, and nobody waits for them.
 
     Args:
-        runs: The tools, in the order that they begin in.
-        at_once: How many plain tools may run at the same time; async ones all do.
+        runs: The tools, in the order in which they begin.
+        at_once: The number of sync tools that may run at the same time; async tools all run at
+            once.
         ended: Called when a tool has ended, in the thread that ran it.
-        recorder: Holds what `ended` stages.
+        recorder: The recorder to which `ended` stages events.
     """
 
     runs: tuple[RunTool, ...]
@@ -184,7 +185,7 @@ class RunTools(msgspec.Struct, frozen=True):
     recorder: Recorder
 
     def run(self) -> object:
-        """See Effect."""
+        """Run the tools in threads."""
         from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
         pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="lllm-tool")
@@ -222,7 +223,7 @@ class RunTools(msgspec.Struct, frozen=True):
         self.recorder.commit()
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Run the tools as tasks on the event loop."""
         import asyncio
 
         turns = asyncio.Semaphore(self.at_once)
@@ -245,21 +246,21 @@ class RunTools(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Waits for some seconds.
+    """Waits before the next effect runs.
 
     Args:
-        nanoseconds: How long.
+        nanoseconds: The length of the wait.
     """
 
     nanoseconds: int
 
     def run(self) -> object:
-        """See Effect."""
+        """Wait in this thread."""
         time.sleep(self.nanoseconds / 1_000_000_000)
         return None
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Wait on the event loop."""
         import asyncio
 
         await asyncio.sleep(self.nanoseconds / 1_000_000_000)
@@ -267,14 +268,15 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 def carried_out(steps: Steps[T], carry_out: Callable[[Effect], Steps[object]]) -> Steps[T]:
-    """Have every effect of some steps carried out in another way.
+    """Replace how the effects of some steps are run.
 
     Args:
-        steps: What yields the effects.
-        carry_out: The steps in place of an effect; what they return or raise is its result.
+        steps: The generator that yields the effects.
+        carry_out: A function that returns the steps to run in place of an effect; their result or
+            error becomes that of the effect.
 
     Returns:
-        Steps that return what the given ones do.
+        Steps that return the same as the given ones.
     """
     advance: Callable[[], Effect] = partial(next, steps)
     while True:
@@ -292,17 +294,17 @@ def carried_out(steps: Steps[T], carry_out: Callable[[Effect], Steps[object]]) -
 
 
 def drive(steps: Steps[T], recorder: Recorder) -> T:
-    """Run effects in this thread.
+    """Run the effects of some steps in this thread.
 
     Args:
-        steps: What yields them.
-        recorder: Holds what the steps stage; all of it is durable when this returns.
+        steps: The generator that yields the effects.
+        recorder: The recorder with the staged events; all are in the log when this returns.
 
     Returns:
-        What the steps return.
+        The return value of the steps.
 
     Raises:
-        BaseException: What the steps raise.
+        BaseException: The error of the steps.
     """
     advance: Callable[[], Effect] = partial(next, steps)
     try:
@@ -324,17 +326,17 @@ def drive(steps: Steps[T], recorder: Recorder) -> T:
 
 
 async def adrive(steps: Steps[T], recorder: Recorder) -> T:
-    """Run effects on the event loop; otherwise the same as `drive`.
+    """Run the effects of some steps on the event loop; otherwise the same as `drive`.
 
     Args:
-        steps: What yields them.
-        recorder: Holds what the steps stage; all of it is durable when this returns.
+        steps: The generator that yields the effects.
+        recorder: The recorder with the staged events; all are in the log when this returns.
 
     Returns:
-        What the steps return.
+        The return value of the steps.
 
     Raises:
-        BaseException: What the steps raise.
+        BaseException: The error of the steps.
     """
     advance: Callable[[], Effect] = partial(next, steps)
     try:

@@ -1,7 +1,7 @@
-"""The change that a fork makes in an agent's dialog, and in what the agent asks from there on.
+"""Applies the change that a fork makes to an agent and its dialog.
 
-The log says what is really sent: the messages of a changed dialog enter another dialog of the same
-alias, which goes on from the one before it.
+The log records what is really sent: the messages of a changed dialog are added to a new dialog with
+the same alias, which takes the place of the old one.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ _NONE = msgspec.UNSET
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fork changes at its point: `tactic.fork(session_id, edit=Edit(model="gpt-5"))`.
+    """A change that a fork makes at its point: `tactic.fork(session_id, edit=Edit(model="gpt-5"))`.
 
-    `message` and `tool_result` change what the model is sent at the point; `model`, `parameters`
-    and `prompt` change the agent from there on, in all of its dialogs that begin later, too.
+    `message` and `tool_result` change what the model is sent at that point. `model`, `parameters`
+    and `prompt` change the agent from there on, also in dialogs that begin later.
 
     Attributes:
-        message: The text of the user's message that is answered at the point.
-        tool_result: What a tool of the model's last answer returned, in place of what it did.
-        tool: Which tool, by its name or the id of its call; needed where the answer asked for
-            several.
-        model: The model that is asked; its provider is found as the tactic's configuration does.
-        parameters: Parameters of the model, by the provider's names. Others stay as they are.
-        prompt: The text of the system prompt, as it stands; "" for none.
+        message: The new text of the user message that is answered at the point; None to keep it.
+        tool_result: The new result of a tool that the model's last answer called.
+        tool: The tool whose result is replaced, by its name or the id of its call. It is required
+            if the answer called several tools; None for the only one.
+        model: The model to call; its provider is found as in the tactic's configuration. None to
+            keep it.
+        parameters: New parameters of the model, by the provider's names; others are kept.
+        prompt: The new text of the system prompt, without placeholders; "" for none, None to keep
+            it.
 
     Raises:
-        ConfigError: Nothing is changed, or something can't be changed to this.
+        ConfigError: Nothing is changed, or a value is invalid.
     """
 
     message: str | None = None
@@ -56,10 +58,10 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
         if self.parameters is not None and not isinstance(self.parameters, Mapping):
             raise ConfigError(f"Edit(parameters=...) is a dict, not {self.parameters!r}.")
         if self.tool is not None and not self.changes_tool:
-            raise ConfigError("Edit(tool=...) goes with tool_result=..., which it has not.")
+            raise ConfigError("Edit(tool=...) needs tool_result=..., which is missing.")
         if self.changes_tool and self.message is not None:
             raise ConfigError(
-                "Edit changes a message or a tool's result: what is answered is one of them."
+                "Edit changes a message or a tool's result, not both: only one of them is answered."
             )
         if not self.changes_tool and not self._changes_agent:
             raise ConfigError(
@@ -68,7 +70,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changes_tool(self) -> bool:
-        """True if it changes the result of a tool."""
+        """True if the edit changes the result of a tool."""
         return self.tool_result is not _NONE
 
     @property
@@ -78,18 +80,19 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def without_tool(self) -> Edit | None:
-        """The rest of it: all but the result of a tool; None where that is nothing."""
+        """The edit without the result of a tool; None if nothing else is changed."""
         if not self._changes_agent:
             return None
         return msgspec.structs.replace(self, tool_result=_NONE, tool=None)
 
 
 class TurnEdit(msgspec.Struct, frozen=True):
-    """What is changed at one turn of the model; see `BeginTurn`.
+    """The change at one turn of the model; see `BeginTurn`.
 
     Attributes:
-        edit: The change; None where it is a tool's result alone.
-        tool: The number in the session of the tool that was answered with another result.
+        edit: The change; None if only a tool's result is changed.
+        tool: The number, within the session, of the tool whose result was replaced; None if none
+            was.
     """
 
     edit: Edit | None
@@ -97,11 +100,14 @@ class TurnEdit(msgspec.Struct, frozen=True):
 
 
 def turn_edit(edited: SessionEdited, tool: int | None) -> TurnEdit:
-    """Make the same change that a recorded fork made.
+    """Repeat the change that a recorded fork made.
 
     Args:
-        edited: What it recorded.
-        tool: The number of the tool whose result is another one.
+        edited: The recorded change.
+        tool: The number of the tool whose result was replaced; None if none was.
+
+    Returns:
+        The change for this turn.
     """
     given = (edited.message, edited.model, edited.params, edited.prompt)
     if all(one is None for one in given):
@@ -112,13 +118,13 @@ def turn_edit(edited: SessionEdited, tool: int | None) -> TurnEdit:
 
 
 def check_message(last: Content | None) -> None:
-    """Check that the message which is answered at the point of a fork is a user's.
+    """Check that the message to answer at the point of a fork is a user's.
 
     Args:
-        last: The last message there; None in an empty dialog.
+        last: The last message of the dialog; None if it is empty.
 
     Raises:
-        ReplayError: It is not, so that `Edit(message=...)` has nothing to change.
+        ReplayError: It is not, so `Edit(message=...)` has nothing to change.
     """
     if last is None or last.role != "user":
         what = {"tool": "the result of a tool, which tool_result changes"}.get(
@@ -134,14 +140,13 @@ def apply_edit(agent: Agent, dialog: Dialog, edit: Edit) -> None:
     """Change an agent, and the dialog that it is about to answer.
 
     Args:
-        agent: The agent, which has the change from now on.
-        dialog: The dialog; what is changed in it is written as the messages of another one, with
-            the same alias.
-        edit: The change; the result of a tool is changed where the tool is answered.
+        agent: The agent, which is changed from now on.
+        dialog: The dialog; its changed messages are recorded as a new dialog with the same alias.
+        edit: The change. The result of a tool is not changed here, but when the tool is answered.
 
     Raises:
-        ReplayError: The last message of the dialog is not the user's, and another one is given.
-        ConfigError: The model is none.
+        ReplayError: The edit has a message, but the last message of the dialog is not the user's.
+        ConfigError: The model is unknown.
     """
     contents = list(dialog.contents)
     if edit.message is not None:

@@ -7,21 +7,22 @@ import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
-_OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")  # of every call
+# options that every call accepts
+_OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")
 
 
 def check_option_names(names: Iterable[str], call: Callable[..., object], tactic: object) -> None:
     """Raise an error for a keyword that looks like a misspelled option of lllm.
 
-    Warns of one that `call` takes all the same, since it takes any keyword.
+    If `call` accepts the keyword because it accepts any, only a warning is given.
 
     Args:
-        names: The keywords that a call was given.
-        call: What the tactic does; it gets them.
+        names: The keywords of a call.
+        call: The tactic's `call`, which receives them.
         tactic: The tactic, for messages.
 
     Raises:
-        TypeError: `call` does not take such a keyword.
+        TypeError: `call` does not accept the keyword.
     """
     if not names:
         return
@@ -31,7 +32,7 @@ def check_option_names(names: Iterable[str], call: Callable[..., object], tactic
         meant = [] if name in parameters else get_close_matches(name, _OPTIONS, 1, 0.85)
         if not meant:
             continue
-        message = f"{name!r} of {tactic!r} is no option of lllm's; did you mean {meant[0]!r}?"
+        message = f"{name!r} of {tactic!r} is not an option of lllm; did you mean {meant[0]!r}?"
         if not takes_any:
             raise TypeError(message)
-        warnings.warn(f"{message} It was handed to `call`.", UserWarning, stacklevel=4)
+        warnings.warn(f"{message} It was passed to `call`.", UserWarning, stacklevel=4)

@@ -36,11 +36,11 @@ class ModelCalls:
     """Calls the model for one agent call, and records each result.
 
     Args:
-        agent: The agent that asks.
+        agent: The agent that calls the model.
         dialog: The dialog that the model answers.
-        call: The number of the agent call in its session.
-        on_text: Gets each piece of an answer's text while it comes.
-        ending: The lock of the agent call: whoever records an end holds it.
+        call: The number of the agent call within its session.
+        on_text: A function that is called with each piece of an answer's text; None for none.
+        ending: The lock of the agent call; it is held while an end is recorded.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class ModelCalls:
         self._definition = agent.definition_of(dialog)
         self._output_schema = agent.prompt_of(dialog).output_schema()
         self.definition_stream = self._recorder.define(self._definition)
-        self._open: Attempt | None = None  # that waits for its answer
-        self._heard: list[str] = []  # of its text
+        self._open: Attempt | None = None  # the attempt that waits for its answer
+        self._heard: list[str] = []  # the pieces of its text so far
 
     def ask(
         self, request: int, step: int, attempt: int, *, tools_forbidden: bool
@@ -70,13 +70,13 @@ class ModelCalls:
         """Call the model once.
 
         Args:
-            request: The number of this call in the session.
-            step: Which answer of the agent call it is for, from 1.
+            request: The number of this call within the session.
+            step: The number of the answer within the agent call, from 1.
             attempt: The number of tries for that answer so far, including this one.
-            tools_forbidden: Whether the answer may ask for no tools any more.
+            tools_forbidden: True if the answer must not call tools any more.
 
         Returns:
-            The answer, as it is recorded.
+            The answer, as recorded.
 
         Raises:
             InvokeError: The call failed.
@@ -109,7 +109,7 @@ class ModelCalls:
             )
             if not isinstance(answer, Answer):
                 raise TypeError(
-                    f"{self._config.invoker!r} gave a {type(answer).__name__}, no Answer."
+                    f"{self._config.invoker!r} returned a {type(answer).__name__}, not an Answer."
                 )
         except BaseException as error:
             self.fail(error)
@@ -119,10 +119,10 @@ class ModelCalls:
     def fail(self, error: BaseException) -> None:
         """Record that the pending call failed.
 
-        Where none waits, its session has ended meanwhile, and has recorded it.
+        If no call is pending, its session has ended meanwhile, and has recorded the failure.
 
         Args:
-            error: What it failed with.
+            error: The error of the call.
         """
         with self._ending:
             attempt, self._open = self._open, None
@@ -137,7 +137,7 @@ class ModelCalls:
         with self._ending:
             attempt, self._open = self._open, None
             if attempt is None:
-                raise SessionEnded(f"{ENDED} What came of it later is not recorded.")
+                raise SessionEnded(f"{ENDED} Its later answer is not recorded.")
             responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
             self._recorder.stage(self._agent.session.unbilled(responded))
         self._agent.session.budget.charge(responded)
@@ -191,7 +191,7 @@ class ModelCalls:
         )
 
     def _text_listener(self, request: int, attempt: int) -> OnText | None:
-        """The callback for each piece of text; None if nobody needs the pieces."""
+        """Make the callback for each piece of text; None if nobody needs the pieces."""
         on_text, heard = self._on_text, self._heard
         if on_text is None:
             return None

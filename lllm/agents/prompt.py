@@ -1,4 +1,4 @@
-"""Prompts: texts with placeholders, and the form that the answer must have.
+"""Prompts: texts with placeholders, and the form of the answer.
 
 A placeholder is a plain name in braces, filled as `str.format` does. `{user.name}` and `{rows[0]}`
 are refused, because the author of a template could otherwise reach the whole program through any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    T = TypeVar("T", default=Any)  # a bare `Prompt` is any; Python 3.13 says it itself
+    T = TypeVar("T", default=Any)  # Python 3.13 has this in the standard library
 else:
     from typing import TypeVar
 
@@ -34,17 +34,17 @@ _FENCES = ("```", "```json")
 class Prompt(Generic[T]):
     """A prompt for a model, with its tools and the form of its answer.
 
-    To a type checker it is a `Prompt[T]`, where T is what an answer is parsed to: what the parser
-    returns, else the format, else None.
+    For a type checker it is a `Prompt[T]`. T is the type of a parsed answer: the return type of the
+    parser, otherwise the format, otherwise None.
 
     Args:
         path: The name of the prompt in errors and in the log.
         prompt: The text, with `{name}` placeholders; `{{` and `}}` stand for braces.
-        tools: Tools that the model may call; plain functions are made tools.
+        tools: The tools that the model may call; plain functions are converted to tools.
         parser: A function that gets the answer's text and returns the parsed value, or raises
-            ParseError. With both, the format is sent to the model, and only the parser parses.
-        format: A msgspec.Struct or pydantic class; the model is sent its JSON schema, and the
-            answer is read as an instance.
+            ParseError. If there is a format, too, it is only sent to the model.
+        format: A msgspec.Struct or pydantic class. The model is sent its JSON schema, and the
+            answer is parsed as an instance.
 
     Attributes:
         placeholders: The names of the placeholders, each once.
@@ -146,7 +146,7 @@ class Prompt(Generic[T]):
         """Make the JSON schema that the answer must match.
 
         Returns:
-            The schema, a copy; None where there is no `format`.
+            A copy of the schema; None if there is no `format`.
         """
         return copy.deepcopy(self._schema)
 
@@ -157,7 +157,8 @@ class Prompt(Generic[T]):
             text: The text of the model's answer.
 
         Returns:
-            The value that the parser returns, else an instance of `format`; None without either.
+            The value that the parser returns, otherwise an instance of `format`; None without
+            either.
 
         Raises:
             ParseError: The answer does not fit, or the parser raised a ValueError; the message
@@ -186,19 +187,19 @@ def _placeholders(template: str, path: str) -> tuple[str, ...]:
         names = list(dict.fromkeys(_names(template)))
     except ValueError as error:
         raise PromptError(
-            f"The prompt {path!r} is no template: {error}. Write a brace that is meant twice."
+            f"The prompt {path!r} is not a template: {error}. Write a literal brace twice."
         ) from error
     for name in names:
         if not name.isidentifier():
             raise PromptError(
                 f"The prompt {path!r} has the placeholder {{{name}}}. A placeholder is a plain "
-                "name: pass the value itself as an argument. Write a brace that is meant twice."
+                "name: pass the value itself as an argument. Write a literal brace twice."
             )
     return tuple(names)
 
 
 def _names(template: str) -> Iterator[str]:
-    """The names of all placeholders, including those in format specifiers: `{x:{width}}`."""
+    """Find the names of all placeholders, also in format specifiers: `{x:{width}}`."""
     for _, name, specifier, _ in string.Formatter().parse(template):
         if name is not None:
             yield name
@@ -218,13 +219,13 @@ def _format_schema(format_: object, path: str) -> dict[str, object] | None:
         )
     try:
         return schema_of(format_)
-    except Exception as error:  # whatever a schema hook of a user's type raises
+    except Exception as error:  # a schema hook of a user's type may raise anything
         raise ConfigError(f"The format of the prompt {path!r} has no schema: {error}") from error
 
 
 def _without_fence(text: str) -> str:
-    """The content of the only code fence in a text; the text itself if there isn't exactly one."""
-    # Not splitlines(): a JSON text may hold U+2028 and its like.
+    """Get the content of a text's only code fence; the text itself without exactly one."""
+    # Not splitlines(), because a JSON text may contain U+2028 and similar characters.
     lines = text.split("\n")
     fences = [i for i, line in enumerate(lines) if line.strip().lower() in _FENCES]
     if len(fences) != 2:

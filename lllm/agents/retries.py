@@ -1,8 +1,8 @@
-"""Decides if a failed model call or an invalid answer is tried again.
+"""Decides whether a failed model call or a rejected answer is tried again.
 
-Each retry is an event of its own (`retry.scheduled`). Errors of the API such as a 429 wait as long
-as the provider says, or else longer each time; an answer that can't be taken is asked for again
-at once.
+Each retry is an event (`retry.scheduled`). After an error of the API, such as a 429, lllm waits as
+long as the provider says, or else longer with each retry. After a rejected answer, it asks again at
+once.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a ro
 
 
 class Retries:
-    """Counts the retries of one agent call, and schedules the next one while some are left.
+    """Counts the retries of one agent call, and schedules the next one if any are left.
 
     Args:
-        config: The agent; it says how many retries there are of each kind, and how long they wait.
-        session: Where retries are recorded.
-        call: The number of the agent call in its session.
+        config: The configuration of the agent, with the limits and waits of retries.
+        session: The session in which retries are recorded.
+        call: The number of the agent call within its session.
     """
 
     def __init__(self, config: AgentConfig, session: SessionScope, call: int) -> None:
@@ -35,23 +35,23 @@ class Retries:
         self._session = session
         self._recorder = session.recorder
         self._call = call
-        self._recalls = 0  # calls that were made again, since they failed
-        self._refusals = 0  # answers that were asked for again, since they could not be taken
+        self._recalls = 0  # retries after failed calls
+        self._refusals = 0  # retries after rejected answers
 
     def call_again(self, request: int, error: InvokeError) -> int:
         """Schedule another model call after a failed one.
 
         Args:
-            request: The number of the call that failed.
-            error: What it failed with.
+            request: The number of the failed call within the session.
+            error: The error of that call.
 
         Returns:
-            How long to wait before the next call, in nanoseconds.
+            The time to wait before the next call, in nanoseconds.
 
         Raises:
-            InvokeError: `error`, where another call would fail as well.
-            AgentError: No retries are left, or the provider asks for a longer wait than
-                `max_retry_wait` of the agent.
+            InvokeError: The given `error`, if a retry would fail, too.
+            AgentError: No retries are left, or the provider asks for a longer wait than the agent's
+                `max_retry_wait`.
         """
         if not error.retryable:
             raise error
@@ -88,9 +88,9 @@ class Retries:
         """Record that an answer was rejected, and schedule another one.
 
         Args:
-            answer: The answer.
-            reason: Why it could not be taken, as the log and its readers are told.
-            error: The error that says the same, if there is one.
+            answer: The rejected answer.
+            reason: The reason, as a sentence for the log and its readers.
+            error: The error behind the reason; None if there is none.
 
         Raises:
             AgentError: No retries are left.
@@ -106,7 +106,7 @@ class Retries:
         limit = self._config.max_exception_retry
         if self._refusals >= limit:
             raise self._gave_up(
-                f"no answer could be taken in {self._refusals + 1} tries. {reason}"
+                f"no answer was accepted in {self._refusals + 1} tries. {reason}"
             ) from error
         self._refusals += 1
         self._recorder.stage(
@@ -124,9 +124,10 @@ class Retries:
         )
 
     def _backoff(self, error: InvokeError) -> int:
-        """Choose a wait if the provider names none, in nanoseconds.
+        """Choose the wait, in nanoseconds, if the provider names none.
 
-        It doubles each time, less up to a half of it at random. A replay has the recorded one.
+        It doubles with each retry, minus a random part of up to a half. A replay uses the recorded
+        wait.
         """
         recorded = recorded_failure(error)
         if recorded is not None and recorded.wait is not None:

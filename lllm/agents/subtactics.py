@@ -1,8 +1,8 @@
 """Binds the sub-tactics in a tactic's attributes to one running call.
 
 Context variables do not reach the threads of a ThreadPoolExecutor or another process, so a call
-does not rely on them: it runs on a copy of its tactic, in whose attributes every tactic is replaced
-by a copy bound to the running session.
+does not rely on them. It runs on a copy of its tactic, in whose attributes each tactic is replaced
+by a copy that is bound to the running session.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
-_SEARCHED = 256  # entries; a larger container holds data, and looking through it would cost time
-_DEEPEST = 3  # containers in containers
+_SEARCHED = 256  # items; a larger container holds data, and searching it would take time
+_DEEPEST = 3  # levels of nested containers
 
 
 def bind_all(
@@ -22,12 +22,12 @@ def bind_all(
     """Replace all objects of one kind in attributes, also inside lists, tuples and dicts.
 
     Args:
-        attributes: The attributes by name.
-        kind: The class of what is replaced.
-        bind: Gives what it is replaced by.
+        attributes: The attributes, by name.
+        kind: The class of the objects to replace.
+        bind: A function that returns the replacement of an object.
 
     Returns:
-        The new attributes. Containers in which nothing is replaced stay the same objects.
+        The new attributes. Containers without replaced objects stay the same objects.
     """
 
     def replaced(value: object, depth: int) -> object:

@@ -26,8 +26,9 @@ from lllm.sessions.in_memory_host import InMemorySessionHost
 from lllm.sessions.session import SessionScope
 from lllm.store.log_store import LogStore, session_host
 
-_warning = ThreadLock()  # so that two threads do not both warn
-_warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
+_warning = ThreadLock()  # prevents two threads from both giving the warning
+# classes of tactics that have given the warning about a missing log store
+_warned: WeakSet[type] = WeakSet()
 
 
 class Tactic(TacticCalls, TacticReplays):
@@ -68,7 +69,7 @@ class Tactic(TacticCalls, TacticReplays):
     """The names of the agents that the tactic needs; empty for all configured agents."""
     agents: Mapping[str, Agent]
     """The agents by name; only available while a call runs."""
-    _warns: ClassVar[bool] = True  # about calls that are not kept
+    _warns: ClassVar[bool] = True  # False for tactics that give no warning without a log store
 
     def __init_subclass__(cls, register: bool = True) -> None:
         super().__init_subclass__()
@@ -106,7 +107,7 @@ class Tactic(TacticCalls, TacticReplays):
         return f"<{type(self).__name__} {tactic_path(type(self))}>"
 
     def __getstate__(self) -> dict[str, object]:
-        # The agents of a running call stay with it; the other process makes its own.
+        # The agents of a running call are left out; the other process makes its own.
         return self.__dict__ | {"agents": {}}
 
     if not TYPE_CHECKING:  # see TacticCalls
@@ -186,7 +187,7 @@ class Tactic(TacticCalls, TacticReplays):
         )
         host = self._host(parent, return_session)
         if parent is not None and parent.host is not host and parent.replaying is None:
-            parent = None  # a place of its own, so a tree of its own
+            parent = None  # a call with its own store is the root of its own tree
         return SessionScope(
             host,
             tactic_path(type(self)),
@@ -200,7 +201,7 @@ class Tactic(TacticCalls, TacticReplays):
         )
 
     def _parent_of_call(self) -> Parent | None:
-        """The current session, which becomes the call's parent; None for a root."""
+        """Get the current session, which becomes the call's parent; None for a root."""
         running, bound = running_session(), self._parent
         if bound is None or (bound.replaying is None and above_of(running) is not None):
             return running
@@ -208,7 +209,7 @@ class Tactic(TacticCalls, TacticReplays):
         return running if inside else bound
 
     def _host(self, parent: Parent | None, return_session: bool) -> SessionHost:
-        """The place to record a call: the tactic's own store, else that of the parent."""
+        """Get the place to record a call: the tactic's own store, else that of the parent."""
         replay = above_of(parent)
         if replay is not None:
             return replay.host
@@ -236,7 +237,7 @@ class Tactic(TacticCalls, TacticReplays):
                 f"Tactic {self.name!r} has no log store, so its calls are not kept. Give it one: "
                 f'{type(self).__name__}(config, log_store=sqlite_store("./runs.db")).',
                 UserWarning,
-                stacklevel=5,  # where the tactic is called
+                stacklevel=5,  # points at the line that calls the tactic
             )
 
     def _running(self, scope: SessionScope) -> Self:
@@ -252,7 +253,7 @@ class Tactic(TacticCalls, TacticReplays):
         return running
 
     def _with_model(self, agent: str, model: str) -> AgentConfig:
-        """The configuration of an agent for another model, made as that of the tactic is."""
+        """Make an agent's configuration for another model, as the tactic makes its own."""
         given = dict(self.config or {})
         own = [one for one in cast("list[Config]", given["agent_configs"]) if one["name"] == agent]
         given["agent_configs"] = [{**own[0], "model_name": model}]
@@ -263,11 +264,11 @@ class Tactic(TacticCalls, TacticReplays):
         bound = self._copy_with(vars(self))
         bound._parent = parent
         if bound.log_store is not None and session_host(bound.log_store) is parent.host:
-            bound.log_store = None  # it writes where its parent does
+            bound.log_store = None  # it uses the store of its parent
         return bound
 
     def _copy_with(self, attributes: Mapping[str, object]) -> Self:
-        # Not copy.copy: it asks __getstate__, which a subclass may have written for pickle.
+        # Not copy.copy, which calls __getstate__; a subclass may have written that for pickle.
         copied = object.__new__(type(self))
         vars(copied).update(attributes)
         return copied
@@ -277,7 +278,7 @@ class _Agents(dict[str, Agent]):
     """The agents of one call, by name."""
 
     def __missing__(self, name: str) -> Agent:
-        known = ", ".join(self) or "none; agent_configs of the config names them"
+        known = ", ".join(self) or "none; name them in agent_configs of the config"
         raise ConfigError(f"There is no agent {name!r}; there are: {known}.")
 
 
@@ -285,7 +286,7 @@ class _Quick(Tactic, register=False):
     """The tactic behind `Tactic.quick`."""
 
     name = "quick"
-    _warns = False  # who asks in one line knows whether there is a store
+    _warns = False  # one question does not need a store
 
     def call(self, task: object, **_: object) -> object:
         agent = self.agents["assistant"]
@@ -304,20 +305,20 @@ def build_tactic(
     """Make a tactic by its name.
 
     Args:
-        config: The tactic's configuration; see `Tactic`.
-        name: In any form: "analyzer", "my_project::analyzer", "alias:analyzer".
-        log_store: The store in which calls are recorded.
-        runtime: The packages in which the name is looked up; by default those that this process
-            has defined or loaded.
+        config: The tactic's configuration; see `Tactic`. None for an empty one.
+        name: The name in any form: "analyzer", "my_project::analyzer", "alias:analyzer".
+        log_store: The store in which calls are recorded; None for that of the caller's session.
+        runtime: The packages in which the name is looked up; None for those that this process has
+            defined or loaded.
 
     Returns:
-        The tactic.
+        A new tactic of that name.
 
     Raises:
-        ConfigError: No registered tactic, or more than one, has that name; or the configuration
-            can't be.
+        ConfigError: No registered tactic has that name, or several have; or the configuration is
+            invalid.
     """
     cls = (runtime or default_runtime).find(name)
     if not issubclass(cls, Tactic):
-        raise ConfigError(f"{name!r} names {cls!r}, which is no Tactic.")
+        raise ConfigError(f"{name!r} names {cls!r}, which is not a Tactic.")
     return cls(config, log_store=log_store)

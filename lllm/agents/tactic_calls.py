@@ -1,6 +1,6 @@
 """The four ways to call a tactic: one task or many of them, in plain code or on an event loop.
 
-The overloads tell a type checker what a call gives: what the tactic's own `call` returns, or the
+The overloads tell a type checker what a call returns: the value of the tactic's own `call`, or the
 session with `return_session=True`.
 """
 
@@ -40,7 +40,7 @@ class TacticCalls:
     """The call methods of `Tactic`."""
 
     if TYPE_CHECKING:
-        # A subclass writes `call` with the parameters it likes, and calling the tactic gives what
+        # A subclass writes `call` with any parameters, and calling the tactic returns what
         # that returns: https://typing.python.org/en/latest/spec/callables.html (`...`).
         call: Callable[..., Any]
 
@@ -123,22 +123,23 @@ class TacticCalls:
         """Call the tactic; the call is recorded as a session.
 
         Args:
-            task: A str, dict, dataclass, Struct or pydantic model.
-            tags: To find the session by.
-            metadata: Anything worth keeping with the session.
-            return_session: True to get the session, and not what `call` returns.
-            budget_usd: US dollars that it may spend on models; None for what the tactic was made
-                with.
-            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
-            **options: Handed to `call`.
+            task: The input: a str, dict, dataclass, Struct or pydantic model.
+            tags: Names and values (both str) by which the session can be found in lists.
+            metadata: Any value to keep with the session.
+            return_session: True to return the session in place of the result of `call`.
+            budget_usd: The most that the call may spend on models, in US dollars; None for the
+                tactic's own budget.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" once, or "stop" before the next one; None for the tactic's own choice.
+            **options: Keyword arguments for `call`.
 
         Returns:
-            What `call` returns, or the session.
+            The result of `call`; with `return_session`, the session.
 
         Raises:
-            TypeError: The tags are not str to str, or an option's name is misspelled.
-            BudgetExceeded: The budget is spent, and a model was to be called.
-            BaseException: What `call` raises.
+            TypeError: Tags are not str -> str, or the name of an option is misspelled.
+            BudgetExceeded: The budget is spent, and a model was about to be called.
+            BaseException: The error that `call` raises.
         """
         scope = self._scope(
             task, options, tags, metadata, return_session, budget_usd, budget_unpriced
@@ -218,22 +219,23 @@ class TacticCalls:
         """Call the tactic on an event loop; a `call` that is not async runs in a thread.
 
         Args:
-            task: A str, dict, dataclass, Struct or pydantic model.
-            tags: To find the session by.
-            metadata: Anything worth keeping with the session.
-            return_session: True to get the session, and not what `call` returns.
-            budget_usd: US dollars that it may spend on models; None for what the tactic was made
-                with.
-            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
-            **options: Handed to `call`.
+            task: The input: a str, dict, dataclass, Struct or pydantic model.
+            tags: Names and values (both str) by which the session can be found in lists.
+            metadata: Any value to keep with the session.
+            return_session: True to return the session in place of the result of `call`.
+            budget_usd: The most that the call may spend on models, in US dollars; None for the
+                tactic's own budget.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" once, or "stop" before the next one; None for the tactic's own choice.
+            **options: Keyword arguments for `call`.
 
         Returns:
-            What `call` returns, or the session.
+            The result of `call`; with `return_session`, the session.
 
         Raises:
-            TypeError: The tags are not str to str, or an option's name is misspelled.
-            BudgetExceeded: The budget is spent, and a model was to be called.
-            BaseException: What `call` raises.
+            TypeError: Tags are not str -> str, or the name of an option is misspelled.
+            BudgetExceeded: The budget is spent, and a model was about to be called.
+            BaseException: The error that `call` raises.
         """
         scope = self._scope(
             task, options, tags, metadata, return_session, budget_usd, budget_unpriced
@@ -345,26 +347,27 @@ class TacticCalls:
         """Call the tactic for each of several tasks, in several threads.
 
         Args:
-            tasks: The tasks.
-            max_workers: How many run at the same time; None for what ThreadPoolExecutor thinks fit.
-            fail_fast: True to raise the first error and leave the tasks that have not begun;
-                otherwise an error stands in place of its task's result.
-            tags: To find the sessions by.
-            metadata: Anything worth keeping with each session.
-            return_session: True to get sessions, and not what `call` returns.
-            return_sessions: The same.
-            budget_usd: US dollars that each call may spend on models; None for what the tactic was
-                made with.
-            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
-            **options: Handed to `call`.
+            tasks: The inputs, one for each call.
+            max_workers: The number of threads; None for the default of ThreadPoolExecutor.
+            fail_fast: True to raise the first error and skip the tasks that have not begun; False
+                to return each error in place of its task's result.
+            tags: Names and values (both str) that each session gets.
+            metadata: Any value to keep with each session.
+            return_session: True to return sessions in place of the results of `call`.
+            return_sessions: The same as `return_session`.
+            budget_usd: The most that each call may spend on models, in US dollars; None for the
+                tactic's own budget.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" once, or "stop" before the next one; None for the tactic's own choice.
+            **options: Keyword arguments for `call`.
 
         Returns:
-            The results in the order of the tasks.
+            The results, in the order of the tasks.
 
         Raises:
             TypeError: `tasks` is a str.
             ValueError: `max_workers` is less than 1.
-            BaseException: What a call raises, with `fail_fast`.
+            BaseException: With `fail_fast`, the error of a call.
         """
         wanted = return_session or bool(return_sessions)
         call = partial(
@@ -448,23 +451,26 @@ class TacticCalls:
     ) -> AsyncGenerator[tuple[int, object], None]:
         """Call the tactic for each of several tasks, on the event loop.
 
-        Leaving the loop over the results early cancels what still runs, once the generator is
-        closed (`contextlib.aclosing` closes it at once).
+        Leaving the loop over the results early cancels the calls that are still running as soon as
+        the generator is closed (`contextlib.aclosing` closes it at once).
 
         Args:
-            tasks: The tasks.
-            max_workers: How many run at the same time; None for no limit.
-            fail_fast: True to raise the first error; otherwise it stands in place of a result.
-            tags: To find the sessions by.
-            metadata: Anything worth keeping with each session.
-            return_session: True to get sessions, and not what `call` returns.
-            budget_usd: US dollars that each call may spend on models; None for what the tactic was
-                made with.
-            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
-            **options: Handed to `call`.
+            tasks: The inputs, one for each call.
+            max_workers: The number of calls at the same time; None for no limit.
+            fail_fast: True to raise the first error; False to yield each error in place of a
+                result.
+            tags: Names and values (both str) that each session gets.
+            metadata: Any value to keep with each session.
+            return_session: True to return sessions in place of the results of `call`.
+            budget_usd: The most that each call may spend on models, in US dollars; None for the
+                tactic's own budget.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" once, or "stop" before the next one; None for the tactic's own choice.
+            **options: Keyword arguments for `call`.
 
         Returns:
-            (index of the task, result) of each, as they come. The loop over it raises the errors.
+            An async iterator over the index of each task and its result, in the order in which they
+            end. The loop over it raises the errors.
         """
         call = partial(
             self.acall, tags=tags, metadata=metadata, return_session=return_session,

@@ -1,4 +1,4 @@
-"""The ways to run a recorded call of a tactic again: all of it from the log, or on from a point."""
+"""Runs a recorded call of a tactic again: completely from the log, or live from a point on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TacticReplays:
         acall: Callable[..., Any]
 
         def __call__(self, task: object, **options: Any) -> Any:
-            """See TacticCalls."""
+            """Call the tactic; see TacticCalls."""
 
     def replay(
         self,
@@ -48,20 +48,23 @@ class TacticReplays:
         Args:
             session_id: The whole id of a session in the tactic's log store, or the path of a file
                 that `lllm export --format jsonl` wrote.
-            return_session: Return the replay's own session.
-            on_divergence: As for `LogStore.replay`, as are the others.
-            ignore: See there.
-            live_tools: See there.
-            record: See there.
+            return_session: True to return the replay's session in place of the result of the call.
+            on_divergence: What to do at a difference: "raise", "report" or "live"; see
+                `LogStore.replay`.
+            ignore: Parts of requests that are not compared: key paths and patterns; see
+                `LogStore.replay`.
+            live_tools: The names of tools that run; their results are compared with the recorded
+                ones.
+            record: True to record the replay as a session; False to write nothing.
 
         Returns:
-            What the call returns.
+            The result of the call; with `return_session`, the session.
 
         Raises:
-            ReplayDivergence: The tactic does something else than it did.
+            ReplayDivergence: The tactic makes another request than the recorded one.
             ReplayInterrupted: The recording ends before the tactic does.
             ReplayError: The session can't be replayed, is of another tactic, or its task can't be
-                made again.
+                restored.
             SessionNotFound: There is no such session.
         """
         from lllm.replay.open_replay import call_again, open_replay
@@ -87,34 +90,37 @@ class TacticReplays:
         ignore: Iterable[Ignore] = (),
         live_tools: Collection[str] = (),
     ) -> Any:
-        """Go on from a point of a recorded session: the past from the log, one change, then live.
+        """Continue from a point of a recorded session: first from the log, then live.
 
-        Without `at`, a session that failed, or whose process died, goes on from where it broke.
-        The fork is an ordinary session, which names its origin and costs what is asked anew.
+        Without `at`, a session that failed, or whose process died, continues from where it broke.
+        The fork is an ordinary session, which names its origin; only its new calls cost money.
 
         Args:
             session_id: The whole id of a session in the tactic's log store, or the path of a file
                 that `lllm export --format jsonl` wrote.
-            at: As for `LogStore.fork`.
-            edit: See there.
-            return_session: Return the fork's own session.
-            tags: Tags of the fork, added to the recorded ones.
-            budget_usd: US dollars that it may spend on models, the recorded cost of its past among
-                them; None for what the recorded call might.
-            budget_unpriced: "warn" or "stop", as for a call.
-            on_divergence: As for `LogStore.fork`, as are the others.
-            ignore: See there.
-            live_tools: See there.
+            at: The point to continue from; see `LogStore.fork`. None for where the session broke.
+            edit: A change to an agent at that point; None for no change.
+            return_session: True to return the fork's session in place of the result of the call.
+            tags: Names and values (both str) that the fork gets in addition to the recorded tags.
+            budget_usd: The most that the fork may spend on models, in US dollars, including the
+                recorded cost of its past; None for the budget of the recorded call.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" or "stop"; None for the tactic's own choice.
+            on_divergence: What to do if the tactic makes another request before the point: "raise",
+                "report" or "live"; see `LogStore.replay`.
+            ignore: Parts of requests that are not compared: key paths and patterns; see
+                `LogStore.replay`.
+            live_tools: The names of tools that run before the point, too.
 
         Returns:
-            What the call returns.
+            The result of the call; with `return_session`, the session.
 
         Raises:
-            ReplayDivergence: The tactic does something else than it did, before the point.
-            ReplayError: The session can't be forked, or not there; it is of another tactic, or its
-                task can't be made again.
+            ReplayDivergence: The tactic makes another request before the point.
+            ReplayError: The session can't be forked, or not at that point; it is of another tactic;
+                or its task can't be restored.
             SessionNotFound: There is no such session.
-            BaseException: What `call` raises.
+            BaseException: The error that `call` raises.
         """
         fork = self._open_fork(session_id, at, edit, on_divergence, ignore, live_tools)
         call = self._forked_call(
@@ -137,25 +143,30 @@ class TacticReplays:
         ignore: Iterable[Ignore] = (),
         live_tools: Collection[str] = (),
     ) -> Any:
-        """Do what `fork` does on an event loop.
+        """Continue from a point of a recorded session on an event loop, as `fork` does.
 
         Args:
-            session_id: As for `fork`, as are the others.
-            at: See there.
-            edit: See there.
-            return_session: See there.
-            tags: See there.
-            budget_usd: See there.
-            budget_unpriced: See there.
-            on_divergence: See there.
-            ignore: See there.
-            live_tools: See there.
+            session_id: The whole id of a session in the tactic's log store, or the path of a file
+                that `lllm export --format jsonl` wrote.
+            at: The point to continue from; see `LogStore.fork`. None for where the session broke.
+            edit: A change to an agent at that point; None for no change.
+            return_session: True to return the fork's session in place of the result of the call.
+            tags: Names and values (both str) that the fork gets in addition to the recorded tags.
+            budget_usd: The most that the fork may spend on models, in US dollars, including the
+                recorded cost of its past; None for the budget of the recorded call.
+            budget_unpriced: What to do under a budget when the cost of a model call is unknown:
+                "warn" or "stop"; None for the tactic's own choice.
+            on_divergence: What to do if the tactic makes another request before the point: "raise",
+                "report" or "live"; see `LogStore.replay`.
+            ignore: Parts of requests that are not compared: key paths and patterns; see
+                `LogStore.replay`.
+            live_tools: The names of tools that run before the point, too.
 
         Returns:
-            What the call returns.
+            The result of the call; with `return_session`, the session.
 
         Raises:
-            BaseException: What `fork` raises.
+            BaseException: The same errors as those of `fork`.
         """
         fork = await to_thread(
             self._open_fork, session_id, at, edit, on_divergence, ignore, live_tools

@@ -1,7 +1,7 @@
 """Runs the tools that the model asks for within one `respond()`, and records each run.
 
-Whatever goes wrong with a tool is an answer too: the model is told, the log gets the traceback, and
-the loop goes on. Only what wants to stop the program stops it.
+An error of a tool is an answer, too: the model gets the error's text, the log gets the traceback,
+and the loop continues. Only errors that are meant to stop the program stop it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ class _Run:
     """One call of a tool, from its event `tool.called` to its end."""
 
     call: ToolCall
-    number: int  # in the session
-    message: int  # the number of the message that tells the model what came of it
-    began: int  # of `time.perf_counter_ns`
-    effect: RunTool | None = None  # None where there is no such tool, or the arguments are wrong
-    key: tuple[str, bytes] | None = None  # of calls that are the same; None if it may run again
-    content: Content | None = None  # what the model is told, once it has ended
+    number: int  # within the session
+    message: int  # the number, within the session, of the message with its result
+    began: int  # by `time.perf_counter_ns`
+    effect: RunTool | None = None  # None if there is no such tool, or its arguments are invalid
+    # equal for repeated calls; None if a repeated call runs again
+    key: tuple[str, bytes] | None = None
+    content: Content | None = None  # the message with its result, once it has ended
 
 
 class ToolCalls:
     """Runs the tools that the model asks for within one agent call.
 
     Args:
-        recorder: Where the calls are staged.
-        dialog: What their results are added to.
-        tools: The tools that the model may ask for.
-        limit: How many answers of the model may ask for tools.
-        at_once: How many plain tools may run at the same time.
-        on_loop: Whether this is an event loop, where async tools all run at the same time.
+        recorder: The recorder to which events are staged.
+        dialog: The dialog to which results are added.
+        tools: The tools that the model may call.
+        limit: The number of answers that may call tools.
+        at_once: The number of sync tools that may run at the same time.
+        on_loop: True on an event loop, where all async tools run at the same time.
     """
 
     def __init__(
@@ -73,20 +74,21 @@ class ToolCalls:
         self._at_once = at_once
         self._on_loop = on_loop
         self._ending = ThreadLock()
-        self._open: dict[int, _Run] = {}  # by number; all that have no end yet
-        self._ran: dict[tuple[str, bytes], tuple[int, str]] = {}  # by key: number, result
+        self._open: dict[int, _Run] = {}  # the calls without an end, by number
+        # by key: the number of the call, and its result
+        self._ran: dict[tuple[str, bytes], tuple[int, str]] = {}
 
     @property
     def forbidden(self) -> bool:
-        """True if further answers must not ask for tools."""
+        """True if further answers must not call tools."""
         return self._left <= 0
 
     def run(self, request: int, calls: Sequence[ToolCall]) -> Steps[None]:
-        """Run the tools that an answer asks for, in parallel where that is allowed.
+        """Run the tools that an answer calls, in parallel if that is allowed.
 
         Args:
-            request: The number of the request that was answered.
-            calls: What the answer asks for.
+            request: The number of the answered request within the session.
+            calls: The tool calls in the answer.
         """
         self._left -= 1
         known = [self._tools[call.name] for call in calls if call.name in self._tools]
@@ -100,11 +102,11 @@ class ToolCalls:
             yield from self._run_one(self._begin(request, call, index))
 
     def refuse(self, request: int, calls: Sequence[ToolCall]) -> None:
-        """Tell the model, for each requested tool, that no more tools can be used.
+        """Tell the model, for each tool call, that no more tools can be used.
 
         Args:
-            request: The number of the request that was answered.
-            calls: What the answer asks for.
+            request: The number of the answered request within the session.
+            calls: The tool calls in the answer.
         """
         for index, call in enumerate(calls):
             self._tell(self._begin(request, call, index, refusal=ParseError(NO_MORE)))
@@ -112,11 +114,11 @@ class ToolCalls:
     def settle(self, error: BaseException, *, tell: bool = False) -> None:
         """Record an end for each unfinished tool, because its call or session ends.
 
-        What comes of it later is not recorded.
+        Later results of these tools are not recorded.
 
         Args:
-            error: What the tool failed with.
-            tell: Whether the dialog goes on, so that the model is told, too.
+            error: The error to record for each tool.
+            tell: True if the dialog continues, so that the model gets the error, too.
         """
         for run in list(self._open.values()):
             self._fail(run, error, time.perf_counter_ns() - run.began)
@@ -140,9 +142,11 @@ class ToolCalls:
                 plain = to_plain(arguments)
                 run.effect = RunTool(tool, arguments, number, index)
                 run.key = None if tool.repeat else (call.name, codec.encode(plain))
-        if refusal is not None:  # the arguments as they were sent, None where they are no JSON
+        # the recorded arguments are those that were sent; None if they are not JSON
+        if refusal is not None:
             plain = to_plain(codec.values(call.arguments.encode("utf-8", "surrogatepass")))
-        # First: an interrupt that comes between would leave what is in the log without an end.
+        # Before anything else, because an interrupt in between would leave a recorded call without
+        # an end.
         self._open[number] = run
         self._recorder.stage(
             ToolCalled(
@@ -181,12 +185,12 @@ class ToolCalls:
                 self._end(run, None, error, 0)
             raise
         finally:
-            # In the order of the calls, whichever ended first.
+            # In the order of the calls, not of their ends.
             for run in runs:
                 self._tell(run)
 
     def _batch(self, waiting: Sequence[_Run]) -> Steps[list[_Run]]:
-        """Run tools whose result isn't known; returns those that wait for another's result."""
+        """Run the tools without a known result; returns those that wait for another's result."""
         batch: list[_Run] = []
         later: list[_Run] = []
         keys = set[tuple[str, bytes]]()
@@ -216,7 +220,7 @@ class ToolCalls:
         return self._tools[name]
 
     def _repeats(self, run: _Run) -> bool:
-        """True if an earlier call's result is used for this one, which then ends."""
+        """True if the result of an earlier call is used for this one, which then ends."""
         if run.key is None or run.key not in self._ran:
             return False
         first, result = self._ran[run.key]
@@ -224,7 +228,7 @@ class ToolCalls:
         return True
 
     def _end(self, run: _Run, value: object, error: BaseException | None, elapsed: int) -> None:
-        """Stage the end of a tool, unless that is already staged."""
+        """Stage the end of a tool, unless it is staged already."""
         if error is not None:
             self._fail(run, error, elapsed)
             return
@@ -277,14 +281,14 @@ class ToolCalls:
 
 
 def failure_text(error: BaseException, details: Error) -> str:
-    """The message with which the model learns that a tool failed.
+    """Make the message that tells the model that a tool failed.
 
     Args:
-        error: What was raised.
-        details: The same as an event holds it.
+        error: The error of the tool.
+        details: The error in its recorded form.
 
     Returns:
-        The text.
+        The text of the message.
     """
     if isinstance(error, ParseError):
         return details.message

@@ -144,7 +144,7 @@ def test_spent_retries_are_an_agent_error(store: LogStore) -> None:
     tactic = Doing(
         asking_for_a_number, config(["a", "b", "c"], max_exception_retry=1), log_store=store
     )
-    with pytest.raises(AgentError, match=r"could be taken in 2 tries.*'b'") as caught:
+    with pytest.raises(AgentError, match=r"was accepted in 2 tries.*'b'") as caught:
         tactic("apples")
     assert isinstance(caught.value.__cause__, ParseError)
     (summary,) = store.list_sessions()
@@ -273,7 +273,7 @@ def test_a_bug_in_an_invoker_is_a_failed_attempt(store: LogStore) -> None:
             return "hello"  # type: ignore[return-value] # that is the point
 
     given = {"agent_configs": [{"name": "a", "model_name": "m", "invoker": Wrong(["x"])}]}
-    with pytest.raises(TypeError, match="gave a str, no Answer"):
+    with pytest.raises(TypeError, match="returned a str, not an Answer"):
         Asking(given, log_store=store)("x")
     assert types(store).count("llm.failed") == 2
 

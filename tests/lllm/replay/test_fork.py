@@ -255,7 +255,7 @@ def test_bad_input(store: LogStore, tmp_path: Path) -> None:
         ({}, "changes nothing"),
         ({"model": 5}, r"Edit\(model=...\) is a text"),
         ({"parameters": "hot"}, "is a dict"),
-        ({"tool": "note"}, "goes with tool_result"),
+        ({"tool": "note"}, "needs tool_result"),
         ({"tool_result": 1, "message": "x"}, "one of them"),
     ],
 )
