@@ -153,7 +153,7 @@ class Attempt(msgspec.Struct, frozen=True):
                 billed=failed.billed,
                 content=failed.partial,
             )
-        # It may have cost nothing whatever it used: of a model of one's own.
+        # It may have cost nothing whatever it used, if the model is local.
         found = self._price(None, None, model=self.asked, elapsed=elapsed)
         if found.status != "unpriced":
             return found

@@ -51,8 +51,9 @@ class Budget:
         self.limit = limit
         self._on_unpriced = unpriced
         self.spent = 0
-        self.unpriced = 0  # calls whose cost nobody knows
-        self._unseen: dict[str, None] = {}  # what is called and not recorded, in its order
+        self.unpriced = 0  # calls whose cost is unknown
+        # the APIs of calls that are not recorded, as an ordered set
+        self._unseen: dict[str, None] = {}
         self.above = above
 
     def _all(self) -> Iterator[Budget]:
@@ -94,10 +95,10 @@ class Budget:
         """Note a call whose cost is not recorded.
 
         Args:
-            what: The path of the API.
+            what: The path of the API that is called.
 
         Returns:
-            True if there is a limit, here or above.
+            True if this budget, or one above it, has a limit.
         """
         for budget in self._all():
             budget._unseen[what] = None
@@ -168,7 +169,8 @@ def _warn(limit: int, reason: str | None) -> None:
     )
     try:
         warnings.warn(message, UserWarning, stacklevel=2)
-    except UserWarning:  # made an error, which would come where an answer is being recorded
+    # the user turned warnings into errors; raising one here would lose the answer
+    except UserWarning:
         _logger.warning("%s", message)
 
 
@@ -176,8 +178,8 @@ def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
     """Make the budget of one call from the user's arguments.
 
     Args:
-        budget_usd: US dollars, None for no limit.
-        unpriced: "warn" or "stop", see Budget.
+        budget_usd: The limit in US dollars; None for no limit.
+        unpriced: What to do after an attempt with an unknown cost: "warn" or "stop"; see Budget.
 
     Returns:
         A budget with nothing spent.
@@ -195,10 +197,10 @@ def on_unpriced(given: object) -> OnUnpriced:
         given: "warn" or "stop".
 
     Returns:
-        The same.
+        The same text.
 
     Raises:
-        ConfigError: It is neither of these.
+        ConfigError: The value is another.
     """
     if given == "stop" or given == "warn":
         return "stop" if given == "stop" else "warn"
@@ -209,18 +211,18 @@ def limit_of(budget_usd: float | None) -> int | None:
     """Convert a user's limit to nano-dollars.
 
     Args:
-        budget_usd: US dollars, None for no limit.
+        budget_usd: The limit in US dollars; None for no limit.
 
     Returns:
-        Nano-dollars, None for no limit.
+        The limit in nano-dollars; None for no limit.
 
     Raises:
-        ConfigError: It is not a valid amount of money.
+        ConfigError: The value is not a valid amount of money.
     """
     if budget_usd is None:
         return None
     is_number = isinstance(budget_usd, int | float) and not isinstance(budget_usd, bool)
-    if is_number and 0 <= budget_usd <= _MOST:  # NaN is not
+    if is_number and 0 <= budget_usd <= _MOST:  # false for NaN
         return nanos(budget_usd)
     raise ConfigError(
         f"budget_usd is a number of US dollars from 0 to {_MOST:,}, not {budget_usd!r}."

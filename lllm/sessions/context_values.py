@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class _During(Generic[T]):
-    """See `during`."""
+    """The context manager that `during` returns."""
 
     __slots__ = ("_before", "_is_set", "_token", "_value", "_variable")
 
@@ -29,12 +29,14 @@ class _During(Generic[T]):
     def __exit__(self, *_: object) -> None:
         if not self._is_set:
             return
-        # A coroutine or generator that is collected may be closed in another context than it ran
-        # in; there is nothing to set back there. Nor is there where this was done, and not noted.
+        # A coroutine or generator that is garbage-collected may be closed in another context than
+        # it ran
+        # in; then there is nothing to reset. The same is true if it was reset already, but not
+        # noted.
         with suppress(ValueError, LookupError, RuntimeError):
             if self._token is not None:
                 self._variable.reset(self._token)
-            elif self._variable.get() is self._value:  # an interrupt came as it was set
+            elif self._variable.get() is self._value:  # an interrupt came while it was set
                 self._variable.set(self._before)
         self._is_set = False
         self.__class__ = _During
@@ -43,11 +45,11 @@ class _During(Generic[T]):
 class _Entered(_During[T]):
     """A `during` whose `with` is still open.
 
-    Where an interrupt keeps `__exit__` from its work, it is done when nothing holds this any more,
-    which is when whoever handles the interrupt has done so.
+    If an interrupt prevents `__exit__` from resetting the variable, it is reset when nothing refers
+    to this object any more, which is after the interrupt was handled.
 
-    It is a class of its own so that no finalizer runs where the `with` was left: what a signal
-    handler raises in a finalizer is lost.
+    It is a class of its own so that no finalizer runs after a `with` that ended normally: an
+    exception that a signal handler raises in a finalizer is lost.
     """
 
     __slots__ = ()
@@ -60,8 +62,8 @@ def during(variable: ContextVar[T], value: T) -> AbstractContextManager[None]:
     """Set a context variable inside a `with`.
 
     Args:
-        variable: One with a default.
-        value: What it holds.
+        variable: A variable that has a default.
+        value: The value inside the `with`.
 
     Returns:
         The context manager.

@@ -1,7 +1,7 @@
 """Finds the session, and the tool in it, that the running code belongs to.
 
-A context variable has the session. Alone it can't tell: a generator that is left in the middle of a
-`with` keeps its session there, and an interrupt may come between any two steps of setting it back.
+A context variable holds the session, but it is not enough. A generator that is suspended inside a
+`with` leaves its session there, and an interrupt may prevent the variable from being reset.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from lllm.sessions.session import SessionScope
 
 current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=None)
-current_tool: ContextVar[int | None] = ContextVar("lllm_tool", default=None)  # its ordinal
-# The session that a thread was told to go on in: it is current there, whatever its generator does.
+# the tool's number in its session
+current_tool: ContextVar[int | None] = ContextVar("lllm_tool", default=None)
+# The session that a thread continues: it is current there, whatever the session's generator does.
 carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", default=None)
 
 
 @contextmanager
 def outside_of_sessions() -> Iterator[None]:
-    """A `with` in which no session is current, whatever is around it."""
+    """A `with` in which no session is current."""
     with during(current, None), during(carried, None), during(current_tool, None):
         yield
 
 
 def running_session() -> SessionScope | None:
-    """Find the innermost session that the running code is in.
+    """Find the innermost session that the running code belongs to.
 
     Returns:
         The session; None outside of any.
@@ -44,10 +45,11 @@ def running_session() -> SessionScope | None:
 
 
 def running() -> tuple[SessionScope | None, int | None]:
-    """Find the innermost session that the running code is in, and the tool in it.
+    """Find the innermost session that the running code belongs to, and the tool in it.
 
     Returns:
-        The session, None outside of any, and the ordinal of the tool, None outside of one.
+        The session, None outside of any; and the number of the tool within it, None outside of any
+        tool.
     """
     scope, tool = current.get(), current_tool.get()
     while scope is not None and not scope.runs_here and scope is not carried.get():
@@ -57,25 +59,25 @@ def running() -> tuple[SessionScope | None, int | None]:
 
 
 class CurrentSession:
-    """A session as the current one of a context, and the one that was current before.
+    """A session that is current in a context, and the session that was current before it.
 
     Attributes:
-        recorder: Writes it.
-        looked_up: See ExitOf.
+        recorder: The recorder that writes the session.
+        looked_up: A weak reference to the exit callable of its `with`; see ExitOf.
         outer: The session that was current when this one began.
-        outer_tool: The tool that ran in that one.
+        outer_tool: The number of the tool that was running in that session; None if none was.
     """
 
     recorder: Recorder
     looked_up: Watch | None = None
     outer: SessionScope | None = None
     outer_tool: int | None = None
-    _exit: Watch | None = None  # what its `with` holds, while that lasts
-    _over = False  # its end is told to all that must know
+    _exit: Watch | None = None  # the weak reference that its `with` keeps alive
+    _over = False  # the end is recorded everywhere
     _outer_log: dict[str, str] | Callable[[], dict[str, str]] | None = None
-    _is_current = False  # of the context that it began in
-    _left = False  # elsewhere than where it began, so a context may still have it
-    _frame: FrameType | None = None  # of the generator that has it in a `with`
+    _is_current = False  # in the context that it began in
+    _left = False  # left in another context, so that a context may still hold it
+    _frame: FrameType | None = None  # the frame of the generator whose `with` it is
     _in_generator = False
 
     @property
@@ -86,7 +88,7 @@ class CurrentSession:
     @property
     def runs_here(self) -> bool:
         """True if the running code is in this session."""
-        # Only the frame of a generator that does not run has nobody above it.
+        # Only the frame of a suspended generator has no caller.
         runs = self._frame is None or self._frame.f_back is not None
         return runs and not self._left and not self.is_lost()
 
@@ -110,14 +112,14 @@ class CurrentSession:
             yield
 
     def _attach(self, frame: FrameType) -> None:
-        """Make this the context's current session. frame: of the code with the `with`."""
+        """Make this the context's current session. frame: the frame of the code with the `with`."""
         outer = current.get()
         while outer is not None and not outer.runs_here:
             if outer.is_lost():
                 outer.leave(KeyboardInterrupt(LOST), follow=False)
             elif not outer._left:
                 break
-            outer = outer.outer  # or those that are left would be held for ever
+            outer = outer.outer  # otherwise ended sessions would be kept alive
         self.outer, self.outer_tool, self._outer_log = outer, current_tool.get(), log_context.get()
         generator = frame_of_generator(frame)
         self._in_generator = generator is not None
@@ -125,7 +127,7 @@ class CurrentSession:
             warn_of_async_generator(generator)
         else:
             self._frame = generator
-        self._is_current = True  # before it is: what is done then is undone, wherever it stops
+        self._is_current = True  # set first: whatever an interrupt prevents from here on is undone
         current.set(cast("SessionScope", self))
         current_tool.set(None)
         log_context.set(self._log_context_here)
@@ -139,8 +141,8 @@ class CurrentSession:
         self._frame = None
         if not self._is_current:
             return
-        # Where another session began here meanwhile, or another task closes a generator, this one
-        # stays in a context that nobody can mend.
+        # If another session began here meanwhile, or another task closes the generator, this
+        # session stays in a context that can't be repaired.
         self._left = self._in_generator or current.get() is not self
         if current.get() is self:
             outer = self.outer
@@ -148,5 +150,6 @@ class CurrentSession:
                 outer = outer.outer
             current_tool.set(self.outer_tool)
             log_context.set(self._outer_log)
-            current.set(outer)  # last, like the mark: an interrupt has it all done once more
+            # last, like the mark, so that an interrupt makes it all be done again
+            current.set(outer)
         self._is_current = False

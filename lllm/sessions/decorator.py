@@ -20,18 +20,18 @@ from lllm.sessions.session import SessionScope
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Makes the session of one call: of its task, and its other arguments.
+# A function that makes the session of one call from its task and its other arguments.
 Opening = Callable[[object, dict[str, object]], SessionScope]
-DECORATED = "__lllm_tactic__"  # the attribute of a function
+DECORATED = "__lllm_tactic__"  # the attribute that marks a decorated function
 
 
 class DecoratedTactic(NamedTuple):
-    """What a function under `@store.tactic` is known by."""
+    """What lllm stores on a function decorated with `@store.tactic`."""
 
     path: str
     """The stable path of its sessions."""
     host: SessionHost
-    """Where they are written."""
+    """The place where its sessions are written."""
 
 
 def tactic_decorator(
@@ -44,11 +44,12 @@ def tactic_decorator(
     budget_usd: float | None,
     budget_unpriced: OnUnpriced,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """See `LogStore.tactic`."""
+    """Make the decorator that records each call as a session; see `LogStore.tactic`."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         path = _path_of(function, name)
-        budget_of(budget_usd, budget_unpriced)  # what can't be is told here, not at the first call
+        # invalid options are reported here, not at the first call
+        budget_of(budget_usd, budget_unpriced)
 
         def opening(task: object, options: dict[str, object]) -> SessionScope:
             return open_session(
@@ -72,7 +73,7 @@ def _session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R
 
     Args:
         function: A function, coroutine function or generator function.
-        opening: Makes the session of one call.
+        opening: A function that makes the session of one call.
 
     Returns:
         A function with the same name, arguments, result and errors.
@@ -121,13 +122,13 @@ def _session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R
 def _task_and_options(
     signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[object, dict[str, object]]:
-    """Split a call's arguments into the task (the first) and options by name.
+    """Split the arguments of a call into the task (the first one) and options by name.
 
-    Raises TypeError for arguments that don't fit, as the call itself would.
+    Raises TypeError for arguments that don't fit the signature, as the call itself would.
     """
     named = signature.bind(*args, **kwargs).arguments
     first = next(iter(named), None)
-    if first in ("self", "cls"):  # of a method: not what it was asked
+    if first in ("self", "cls"):  # a method: its object is not the task
         del named[first]
         first = next(iter(named), None)
     task = None if first is None else named.pop(first)
@@ -139,17 +140,18 @@ def _path_of(function: Callable[..., object], name: str) -> str:
 
     Args:
         function: The function.
-        name: The short name, or a path with `::`.
+        name: A short name, or a path with `::`.
 
     Returns:
-        `package::name`, by the nearest lllm.toml above the function's file, or the name alone.
+        `package::name`, by the nearest lllm.toml above the function's file, or only the name if
+        there is none.
 
     Raises:
-        ConfigError: The name is none.
-        PackageError: The lllm.toml is wrong.
+        ConfigError: The name is not valid.
+        PackageError: The lllm.toml is not valid.
     """
     if not isinstance(name, str) or not name.rpartition("::")[2]:
-        raise ConfigError(f'A tactic has a name, as @store.tactic("summarize"); {name!r} is none.')
+        raise ConfigError(f'A tactic needs a name, as @store.tactic("summarize"); not {name!r}.')
     if "::" in name:
         return name
     file = file_of_module(sys.modules.get(function.__module__))

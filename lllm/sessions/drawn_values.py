@@ -1,7 +1,7 @@
 """Draws times, ids and random numbers that are recorded, so that a replay gives the same ones.
 
-Code that asks the clock or rolls dice asks another thing of its model each time. What it draws here
-is in the log, and a replay of its session answers from there.
+Code that reads the clock or draws random numbers makes other requests in each run. Values drawn
+here are recorded, and a replay of the session returns the recorded values.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from lllm.sessions.current_session import running
 
 T = TypeVar("T", dt.datetime, uuid.UUID, float)
 
-_AT_ONCE = 1_000  # values that an event loop has wait for the next event of their session
+_AT_ONCE = 1_000  # values of one session that an event loop may hold back before they are written
 
 
 def now() -> dt.datetime:
     """Read the clock; a replay of the session gives the recorded time.
 
     Returns:
-        The time in UTC, to the microsecond. Outside of a session it is not recorded.
+        The time in UTC, to the microsecond. It is recorded only inside a session.
 
     Raises:
-        ReplayDivergence: The code draws once more than in the recording.
-        ReplayInterrupted: The recording ends before this.
+        ReplayDivergence: The code draws more values than the recording has.
+        ReplayInterrupted: The recording ends before this call.
     """
     return _draw("now", lambda: dt.datetime.now(dt.UTC), dt.datetime.isoformat, _as_time)
 
@@ -39,11 +39,11 @@ def now() -> dt.datetime:
 def uuid4() -> uuid.UUID:
     """Make a random id; a replay of the session gives the recorded one.
 
-    Returns:
+    An id as from `uuid.uuid4`. It is recorded only inside a session.
         An id as of `uuid.uuid4`. Outside of a session it is not recorded.
 
-    Raises:
-        ReplayDivergence: The code draws once more than in the recording.
+    ReplayDivergence: The code draws more values than the recording has.
+    ReplayInterrupted: The recording ends before this call.
         ReplayInterrupted: The recording ends before this.
     """
     return _draw("uuid4", uuid.uuid4, str, lambda text: uuid.UUID(str(text)))
@@ -55,12 +55,12 @@ def random() -> float:
     For more than one number, seed a generator of your own: `random.Random(lllm.random())`.
 
     Returns:
-        A number from 0.0 up to, and without, 1.0, as of `random.random`. Outside of a session it is
-        not recorded.
+        A number from 0.0 up to, but not including, 1.0, as from `random.random`. It is recorded
+        only inside a session.
 
     Raises:
-        ReplayDivergence: The code draws once more than in the recording.
-        ReplayInterrupted: The recording ends before this.
+        ReplayDivergence: The code draws more values than the recording has.
+        ReplayInterrupted: The recording ends before this call.
     """
     return _draw("random", _random.random, float, float)
 
@@ -83,16 +83,18 @@ def _draw(
             f"The recorded value of lllm.{kind}() can't be read: {recorded!r} ({error}). Does the "
             "`redact` of the store change it?"
         ) from error
-    with suppress(SessionEnded, WrongProcess):  # another thread, or a fork, was just faster
+    # another thread, or a fork, has ended the session meanwhile
+    with suppress(SessionEnded, WrongProcess):
         recorder.stage(ValueDrawn(kind=kind, value=write(value), tool=tool))
-        # An event loop is not held up: what its sessions do with the value is written behind it.
+        # An event loop must not wait for the log: the value is written with the session's next
+        # events.
         if not _on_event_loop() or recorder.ordinal("value") % _AT_ONCE == 0:
             recorder.commit()
     return value
 
 
 def _on_event_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")  # where nobody has it, there is no loop
+    asyncio = sys.modules.get("asyncio")  # if it was never imported, there is no loop
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 

@@ -1,4 +1,4 @@
-"""Makes the recorded form of an exception."""
+"""Converts an exception to its recorded form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lllm.replay.outcome import recorded_failure
 
 
 def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
-    """Make the recorded form of an exception.
+    """Convert an exception to its recorded form.
 
     Args:
         error: The exception.
-        clean: Cuts from its texts what must not be told.
+        clean: A function that removes secrets from its texts.
 
     Returns:
-        Its type, message, traceback, and the code and status where it has them.
+        Its type, message and traceback, and its code and status if it has them.
     """
     recorded = recorded_failure(error)
     if recorded is not None:
@@ -50,7 +50,7 @@ def _traceback(error: BaseException) -> str:
 def _attribute(error: BaseException, name: str) -> object:
     try:
         return getattr(error, name, None)
-    except Exception:  # a property of the user's
+    except Exception:  # a property of a user's class may raise anything
         return None
 
 
@@ -58,7 +58,7 @@ def is_cancellation(error: BaseException) -> bool:
     """True if an exception stops the program or task on purpose and is not a fault.
 
     Args:
-        error: What was raised.
+        error: The exception.
 
     Returns:
         True for Ctrl-C, SystemExit, a generator that is closed, and a task that is cancelled.

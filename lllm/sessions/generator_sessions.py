@@ -1,7 +1,7 @@
 """Records generators as sessions: the session is current only while a step of it runs.
 
-Between two steps the code of whoever loops over a generator runs, often in another task or thread,
-as a streaming handler of a web server does. That code is not inside the session.
+Between two steps, the code of the loop over a generator runs, often in another task or thread, as
+in a streaming handler of a web server. That code is not part of the session.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lllm.sessions.unfinished_calls import unwatch, watch
 from lllm.sessions.unfinished_sessions import PlainDelivery
 
 _DROPPED = "The generator was dropped before its session had ended."
-MOST_BYTES = 16 << 20  # of the items of one delivery, as JSON
+MOST_BYTES = 16 << 20  # of the items in one delivery, as JSON
 
 Opening = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
 
@@ -25,7 +25,7 @@ Opening = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
 class _Streaming:
     """The session of one generator, with the items that it has yielded.
 
-    At the interpreter's exit it is left, as an OpenCall is.
+    At the interpreter's exit it is ended, as an OpenCall is.
     """
 
     def __init__(self, scope: SessionScope) -> None:
@@ -38,9 +38,9 @@ class _Streaming:
         watch(self)
 
     def add(self, item: object) -> None:
-        """Record an item in its present state, since its reader may change it.
+        """Record an item in its present state, because its reader may change it.
 
-        A stream may have no end, so what does not fit is counted.
+        A stream may be endless, so items beyond the limit are only counted.
         """
         plain = to_plain(item)
         self._size += len(encode(plain))
@@ -50,7 +50,7 @@ class _Streaming:
             self._items.append(plain)
 
     def delivers(self) -> None:
-        """Set the session's result: the items, or some and the number of those left out."""
+        """Set the session's result: the items, or a part of them and the number of the others."""
         value: object = self._items
         if self._left_out:
             value = {"items": self._items, "left_out": self._left_out}
@@ -76,18 +76,18 @@ class _Streaming:
         self.__class__ = _Streaming
 
     def settle(self) -> None:
-        """See OpenCall: no session but its own ends it."""
+        """Do nothing: the end of another session does not end this one. See OpenCall."""
 
     def settle_at_exit(self) -> None:
-        """See OpenCall."""
+        """End the session when the program exits; see OpenCall."""
         self.delivers()
         self._scope.leave(GeneratorExit("The program ended before the generator."), follow=False)
 
 
 class _OpenStreaming(_Streaming):
-    """A generator's session that has not ended; it is ended if it is dropped.
+    """A generator's session that has not ended; it is ended if it is garbage-collected.
 
-    It is a class of its own so that no finalizer runs where all is well; see
+    It is a class of its own so that no finalizer runs for a session that ended normally; see
     `lllm.sessions.session`.
     """
 
@@ -104,10 +104,10 @@ def steps(
 
     Args:
         function: The generator function.
-        opening: Makes the session of one call, from its arguments.
+        opening: A function that makes the session of one call from its arguments.
 
     Returns:
-        A generator function of the same name.
+        A generator function with the same name.
     """
 
     @wraps(function)
@@ -153,10 +153,10 @@ def async_steps(
 
     Args:
         function: The generator function.
-        opening: Makes the session of one call, from its arguments.
+        opening: A function that makes the session of one call from its arguments.
 
     Returns:
-        An asynchronous generator function of the same name.
+        An async generator function with the same name.
     """
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""The interfaces of the place where sessions are written, and of a session's parent."""
+"""Interfaces: the place where sessions are written, and the parent of a session."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class SessionHost(Protocol):
 
     @property
     def definitions(self) -> Definitions:
-        """The agent definitions that the log is known to have."""
+        """The agent definitions that the log is known to contain."""
 
     @property
     def redact(self) -> Redact | None:
-        """The user's filter for payloads; None for lllm's own rules alone."""
+        """The user's filter for payloads; None to use only lllm's own rules."""
 
     @property
     def prices(self) -> PriceTable | None:
@@ -42,38 +42,38 @@ class SessionHost(Protocol):
 
     @property
     def spans_processes(self) -> bool:
-        """True if other processes can write here too, so that it can be pickled."""
+        """True if other processes can write here, too, so that the host can be pickled."""
 
     @property
     def persists(self) -> bool:
         """True if written sessions can be read again."""
 
     def owner(self) -> str:
-        """The name of the lock that this process holds while it lives; "" if there is none."""
+        """Get the name of the lock that this process holds while it lives; "" if there is none."""
 
     def session_ended(self) -> None:
         """Update lists and sums after the end of a root session.
 
-        An interrupt may have it called twice for a session.
+        It may be called twice for a session after an interrupt.
         """
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
         """Load the session that a recorder of this process has just ended.
 
         Args:
-            recorder: The one that wrote it.
+            recorder: The recorder that wrote the session.
 
         Returns:
-            The session with those below it, also where the log could not be written.
+            The session with its descendants, even if the log could not be written.
         """
 
 
 class Parent(Protocol):
-    """The session that calls another one, in this process or in another."""
+    """A session that other sessions are called from, in this process or in another."""
 
     @property
     def host(self) -> SessionHost | None:
-        """Where the session is written; None if this process can't write there."""
+        """The place where the session is written; None if this process can't write there."""
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
@@ -81,14 +81,14 @@ class Parent(Protocol):
 
     @property
     def budget(self) -> Budget:
-        """The budget from which the session's children are paid."""
+        """The budget that the session's children are charged to, too."""
 
     @property
     def replaying(self) -> Replaying | None:
-        """The replay that answers for this session, if it is replayed."""
+        """The replay that answers the session's requests; None if it is not replayed."""
 
     def next_child(self) -> int | None:
-        """The number of the next child; None if children can't be counted."""
+        """Get the number of the next child; None if children can't be counted."""
 
 
 class CarriedParent(msgspec.Struct, frozen=True):
@@ -98,10 +98,10 @@ class CarriedParent(msgspec.Struct, frozen=True):
     lineage: tuple[Ancestor, ...]
     budget: Budget
     replaying: Replaying | None = None
-    """See Parent; what goes on here of a replay in that process."""
+    """The part of the replay that continues in that process; see Parent."""
 
     def next_child(self) -> int | None:
-        """See Parent; None, because children in several processes have no order."""
+        """Return None, because children in several processes have no order; see Parent."""
         return None
 
 
@@ -111,12 +111,15 @@ def carried_parent(
     budget: Budget,
     replaying: Replaying | None,
 ) -> CarriedParent:
-    """What pickle makes of a session in another process.
+    """Make the parent as which a pickled session arrives in another process.
 
     Args:
-        host: Where it is written; None if this process can't write there.
-        lineage: The ancestors of its children.
-        budget: From which its children are paid.
-        replaying: What answers it, if it is replayed.
+        host: The place where it is written; None if this process can't write there.
+        lineage: The ancestors of its children, root first.
+        budget: The budget that its children are charged to, too.
+        replaying: The replay that answers its requests; None if it is not replayed.
+
+    Returns:
+        The parent for sessions in this process.
     """
     return CarriedParent(host if replaying is None else replaying.host, lineage, budget, replaying)

@@ -1,7 +1,7 @@
-"""Keeps the sessions of a tactic without a store in memory, for the duration of a call.
+"""Keeps the sessions of a tactic without a store in memory, until the call ends.
 
-They are recorded all the same, so that `return_session=True` and sub-tactics work alike with and
-without a store.
+They are recorded anyway, so that `return_session=True` and sub-tactics work in the same way with
+and without a store.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class InMemorySessionHost:
 
     Args:
         persists: True if the session will be read after the call.
-        partition: The partition of the store that keeps nothing, if the call has one.
-        redact: The redaction of that store.
-        prices: The prices of that store.
+        partition: The partition of the store, if the call has a store that keeps nothing.
+        redact: The redaction of that store; None for lllm's own rules.
+        prices: The user's prices of that store; None for none.
     """
 
     spans_processes = False

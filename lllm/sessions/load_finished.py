@@ -12,25 +12,24 @@ from lllm.projections.session.fold import fold
 
 
 def fold_finished(log: BufferedLog, recorder: Recorder) -> TacticCallSession:
-    """Load a session that has just ended, with those below it.
+    """Load a session that has just ended, with its descendants.
 
-    It is made of what stands in the log from its first event on, then of what still waits in memory
-    to be written.
+    It is built from its events in the log, and then from the events that still wait in memory.
 
     Args:
-        log: Where it was written.
-        recorder: What wrote it.
+        log: The log that it was written to.
+        recorder: The recorder that wrote it.
 
     Returns:
-        The session.
+        The session, with its descendants.
 
     Raises:
-        SessionNotFound: So much waited that its beginning was dropped.
+        SessionNotFound: So many events waited in memory that the first ones were dropped.
     """
     first = recorder.first_position
     stored = log.read(after=first - 1) if first is not None else ()
     session = fold(chain(stored, log.held_as_recorded()), recorder.session_id)
-    if session is None:  # its beginning was held, and written since
+    if session is None:  # its beginning waited in memory, and was written meanwhile
         session = fold(chain(log.read(), log.held_as_recorded()), recorder.session_id)
     if session is None:
         raise SessionNotFound(

@@ -1,4 +1,4 @@
-"""Detects that a `with` ended without calling `__exit__`, which an interrupt can cause."""
+"""Detects that a `with` ended without a call of `__exit__`, which an interrupt can cause."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lllm.sessions.unfinished_sessions import Watch, watch_of
 
 
 class EndsWithWith(Protocol):
-    """A context manager whose exit methods are each an ExitOf.
+    """A context manager whose exit methods are ExitOf objects.
 
     Attributes:
-        recorder: Of its session.
-        looked_up: What the last `with` looked up.
+        recorder: The recorder of its session.
+        looked_up: A weak reference to the exit callable that the last `with` looked up.
     """
 
     recorder: Recorder
@@ -26,16 +26,17 @@ class EndsWithWith(Protocol):
 class ExitOf:
     """A session's `__exit__` or `__aexit__`, as the `with` statement looks it up when it begins.
 
-    Each `with` gets a callable that nobody else holds. An interrupt may come before its first step,
-    so that the session goes on; but wherever a `with` is left, its callable is gone. No Python
-    function can tell that: its own frame is held by the traceback of what was raised in it.
+    Each `with` gets a callable that nothing else refers to. An interrupt may come before its first
+    step, so that the session does not end; but when a `with` is left, its callable is freed. A
+    Python function could not detect that, because the traceback of an exception keeps its own frame
+    alive.
     """
 
     def __init__(self, method: Callable[..., object]) -> None:
         self._method = method
 
     def __get__(self, scope: EndsWithWith | None, _: object = None) -> Callable[..., object]:
-        if scope is None:  # as ExitStack looks it up, just before it enters
+        if scope is None:  # looked up on the class, as ExitStack does just before it enters
             found = partial(self._method)
             _looking.up = watch_of(found)
         else:
@@ -45,17 +46,17 @@ class ExitOf:
 
 
 def looked_up_for(scope: EndsWithWith) -> Watch | None:
-    """Find the exit callable that the `with` which is entering a scope holds.
+    """Find the exit callable of the `with` that is entering a scope.
 
     Args:
-        scope: What is entered.
+        scope: The context manager that is entered.
 
     Returns:
-        A weak reference to it; None where the scope is entered by hand.
+        A weak reference to the callable; None if the scope is entered without a `with`.
     """
     if scope.looked_up is not None and scope.looked_up() is not None:
         return scope.looked_up
-    looked_up, _looking.up = _looking.up, None  # another one's, from now on
+    looked_up, _looking.up = _looking.up, None  # the next look-up belongs to another `with`
     return None if looked_up is None or looked_up() is None else looked_up
 
 

@@ -1,4 +1,4 @@
-"""Makes the session of a `with`, or of a decorated function's call, below the running one."""
+"""Makes the session of a `with` block, or of a decorated function's call."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def open_session(
     partition: str | None,
     budget: Budget,
 ) -> SessionScope:
-    """Make a session below the current one, which pays for it.
+    """Make a session as a child of the current one, whose budget it is charged to.
 
     Args:
-        host: Where it is written. The running session is its parent if it is written there, too.
-        path: Its stable path; the part after the last `::` is its short name.
+        host: The place where it is written. The current session is its parent if it is written to
+            the same place.
+        path: The stable path; the part after the last `::` is the short name.
         kind: "session" or "tactic".
-        task: See `LogStore.session`, as for the rest.
-        options: The other arguments of a call.
-        tags: See there.
-        metadata: See there.
-        partition: See there.
-        budget: Its own, which comes out of the running session's.
+        task: The input of the session.
+        options: The other arguments of a call; None for none.
+        tags: Names and values (both str) by which the session can be found in lists.
+        metadata: Any value to keep with the session.
+        partition: The owner of the session; None for the host's partition.
+        budget: The session's own budget, which is part of the current session's.
 
     Returns:
-        The session, which begins when its `with` does.
+        The session; it begins when its `with` block is entered.
 
     Raises:
         TypeError: Tags are not str -> str.
@@ -45,7 +46,7 @@ def open_session(
     """
     name = path.rpartition("::")[2]
     if not name:
-        raise ValueError(f"A session has a name, as 'my_project::script'; {path!r} is none.")
+        raise ValueError(f"A session needs a name, as 'my_project::script'; not {path!r}.")
     above = running_session()
     budget.above = above.budget if above else None
     replay = above_of(above)

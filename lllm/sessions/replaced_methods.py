@@ -1,4 +1,4 @@
-"""Replaces methods of classes process-wide, and puts them back."""
+"""Replaces methods of classes process-wide, and restores them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 
 class ReplacedMethods:
-    """Methods that are replaced for now.
+    """The methods that are currently replaced.
 
-    Where another library has replaced one on top, ours stays below it when the others are put back.
+    If another library has wrapped a replacement, it stays below that wrapper after `put_back`.
     """
 
     def __init__(self) -> None:
@@ -16,12 +16,12 @@ class ReplacedMethods:
         self._made: dict[tuple[type, str], tuple[object, object]] = {}  # to be used once more
 
     def replace(self, kind: type, name: str, by: Callable[[Callable[..., object]], object]) -> None:
-        """Replace a method; doing so twice does nothing.
+        """Replace a method; a second call does nothing.
 
         Args:
-            kind: The class.
-            name: Of the method.
-            by: Makes the new method of the old one.
+            kind: The class of the method.
+            name: The name of the method.
+            by: A function that makes the new method from the old one.
         """
         if (kind, name) not in self._ours:
             before = vars(kind)[name]
@@ -32,7 +32,7 @@ class ReplacedMethods:
             setattr(kind, name, made[0])
 
     def put_back(self) -> None:
-        """Put back what was there before."""
+        """Restore the original methods."""
         for (kind, name), (ours, before) in list(self._ours.items()):
             if vars(kind)[name] is ours:
                 setattr(kind, name, before)

@@ -1,7 +1,7 @@
 """A session as a context manager: it begins, is current for the code inside, and ends.
 
-Tactics and `store.session(...)` share this. Every way out leaves a finished record: what is raised,
-cancellation and Ctrl-C among it, is a failure that says so.
+Tactics and `store.session(...)` share this. Every way out of the block leaves a complete record: an
+exception, a cancellation and Ctrl-C are recorded as a failure.
 """
 
 from __future__ import annotations
@@ -54,16 +54,13 @@ class SessionScope(CurrentSession):
         metadata: Any value to keep with the session.
         partition: The owner of the session; None for the host's partition.
         parent: The session that this one is called from; None for a root.
-        budget: The budget for calls of models; None for no limit.
-
-    Attributes:
-        calls: The calls of models that are running in the session.
+        budget: The budget for model calls; None for no limit.
 
     Raises:
         TypeError: Tags are not str -> str.
     """
 
-    thread = 0  # that it began in
+    thread = 0  # the thread that it began in
     _began = 0
 
     def __init__(
@@ -84,7 +81,7 @@ class SessionScope(CurrentSession):
         above = above_of(parent)
         self.host = host = host if above is None else above.host
         self.budget = budget or Budget(above=parent.budget if parent else None)
-        self.calls = OpenCalls()  # of models, that are under way
+        self.calls = OpenCalls()  # the model calls in progress
         self._clean: Callable[[str], str] = str
         self.recorder = Recorder(
             host.log,
@@ -108,7 +105,7 @@ class SessionScope(CurrentSession):
         """Return the event to record; in a replay it has no cost.
 
         Args:
-            event: With its cost, which the budget is charged with.
+            event: The event with its cost, which the budget is charged with.
         """
         return event if self.replaying is None else self.replaying.unbilled(event)
 
@@ -118,7 +115,7 @@ class SessionScope(CurrentSession):
         return self.recorder.lineage
 
     def next_child(self) -> int | None:
-        """See Parent."""
+        """Get the number of the next child; see Parent."""
         return None if self.recorder.in_child else self.recorder.ordinal("child")
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
@@ -145,14 +142,14 @@ class SessionScope(CurrentSession):
 
     def _end(self, error: BaseException | None) -> None:
         try:
-            with suppress(SessionEnded):  # another thread found it lost, and was faster
+            with suppress(SessionEnded):  # another thread found it lost, and has ended it already
                 self._stage_end(error)
         finally:
             self._detach()
 
     def _stage_end(self, error: BaseException | None) -> None:
         if self.recorder.is_empty or not self.recorder.is_open:
-            return  # it was interrupted before it began, or behind its end
+            return  # interrupted before it began or after it ended
         self.calls.settle()
         elapsed = time.perf_counter_ns() - self._began
         if error is None:
@@ -179,7 +176,8 @@ class SessionScope(CurrentSession):
             unfinished_sessions.settle_lost()
             self._begin(sys._getframe(1))
             if self.outer is not None and not self.outer.recorder.is_written:
-                self.outer.recorder.commit()  # first: this one may come of what waits there
+                # first, because this session may result from events that wait there
+                self.outer.recorder.commit()
             self.recorder.commit()
         except BaseException as error:
             self.leave(error)
@@ -211,29 +209,29 @@ class SessionScope(CurrentSession):
     def settle(self, error: BaseException | None) -> None:
         """Finish the work of an interrupted `leave`; otherwise do nothing.
 
-        An interrupt may come before the first step of `__exit__`, so that a `with` alone does not
-        end a session whatever comes: who must be sure calls this behind it.
+        An interrupt may come before the first step of `__exit__`, so a `with` alone does not always
+        end a session. Code that must be sure calls this after the `with`.
 
         Args:
-            error: What the session failed with, where it has no end yet.
+            error: The error to record if the session has no end yet; None for success.
         """
         if not self._over and not isinstance(error, LogError):
             self.leave(error)
 
     def asettle(self, error: BaseException) -> None:
-        """Do what `settle` does on an event loop, where a thread may be storing the end.
+        """Finish the work of an interrupted `aleave`, while a thread may be storing the end.
 
         Args:
-            error: What the session failed with.
+            error: The error to record if the session has no end yet.
         """
         may_wait = isinstance(error, Exception) or is_cancelled_task(error)
         if self._is_current or self.recorder.is_open or not may_wait:
             self.settle(error)
 
     def begin_apart(self, clean: Callable[[str], str] = str) -> None:
-        """Begin the session without making it anybody's current session.
+        """Begin the session without making it the current session of any code.
 
-        It ends with `leave` or `aleave`.
+        Call `leave` or `aleave` to end it.
 
         Args:
             clean: A function that removes secrets from an error's text.
@@ -250,26 +248,29 @@ class SessionScope(CurrentSession):
         self._log(logging.INFO, "%s called")
 
     def _log(self, level: int, text: str, *values: object) -> None:
-        # The session by name: no code runs inside of it as it begins, and none when it is apart.
+        # The session is named explicitly, because it is not the current one at its begin or when
+        # apart.
         _logger.log(level, text, self.recorder.tactic_path, *values, extra=self.log_context)
 
     def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
         """End the session, and commit its end.
 
         Args:
-            error: What it failed with, None where it succeeded.
-            follow: True to update the rows of lists at once, which may take a while.
+            error: The error of the session; None if it succeeded.
+            follow: True to bring the rows of lists up to date at once, which may take a while.
 
         Raises:
-            LogError: Its end can't be written, and nothing was raised that would say so in a note.
+            LogError: The end can't be written, and there is no `error` to which a note could be
+                added.
         """
         if self.recorder.in_child or exiting():
-            # A forked child walks out of a session that is its parent's. At the interpreter's exit
+            # A forked child leaves a session that belongs to its parent. At the interpreter's exit,
             # the stores are closed, and the session is found interrupted.
             self._detach()
             self._is_told()
             return
-        if finalizer_work.by_collector():  # which came upon a generator with a session inside
+        # the garbage collector ended a generator with a session inside
+        if finalizer_work.by_collector():
             self._detach()
             finalizer_work.later(partial(self.leave, error, follow=follow))
             self._is_told()
@@ -301,7 +302,7 @@ class SessionScope(CurrentSession):
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> Coroutine[object, object, None]:
         leaving = self._aleave_with(error)
-        # Which the `with` holds from now on:
+        # The object that the `with` holds from now on:
         self._exit = watch_of(leaving, self.recorder.session_id)
         return leaving
 
@@ -329,10 +330,10 @@ class SessionScope(CurrentSession):
         """End the session and commit its end, on an event loop.
 
         Args:
-            error: What it failed with, None where it succeeded.
+            error: The error of the session; None if it succeeded.
 
         Raises:
-            LogError: As `leave`.
+            LogError: The end can't be written; see `leave`.
         """
         may_wait = error is None or isinstance(error, Exception) or is_cancelled_task(error)
         if not may_wait or self.recorder.in_child or exiting():
@@ -350,9 +351,9 @@ class SessionScope(CurrentSession):
         self._is_told()
 
     def _forget_stored(self) -> bool:
-        """Take it out of the open ones if its end is stored; True if lists have to follow.
+        """Unregister the session if its end is stored; True if lists have to follow.
 
-        One that is not stored can't be told from that of a process that died.
+        A session whose end is not stored looks like that of a process that died.
         """
         if self.recorder.is_written:
             unfinished_sessions.forget(self.recorder)
@@ -360,10 +361,10 @@ class SessionScope(CurrentSession):
 
 
 class _EnteredScope(SessionScope):
-    """A session whose `with` is still open; it is ended if it is dropped.
+    """A session whose `with` is still open; it is ended if it is garbage-collected.
 
-    It is a class of its own so that no finalizer runs for a session that has ended as it should:
-    what a signal handler raises in a finalizer (Ctrl-C) is lost.
+    It is a class of its own so that no finalizer runs for a session that ended normally: an
+    exception that a signal handler raises in a finalizer (Ctrl-C) is lost.
     """
 
     def __del__(self) -> None:

@@ -34,17 +34,20 @@ def started_event(
     """Make the first event of a session.
 
     Args:
-        recorder: Writes the session.
-        host: Where it is written.
-        name: Its short name.
+        recorder: The recorder that writes the session.
+        host: The place where it is written.
+        name: The short name of the session.
         kind: "tactic", "session" or "call".
-        task: What is asked.
-        options: The other arguments of the call.
-        tags: To find it by.
-        metadata: Whatever is worth keeping with it.
-        partition: Whose it is; None for the host's own.
-        parent: The session that it is called from, None for a root.
-        budget: Nano-dollars that it may spend, None for whatever it takes.
+        task: The input of the session.
+        options: The other arguments of the call; None for none.
+        tags: Names and values by which the session can be found; None for none.
+        metadata: Any value to keep with the session.
+        partition: The owner of the session; None for the host's partition.
+        parent: The session that it is called from; None for a root.
+        budget: The most that it may spend, in nano-dollars; None for no limit.
+
+    Returns:
+            The event, to be staged first.
 
     Raises:
         TypeError: Tags are not str -> str.
@@ -75,13 +78,13 @@ def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     """Check tags, and copy them into a new dict.
 
     Args:
-        tags: What a user gave, None for none.
+        tags: The tags that a user gave; None for none.
 
     Returns:
-        The tags.
+        A new dict with the same tags.
 
     Raises:
-        TypeError: One is not str -> str.
+        TypeError: A name or a value is not a str.
     """
     if tags is None:
         return {}

@@ -1,8 +1,8 @@
 """Continues the current session in threads that the user starts.
 
-A new thread begins with an empty context, so code in it is in no session. Three ways take the
-session along, and its budget with it: `store.carry(function)`, an Executor, and
-`instrument("threads")`. Nothing else of the context goes with it: that is the program's own affair.
+A new thread has an empty context, so its code is in no session. Three things carry the session and
+its budget into threads: `store.carry(function)`, an Executor, and `instrument("threads")`. They
+carry nothing else of the context, which belongs to the program.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ R = TypeVar("R")
 
 
 class _Here(msgspec.Struct, frozen=True):
-    """Where the code that asks runs.
+    """The place of the running code: its session, tool and replay.
 
     Attributes:
-        scope: Its session, None outside of any.
-        tool: The tool in it.
-        replay: The replay whose block it is in, None outside of any.
+        scope: The session; None outside of any.
+        tool: The number of the tool within the session; None outside of any.
+        replay: The replay whose block the code is in; None outside of any.
     """
 
     scope: SessionScope | None
@@ -43,7 +43,7 @@ class _Here(msgspec.Struct, frozen=True):
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Run what is inside there, in whichever thread."""
+        """A `with` that makes this the place of the code inside, in any thread."""
         scope = self.scope
         with during(active_replay, self.replay):
             if scope is None:
@@ -92,47 +92,47 @@ def _carrying(here: _Here, function: Callable[P, R]) -> Callable[P, R]:
 class Executor(ThreadPoolExecutor):
     """A ThreadPoolExecutor that runs work in the session of the code that submitted it.
 
-    Each piece of work has the session of its own `submit` or `map`, and spends of its budget; one
-    that was submitted outside of any session runs outside of any.
+    Each piece of work runs in the session in which `submit` or `map` was called, and is charged to
+    its budget. Work that was submitted outside of any session runs outside of any.
     """
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run work in a thread, in the session of the code that submits it.
 
         Args:
-            fn: What to run.
-            *args: Its arguments.
-            **kwargs: Its arguments by name.
+            fn: The function to run.
+            *args: The arguments for it.
+            **kwargs: The keyword arguments for it.
 
         Returns:
-            Its future.
+            The future of its result.
 
         Raises:
-            RuntimeError: After `shutdown`.
+            RuntimeError: `shutdown` was called before.
         """
         return super().submit(carry(fn), *args, **kwargs)
 
 
 class _NewThreads:
-    """Replaces what starts threads, process-wide, by what takes along where the code runs.
+    """Replaces the functions that start threads, process-wide, to carry the code's place along.
 
-    Two things can be taken along: the session, while `carries_sessions`, and the block of a replay
-    that is closed, while there are any: what begins there must not ask its model, so a thread that
-    is in no session is in that block.
+    Two things can be carried: the session, while `carries_sessions` is True, and the block of a
+    replay, while there is one. Threads that begin in such a block must not call its model, so a
+    thread without a session still belongs to the block.
     """
 
     def __init__(self) -> None:
         self.carries_sessions = False
-        self._closed = 0  # blocks of replays that are open
+        self._closed = 0  # the number of open replay blocks
         self._lock = ThreadLock()
         self._methods = ReplacedMethods()
 
     def adapt(self, *, sessions: bool | None = None, closed: int = 0) -> None:
-        """Replace the methods where that is needed, or put them back.
+        """Replace the methods if that is needed now, otherwise restore them.
 
         Args:
-            sessions: True to take sessions along, False to stop that; None for as it is.
-            closed: Blocks of replays that are opened, or -1 for one that is left.
+            sessions: True to start carrying sessions, False to stop it; None for no change.
+            closed: The number of replay blocks that are entered, or -1 for one that is left.
         """
         with self._lock.held():
             self.carries_sessions = self.carries_sessions if sessions is None else sessions
@@ -144,7 +144,7 @@ class _NewThreads:
                 self._methods.put_back()
 
     def _taken(self) -> _Here | None:
-        """Where new threads go on; None where they go on nowhere."""
+        """Get the place that new threads get; None if they get none."""
         replay = active_replay.get()
         replay = replay if replay is not None and replay.is_closed else None
         scope, tool = running() if self.carries_sessions else (None, None)
@@ -158,7 +158,7 @@ class _NewThreads:
                 return original(thread)
             run, own = thread.run, vars(thread).get("run")
 
-            def put_back() -> None:  # or the thread would hold itself
+            def put_back() -> None:  # otherwise the thread would refer to itself
                 vars(thread).pop("run", None)
                 if own is not None:
                     vars(thread)["run"] = own
@@ -168,7 +168,8 @@ class _NewThreads:
                 with here.attached():
                     run()
 
-            vars(thread)["run"] = carrying  # a subclass has a `run` of its own
+            # on the object, because a subclass may have its own `run`
+            vars(thread)["run"] = carrying
             try:
                 return original(thread)
             except BaseException:
@@ -187,7 +188,7 @@ class _NewThreads:
             if here is None and not self.carries_sessions:
                 return original(pool, fn, *args, **kwargs)
             work = _carrying(here or _here(), fn)
-            # A worker that is started for this one lives on for the work of others.
+            # A worker that is started for this work later runs the work of others.
             with _Here(None, None, None).attached():
                 return original(pool, work, *args, **kwargs)
 
@@ -200,21 +201,21 @@ _new_threads = _NewThreads()
 class ThreadsInstrument:
     """Makes new threads and ThreadPoolExecutors continue the session, process-wide.
 
-    It is for libraries, too.
+    It also affects threads that libraries start.
     """
 
     def on(self) -> None:
-        """Start carrying sessions into threads; doing so twice does nothing."""
+        """Start to carry sessions into threads; a second call does nothing."""
         _new_threads.adapt(sessions=True)
 
     def off(self) -> None:
-        """Stop carrying sessions into threads; running threads keep theirs."""
+        """Stop carrying sessions into threads; running threads keep their session."""
         _new_threads.adapt(sessions=False)
 
 
 @contextmanager
 def closed_off() -> Iterator[None]:
-    """A `with` for the block of a replay: threads that begin in it are in the block, too."""
+    """A `with` for the block of a replay: threads that begin in it belong to it, too."""
     _new_threads.adapt(closed=1)
     try:
         yield

@@ -1,8 +1,8 @@
 """Tracks model calls in progress, so that the end of each is recorded in any case.
 
-A stream that is left, a task that is dropped or a thread that nobody waits for may outlive its
-session, or the interpreter. What was heard of it by then is staged when the session ends, and at
-the exit of the interpreter; what comes later is not recorded.
+An abandoned stream, a dropped task or a thread that nobody waits for may outlive its session, or
+the interpreter. The part of its answer that has arrived is staged when the session ends, or at the
+interpreter's exit; anything later is not recorded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class OpenCalls:
     """The model calls in progress of one session."""
 
     def __init__(self) -> None:
-        self._calls: dict[OpenCall, None] = {}  # whose changes are atomic
+        self._calls: dict[OpenCall, None] = {}  # changes of a dict are atomic
 
     def add(self, call: OpenCall) -> None:
         """Add a call that begins."""
@@ -48,7 +48,8 @@ class OpenCalls:
         for call in list(self._calls):
             try:
                 call.settle()
-            except Exception as error:  # what is wrong with one keeps no other from its end
+            # an error in one call must not prevent the ends of the others
+            except Exception as error:
                 _logger.error("an open call could not be recorded", exc_info=error)
             self.remove(call)
 
@@ -63,13 +64,14 @@ def watch(call: OpenCall) -> None:
     """Settle a call when the interpreter exits, if the call still exists then.
 
     Args:
-        call: It is under way.
+        call: A call in progress.
     """
     global _registered
     with _watching.held():
         if not _registered:
-            # Behind the hook that closes stores, which is registered by the first store: the exit
-            # runs the last that was registered first.
+            # Registered after the hook that closes stores, which the first store registers: the
+            # exit runs
+            # hooks in reverse order, so this one comes first.
             atexit.register(_at_exit)
             _registered = True
         _watched.add(call)
@@ -79,7 +81,7 @@ def unwatch(call: OpenCall) -> None:
     """Stop watching a call that has ended.
 
     Args:
-        call: What `watch` was given.
+        call: The call that was given to `watch`.
     """
     with _watching.held():
         _watched.discard(call)

@@ -1,11 +1,11 @@
 """Tracks the sessions of this process whose end is not in the log yet.
 
-Something may be raised from outside (Ctrl-C, PyThreadState_SetAsyncExc) between any two steps, any
-number of times. So no code at the end of a session can be sure to write that end. What tells that a
-session is over is therefore no code: its `with` lets go of the callable that it holds, or nobody
-holds the session any more. A weak reference to either has the method `add` of a set as its
-callback, which nothing can interrupt. Whoever begins a session, reads the store or closes it looks
-into that set, and writes the ends that are missing.
+An exception may be raised from outside (Ctrl-C, PyThreadState_SetAsyncExc) between any two steps,
+any number of times, so no code at the end of a session is sure to run. Therefore no code detects
+the end of a session: its `with` frees the callable that it holds, or nothing refers to the session
+any more. A weak reference to either has the method `add` of a set as its callback, which nothing
+can interrupt. Any code that begins a session, reads the store or closes it looks into that set, and
+writes the missing ends.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Scope(Protocol):
     """The interface of a session in the registry of open sessions.
 
     Attributes:
-        recorder: Writes it.
-        host: Where it is written.
-        thread: That it began in.
+        recorder: The recorder that writes the session.
+        host: The place where it is written.
+        thread: The id of the thread in which it began.
     """
 
     recorder: Recorder
@@ -58,8 +58,8 @@ class Scope(Protocol):
         """End the session, and commit its end.
 
         Args:
-            error: What it failed with, None where it succeeded.
-            follow: Whether the rows shall follow at once.
+            error: The error of the session; None if it succeeded.
+            follow: True to bring the rows of lists up to date at once.
         """
 
 
@@ -73,20 +73,20 @@ def delivered(recorder: Recorder) -> object:
     """Convert a session's result to its recorded form.
 
     Args:
-        recorder: Has the delivery.
+        recorder: The recorder with the delivery.
 
     Returns:
-        JSON values.
+        The result as JSON values.
     """
     delivery = recorder.delivery
     return delivery.value if isinstance(delivery, PlainDelivery) else to_plain(delivery)
 
 
 class Watch(ref[object]):
-    """A weak reference that records in `_gone` that its object is gone.
+    """A weak reference that adds itself to `_gone` when its object is freed.
 
     Attributes:
-        session_id: Of the session that it belongs to, empty while that is not known.
+        session_id: The id of the session that it belongs to; "" while that is unknown.
     """
 
     __slots__ = ("session_id",)
@@ -100,20 +100,20 @@ def watch_of(thing: object, session_id: str = "") -> Watch:
     """Watch an object whose lifetime decides when a session is over.
 
     Args:
-        thing: What is watched.
-        session_id: Of the session, if it is known.
+        thing: The object to watch.
+        session_id: The id of the session, if it is known.
 
     Returns:
-        The weak reference, to be held with the session.
+        The weak reference, which the session must keep.
     """
     found = Watch(thing, _gone.add)
     found.session_id = session_id
-    hash(found)  # of the thing; it is kept, and can't be made once the thing is gone
+    hash(found)  # computes and stores the hash, which is impossible after the object is freed
     return found
 
 
 class _OpenSession:
-    """An open session's record in the registry, which does not keep its scope alive."""
+    """The registry's record of an open session; it does not keep the session alive."""
 
     __slots__ = ("_began", "_scope", "recorder")
 
@@ -124,11 +124,11 @@ class _OpenSession:
 
     @property
     def scope(self) -> Scope | None:
-        """The session's scope; None if nobody holds it any more."""
+        """The session; None if nothing refers to it any more."""
         return self._scope()  # type: ignore[return-value] # it watches nothing else
 
     def is_over(self, *, closing: bool) -> bool:
-        """True if only this can end the session. closing: this thread is closing the store."""
+        """True if only this record can end the session. closing: the store is being closed."""
         scope = self.scope
         if scope is None or scope.is_lost():
             return True
@@ -156,10 +156,10 @@ class _OpenSession:
 
 
 class _Registry:
-    """All open sessions. Changes are atomic, also for signal handlers, and can be repeated.
+    """All open sessions. Changes are atomic, even for signal handlers, and can be repeated.
 
-    At the interpreter's exit, it is what an OpenCall is: the ends that are missing are written
-    before the stores are closed.
+    At the interpreter's exit it acts as an OpenCall: the missing ends are written before the stores
+    are closed.
     """
 
     def __init__(self) -> None:
@@ -180,10 +180,10 @@ class _Registry:
         self.open[scope.recorder.session_id] = _OpenSession(scope)
 
     def settle(self) -> None:
-        """See OpenCall."""
+        """Do nothing; see OpenCall."""
 
     def settle_at_exit(self) -> None:
-        """See OpenCall."""
+        """Write the missing ends when the program exits; see OpenCall."""
         for one in tuple(self.open.values()):
             if one.is_over(closing=False):
                 with suppress(LogError):
@@ -197,7 +197,7 @@ def begin(scope: Scope) -> None:
     """Register a session, so that its end is written even after an interrupt.
 
     Args:
-        scope: The session, which begins now.
+        scope: The session, which is about to begin.
     """
     _registry.begin(scope)
 
@@ -206,13 +206,13 @@ def forget(recorder: Recorder) -> None:
     """Remove a session whose end is written or can no longer be written.
 
     Args:
-        recorder: Of the session.
+        recorder: The recorder of the session.
     """
     _registry.open.pop(recorder.session_id, None)
 
 
 def scopes() -> Iterator[Scope]:
-    """List the open sessions that somebody still holds."""
+    """List the open sessions that are still referred to."""
     for one in tuple(_registry.open.values()):
         scope = one.scope
         if scope is not None:
@@ -220,13 +220,13 @@ def scopes() -> Iterator[Scope]:
 
 
 def open_elsewhere(host: SessionHost | None) -> Scope | None:
-    """Find a session that is open in another thread, which code in this thread may have lost.
+    """Find a session that is open in another thread and that this thread may have missed.
 
     Args:
-        host: Where it is written, None for anywhere.
+        host: The place where it is written; None for any.
 
     Returns:
-        One of them; None in the main thread, and in one where sessions of its own are open.
+        One such session; None in the main thread, and in a thread with open sessions of its own.
     """
     here = threading.get_ident()
     if here == threading.main_thread().ident:
@@ -244,22 +244,22 @@ def open_elsewhere(host: SessionHost | None) -> Scope | None:
 def settle_lost() -> None:
     """Write the ends of sessions that an interrupt prevented from ending.
 
-    Where one can't be written, the error is dropped: the `with` has raised it. The store tries once
-    more when it is closed.
+    If an end can't be written, the error is ignored, because the `with` has raised it already. The
+    store tries again when it is closed.
     """
     if not _gone or finalizer_work.by_collector():
         return
     for one in tuple(_gone):
         session = _registry.open.get(one.session_id)
         if session is not None and session.is_over(closing=False):
-            finalizer_work.catch_up()  # it may end a dropped session there, with its calls
+            finalizer_work.catch_up()  # it may end a dropped session and its calls
             with suppress(LogError):
                 session.settle()
         _gone.discard(one)
 
 
 def settle_lost_aside() -> None:
-    """Do what `settle_lost` does in another thread, for callers that must not wait."""
+    """Run `settle_lost` in another thread, for callers that must not wait."""
     if any(one.session_id in _registry.open for one in tuple(_gone)):
         finalizer_work.later(settle_lost)
     else:
@@ -269,16 +269,16 @@ def settle_lost_aside() -> None:
 def settle_all(log: BufferedLog) -> None:
     """Write all missing ends before a log is closed.
 
-    Sessions that go on in threads that are alive get none.
+    Sessions that continue in living threads are left open.
 
     Args:
-        log: The log.
+        log: The log that is about to be closed.
     """
     going_on = [one for one in _sessions_of(log) if not one.is_over(closing=True)]
     if going_on:
         for one in going_on:
             one.recorder.drop_interrupted()
-        gc.collect()  # what was raised may hold in a cycle what it came through
+        gc.collect()  # an exception's traceback may keep sessions alive in a cycle
         finalizer_work.settle()
     for session in _sessions_of(log):
         if session.is_over(closing=True):
@@ -287,13 +287,13 @@ def settle_all(log: BufferedLog) -> None:
 
 
 def forget_all(log: BufferedLog) -> int:
-    """Remove all sessions of a closed log, since nothing more can be written to it.
+    """Unregister all sessions of a closed log, because nothing can be written to it any more.
 
     Args:
-        log: The log.
+        log: The closed log.
 
     Returns:
-        How many of them have no end in it.
+        The number of sessions that have no end in the log.
     """
     left = _sessions_of(log)
     for session in left:

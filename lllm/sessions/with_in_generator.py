@@ -1,7 +1,7 @@
 """Detects a `with` inside a generator.
 
-The body of a generator runs in pieces, and its caller's code in between, in the same context: what
-a `with` around a `yield` sets there, the caller finds set.
+The body of a generator runs in steps, and its caller's code in between, in the same context. So the
+caller sees the context variables that a `with` around a `yield` has set.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 from types import FrameType
 
 _KINDS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-# Whoever drives a generator as a context manager or a fixture means what is inside by its yield.
+# For these, a generator is a context manager or a fixture: its yield stands for the caller's block.
 _MANAGERS = ("contextlib", "_pytest.fixtures", "pytest_asyncio.plugin")
 
 
@@ -19,11 +19,11 @@ def frame_of_generator(frame: FrameType | None) -> FrameType | None:
     """Find the generator that contains a `with`.
 
     Args:
-        frame: Of the code that enters the `with`. A generator under `@contextmanager` stands for
-            the code that uses it.
+        frame: The frame of the code that enters the `with`. If that is a generator under
+            `@contextmanager`, the code that uses the context manager is meant.
 
     Returns:
-        The generator's frame; None where its caller's code never runs in the middle of it.
+        The generator's frame; None if no caller's code runs between its steps.
     """
     while frame is not None:
         frame = _behind_managers(frame)
@@ -58,7 +58,7 @@ def warn_of_async_generator(frame: FrameType) -> None:
     """Warn once of a `with` around a yield, and say what to use instead.
 
     Args:
-        frame: Of the generator.
+        frame: The frame of the generator.
     """
     global _warned
     if _warned:

@@ -1,10 +1,10 @@
-"""Translates what `Annotated` says of a tool's parameter for msgspec.
+"""Converts the metadata in a tool parameter's `Annotated` for msgspec.
 
-A description may stand there as a plain text or as `Doc` (PEP 727); bounds and descriptions as
-pydantic's `Field` or as annotated-types' `Ge`, `Len`, `Interval` and the like
+A description may be a plain text or `Doc` (PEP 727). Bounds and descriptions may be pydantic's
+`Field` or annotated-types' `Ge`, `Len`, `Interval` and so on
 (https://github.com/annotated-types/annotated-types). Neither library is imported here: their
-objects are known by their attributes. What belongs to other libraries is left aside, as
-https://typing.python.org/en/latest/spec/qualifiers.html#annotated asks.
+objects are recognised by their attributes. Metadata of other libraries is ignored, as
+https://typing.python.org/en/latest/spec/qualifiers.html#annotated requires.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Annotated, Union
 import msgspec
 
 _meta: Callable[..., msgspec.Meta] = msgspec.Meta  # it checks its arguments itself
-# Attributes of pydantic's and annotated-types' objects that msgspec.Meta has, too.
+# Attributes of pydantic's and annotated-types' objects that msgspec.Meta also has.
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
 _TEXTS = ("title", "description", "examples")
-_CHANGES = ("strip_whitespace", "to_lower", "to_upper")  # of pydantic's StringConstraints
+# attributes of pydantic's StringConstraints that change the value
+_CHANGES = ("strip_whitespace", "to_lower", "to_upper")
 _VALIDATORS = ("BeforeValidator", "AfterValidator", "PlainValidator", "WrapValidator", "Predicate")
 
 
@@ -31,7 +32,7 @@ def in_terms_of_msgspec(hint: object) -> object:
         hint: Any type hint.
 
     Returns:
-        The hint with the metadata of every `Annotated` in it, however deep, as one msgspec.Meta.
+        The hint; the metadata of every nested `Annotated` is replaced by one msgspec.Meta.
 
     Raises:
         TypeError: A check can't be expressed in JSON Schema, such as a validator function.
@@ -55,7 +56,7 @@ def in_terms_of_msgspec(hint: object) -> object:
         return hint
     if origin in (Union, types.UnionType):
         return Union[new]  # noqa: UP007 - a tuple of types, known only now
-    assert origin is not None  # what has arguments has one
+    assert origin is not None  # a type with arguments has an origin
     return origin[new if len(new) > 1 else new[0]]
 
 
@@ -68,7 +69,7 @@ def _annotated(inner: object, metadata: Iterable[object]) -> object:
         elif isinstance(item, str):
             meta.setdefault("description", item)
         elif type(item).__name__ in _VALIDATORS or any(getattr(item, n, None) for n in _CHANGES):
-            raise TypeError(f"{item!r} can't be said in a JSON schema; check it in the function")
+            raise TypeError(f"{item!r} has no form in a JSON schema; check it in the function")
         else:
             meta.update(_meta_arguments(item))
     if meta:

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     import asyncio
 
 _NOT_BEGUN = inspect.CORO_CREATED
-_LONGEST_GOODBYE = 2.0  # seconds for what is cancelled to write that it was
+_LONGEST_GOODBYE = 2.0  # seconds for a cancelled function to record its end
 
 
 def run(call: Callable[[], object]) -> object:
     """Call a function in this thread, and wait for its result.
 
-    What is awaitable runs on an event loop of its own, in another thread where this one has a loop
-    running, as in a notebook.
+    An awaitable result is run on a new event loop; in another thread if this thread already runs a
+    loop, as in a notebook.
 
     Args:
         call: The function, with its arguments.
 
     Returns:
-        What it returns, awaited.
+        The result of the function, awaited if it is awaitable.
 
     Raises:
-        BaseException: What it raises.
+        BaseException: The error of the function.
     """
     result = call()
     if not inspect.isawaitable(result):
@@ -52,7 +52,7 @@ def run(call: Callable[[], object]) -> object:
         return _run_beside_loop(awaited)
     finally:
         if inspect.iscoroutine(result) and inspect.getcoroutinestate(result) == _NOT_BEGUN:
-            result.close()  # or Python warns that nobody awaited it
+            result.close()  # otherwise Python warns that it was never awaited
 
 
 async def arun(call: Callable[[], object], *, is_async: bool) -> object:
@@ -60,14 +60,14 @@ async def arun(call: Callable[[], object], *, is_async: bool) -> object:
 
     Args:
         call: The function, with its arguments.
-        is_async: Whether it is an `async def`. Any other runs in a thread, so as not to hold up
-            the loop.
+        is_async: True for an `async def`. Any other function runs in a thread, so that it does not
+            block the loop.
 
     Returns:
-        What it returns, awaited.
+        The result of the function, awaited if it is awaitable.
 
     Raises:
-        BaseException: What it raises.
+        BaseException: The error of the function.
     """
     if is_async:
         return await cast(Awaitable[object], call())
@@ -78,8 +78,8 @@ async def arun(call: Callable[[], object], *, is_async: bool) -> object:
 def _run_beside_loop(work: Callable[[], Coroutine[object, object, object]]) -> object:
     """Run async code in another thread, and wait for it.
 
-    Where this thread is interrupted, as a notebook's is, the code is cancelled, and waited for
-    until it has written so.
+    If this thread is interrupted, as a notebook's can be, the code is cancelled, and this waits
+    until it has recorded that.
     """
     import asyncio
 
@@ -103,17 +103,18 @@ def _run_beside_loop(work: Callable[[], Coroutine[object, object, object]]) -> o
         else:
             outcome.set_result(result)
 
-    # A daemon: what does not heed its cancellation must not keep the program from its end.
+    # A daemon, because code that ignores its cancellation must not keep the program alive.
     context = copy_context()
     thread = threading.Thread(target=context.run, args=(run,), name="lllm-event-loop", daemon=True)
     try:
-        starting_threads(thread.start)  # inside: the thread may run when an interrupt ends this
+        # inside the `try`: the thread may run already when an interrupt ends this
+        starting_threads(thread.start)
         return outcome.result()
     except BaseException:
         if not outcome.done():
             stopped.set()
             for loop, task in list(running):
-                with suppress(RuntimeError):  # it has just been closed
+                with suppress(RuntimeError):  # the loop may just have been closed
                     loop.call_soon_threadsafe(task.cancel)
             if thread.is_alive():
                 wait([outcome], timeout=_LONGEST_GOODBYE)

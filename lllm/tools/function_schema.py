@@ -1,9 +1,9 @@
-"""Makes the JSON schema of a function's arguments, and checks the arguments a model sends.
+"""Makes the JSON schema of a function's arguments, and checks the arguments that a model sends.
 
-The parameters become the fields of a msgspec Struct, whose JSON schema is the tool's. No default
-means required, no hint means anything, `Annotated[T, "what it is"]` says more
-(`lllm.tools.annotated`). What a model sends wrongly is a ParseError, worded for the model, since
-it is the one to mend it.
+The parameters become the fields of a msgspec Struct, whose JSON schema is the tool's. A parameter
+without a default is required, one without a hint accepts any value, and `Annotated[T, "what it
+is"]` adds a description (`lllm.tools.annotated`). Invalid arguments raise a ParseError; its text is
+written for the model, which has to correct them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Arguments:
         tool_name: The name of the tool, for errors.
 
     Attributes:
-        schema: Their JSON schema, an object.
+        schema: The JSON schema of the arguments, an object.
 
     Raises:
-        ConfigError: A model can't give the arguments by name, as JSON.
+        ConfigError: The function can't be called with named arguments that JSON can express.
     """
 
     def __init__(self, function: Callable[..., object], tool_name: str) -> None:
@@ -49,13 +49,14 @@ class Arguments:
         """Parse and check the arguments that a model sent.
 
         Args:
-            text: JSON. Empty text is no arguments.
+            text: The arguments as JSON; empty text means no arguments.
 
         Returns:
-            The arguments by name, of the hinted types; those that the model left out are left out.
+            The arguments by name, converted to the hinted types, without those that the model
+            omitted.
 
         Raises:
-            ParseError: The arguments are wrong; the message tells the model what to mend.
+            ParseError: The arguments are invalid; the message tells the model what to correct.
         """
         try:
             given = read_json(text if text.strip() else "{}", self._struct)
@@ -75,7 +76,7 @@ class Arguments:
 
 
 class _Parameter(msgspec.Struct, frozen=True):
-    """One argument; its default is msgspec.UNSET where it is required."""
+    """One argument; its default is msgspec.UNSET if it is required."""
 
     hint: object
     default: object
@@ -92,11 +93,11 @@ def _parameters(function: Callable[..., object], tool_name: str) -> _Parameters:
     try:
         signature = inspect.signature(function)
         hints = _hints(function)
-    except Exception as error:  # a hint is any expression, and may raise anything
+    except Exception as error:  # a hint is an expression, which may raise anything
         raise ConfigError(
             f"The signature of the tool {tool_name} can't be read: {error}. Its type hints must "
-            "be names of its module, not of a function or of an `if TYPE_CHECKING:`, and checks of "
-            "a parameter ones that a JSON schema has."
+            "be names of its module, not of a function or of an `if TYPE_CHECKING:` block, and "
+            "the checks of a parameter must be such as a JSON schema has."
         ) from error
     for parameter in signature.parameters.values():
         _check(parameter, tool_name)
@@ -123,7 +124,7 @@ def _check(parameter: inspect.Parameter, tool_name: str) -> None:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    """The type hints of the parameters; the hint of the return value is ignored."""
+    """Get the type hints of the parameters; the hint of the return value is ignored."""
     inner = _function_with_hints(function)
     annotations = dict(getattr(inner, "__annotations__", {}))
     annotations.pop("return", None)
@@ -152,7 +153,7 @@ def _fields(parameters: _Parameters) -> list[tuple[str, str]]:
 
 def _struct(parameters: _Parameters) -> type[msgspec.Struct]:
     """Make a Struct with the parameters as fields; arguments that a model omits are UNSET."""
-    # Not the function's own defaults: they may be what no Struct can hold.
+    # Without the function's own defaults, which a Struct may not accept.
     return msgspec.defstruct(
         "Arguments",
         [
@@ -177,25 +178,26 @@ def _schema(
 ) -> dict[str, object]:
     try:
         schema = schema_of(struct)
-    except Exception as error:  # whatever a schema hook of a user's type raises
+    except Exception as error:  # a schema hook of a user's type may raise anything
         raise ConfigError(
-            # The last line of msgspec's says which type; those before it are for its own users.
-            f"{_what_has_no_json(parameters, tool_name)} {str(error).splitlines()[-1]}. Hint it as "
-            "what JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
+            # The last line of msgspec's error names the type; the others are for msgspec's own
+            # users.
+            f"{_what_has_no_json(parameters, tool_name)} {str(error).splitlines()[-1]}. Use a type "
+            "that JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
             "model), and convert it in the function."
         ) from error
     del schema["title"]
     properties = cast(dict[str, dict[str, object]], schema["properties"])
     for name, parameter in parameters.items():
         if not parameter.required:
-            with suppress(Exception):  # a sentinel of the user's; the model need not know it
+            with suppress(Exception):  # a default without a JSON form is left out of the schema
                 default = msgspec.json.encode(parameter.default)
                 properties[name]["default"] = msgspec.json.decode(default)
     return schema
 
 
 def _what_has_no_json(parameters: _Parameters, tool_name: str) -> str:
-    """The beginning of an error message: it names the parameter without a JSON form."""
+    """Begin an error message with the parameter that has no JSON form."""
     for name, parameter in parameters.items():
         try:
             schema_of(_struct({name: parameter}))

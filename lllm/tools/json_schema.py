@@ -1,8 +1,8 @@
 """Makes the JSON schema of a Python type, and checks the JSON that a model sends for it.
 
-A shape is a Python type: a msgspec Struct, a dataclass, a pydantic model, or anything msgspec can
-decode. pydantic is never imported here; a class that has its two methods is a pydantic model, also
-as a field of a Struct, and is validated by its own rules.
+The type may be a msgspec Struct, a dataclass, a pydantic model, or anything else that msgspec can
+decode. pydantic is never imported here: a class with its two methods is treated as a pydantic
+model, also as a field of a Struct, and is validated by its own rules.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lllm.events.errors import ParseError
 
 T = TypeVar("T")
 
-# `{}` is the schema that allows anything, but msgspec takes it for none; so it gets a mark.
+# `{}` is the schema that allows anything, but msgspec treats it as no schema; so it gets a mark.
 _ANYTHING = "$lllm.anything"
 
-_SNIPPET = 40  # characters of a broken text that are shown from where it breaks
+_SNIPPET = 40  # characters shown of an invalid text, from the error on
 
 
 @runtime_checkable
@@ -37,10 +37,10 @@ class PydanticModel(Protocol):
         """Make the JSON schema of the class.
 
         Args:
-            ref_template: The form of a `$ref` to another model, which has its schema in `$defs`.
+            ref_template: The form of a `$ref` to another model, whose schema is in `$defs`.
 
         Returns:
-            The schema.
+            The JSON schema.
         """
 
     def model_validate_json(self, json_data: str | bytes) -> object:
@@ -53,19 +53,19 @@ class PydanticModel(Protocol):
             The instance.
 
         Raises:
-            ValueError: pydantic's ValidationError: the JSON does not fit.
+            ValueError: The JSON does not match; it is pydantic's ValidationError.
         """
 
 
 def schema_of(kind: type) -> dict[str, object]:
-    """The JSON schema of a type, in the form that providers accept.
+    """Make the JSON schema of a type, in the form that providers accept.
 
     Args:
         kind: A Struct, a dataclass, a pydantic model, or any type that msgspec can decode.
 
     Returns:
-        The type's own schema at the root, where providers refuse a `$ref`, and those of all other
-        types under `$defs`.
+        The schema. The root is the type's own schema, because providers refuse a `$ref` there; all
+        other types are in `$defs`.
 
     Raises:
         TypeError: A type in it has no JSON form.
@@ -98,10 +98,10 @@ class _PydanticSchemas:
         if kind is object:
             return {_ANYTHING: True}
         if issubclass(kind, PurePath):
-            return {"type": "string", "format": "path"}  # as pydantic tells of one
+            return {"type": "string", "format": "path"}  # as pydantic describes it
         if not isinstance(kind, PydanticModel):
-            raise NotImplementedError  # msgspec then says which type it is
-        # Two models of one name, and a Struct of that name too, stay apart by the number.
+            raise NotImplementedError  # makes msgspec name the type in its error
+        # The number keeps two models with the same name apart, also from a Struct of that name.
         prefix = self._prefixes.setdefault(kind, f"{kind.__name__}.{len(self._prefixes) + 1}.")
         schema = kind.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
         inner = cast(Mapping[str, object], schema.pop("$defs", {}))
@@ -110,14 +110,14 @@ class _PydanticSchemas:
 
 
 def _at_root(schema: dict[str, object]) -> dict[str, object]:
-    """Replace the root of a schema, which is a reference, by the type that it refers to."""
+    """Replace the root of a schema, if it is a reference, by the type that it refers to."""
     schema = dict(schema)
     definitions = dict(cast(Mapping[str, object], schema.pop("$defs", {})))
     reference = schema.get("$ref")
     if isinstance(reference, str):
         name = reference.removeprefix("#/$defs/")
         schema = dict(cast(Mapping[str, object], definitions[name]))
-        if encode(reference) not in encode(definitions):  # no recursive type
+        if encode(reference) not in encode(definitions):  # the type is not recursive
             del definitions[name]
     return {**schema, "$defs": definitions} if definitions else schema
 
@@ -127,13 +127,13 @@ def read_json(text: str, kind: type[T]) -> T:
 
     Args:
         text: The JSON text.
-        kind: The type; any that `schema_of` takes.
+        kind: Any type that `schema_of` accepts.
 
     Returns:
         The instance.
 
     Raises:
-        ParseError: The text does not fit; the message tells who wrote it what is wrong, and where.
+        ParseError: The text does not match; the message tells its author what is wrong, and where.
     """
     try:
         if isinstance(kind, PydanticModel):
@@ -148,7 +148,7 @@ def read_json(text: str, kind: type[T]) -> T:
 
 
 def _read_slowly(text: str, kind: type[T]) -> T:
-    """Read JSON with Python's decoder: it takes lone surrogates and says where a text breaks."""
+    """Parse JSON with Python's parser, which accepts lone surrogates and locates errors."""
     try:
         value = json.loads(text, parse_constant=_refuse)
         return msgspec.convert(value, warm_msgspec(kind), dec_hook=_convert)
@@ -174,7 +174,7 @@ def _convert(kind: type, value: object) -> object:
             raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
         return kind(value)
     if not isinstance(kind, PydanticModel):
-        return value  # `object`: anything
+        return value  # the type `object` accepts anything
     try:
         return kind.model_validate_json(encode(value))
     except ValueError as error:
@@ -188,7 +188,7 @@ def explain(error: Exception) -> str:
         error: A ValueError of a parser, or pydantic's ValidationError.
 
     Returns:
-        The message; pydantic's without links and without the values it was given.
+        The message; that of pydantic without links and input values.
     """
     details = getattr(error, "errors", None)
     if not callable(details):

@@ -20,18 +20,18 @@ class RecordedResult(msgspec.Struct, frozen=True):
 
 
 def result_text(value: object) -> str:
-    """Convert a value to text for a model: text stays as it is, all else becomes JSON.
+    """Convert a value to text for a model: text is unchanged, all else becomes JSON.
 
-    None is `null`, for only the tool's description knows whether that means "done" or "nothing
-    found". Dates, sets, enums, models, arrays and frames take their customary JSON forms, and an
-    object that has none its repr: the marks that the log keeps (`{"$lllm": ...}`) would puzzle a
-    model. They stay where nothing else will do, as for a cycle.
+    None becomes `null`, because only the tool's description tells whether it means "done" or
+    "nothing found". Dates, sets, enums, models, arrays and frames take their usual JSON forms. An
+    object without one becomes its repr, because the log's marks (`{"$lllm": ...}`) would confuse a
+    model; they are used only if nothing else is possible, as for a cycle.
 
     Args:
-        value: Any value, such as what a tool returned.
+        value: Any value, such as a tool's return value.
 
     Returns:
-        The text.
+        The text for the model.
     """
     return result_forms(value)[0]
 
@@ -40,10 +40,11 @@ def result_forms(value: object) -> tuple[str, object]:
     """Convert a value to its text for a model and its form for the log.
 
     Args:
-        value: Any value, such as what a tool returned.
+        value: Any value, such as a tool's return value.
 
     Returns:
-        The text of `result_text`; and the recorded form, None where the text says it all.
+        The text of `result_text`, and the recorded form; that is None if it would only repeat the
+        text.
     """
     if type(value) is str:
         return value, None
@@ -56,18 +57,18 @@ def result_forms(value: object) -> tuple[str, object]:
 
 
 def _json_text(value: object, plain: object) -> str:
-    # What is written in parts holds itself so often that written out it would have no end.
+    # A value that contains itself many times would be endless if it were written out.
     if not (type(plain) is dict and plain.get(MARK) == "parts"):
-        # Whatever a repr or property of theirs raises; a cycle, a lone surrogate, odd keys.
+        # A user's repr or property may raise anything; also a cycle, a lone surrogate, or odd keys.
         with suppress(Exception):
             return msgspec.json.encode(value, enc_hook=_customary_form).decode()
     try:
         return encode(readable(plain)).decode()
-    except Exception:  # a form that we don't know how to read
+    except Exception:  # a form that can't be read
         return encode(plain).decode()
 
 
 def _customary_form(value: object) -> object:
-    """The usual JSON form of an object that msgspec does not know."""
+    """Get the usual JSON form of an object that msgspec does not know."""
     dump = getattr(type(value), "model_dump", None)
     return dump(value, mode="json") if callable(dump) else readable(to_plain(value))

@@ -1,9 +1,8 @@
 """Makes a Python function a tool that a model may call.
 
 The function's signature becomes the JSON schema that is sent to the model, and the arguments that
-the model sends are checked against it
-(`lllm.tools.function_schema`). A tool runs the same from plain code and on an event loop, whether
-it is a `def` or an `async def`.
+the model sends are checked against it (`lllm.tools.function_schema`). A tool runs in the same way
+from plain code and on an event loop, whether it is a `def` or an `async def`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-# https://platform.openai.com/docs/api-reference/chat/create, `tools[].function.name`; the other
-# providers take no less.
+# The strictest rule for names, which all providers accept: `tools[].function.name` in
+# https://platform.openai.com/docs/api-reference/chat/create
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 InReplay = Literal["log", "run"]
 
@@ -47,9 +46,9 @@ class Tool(Generic[P, R_co]):
         schema: The JSON schema of the arguments, an object.
 
     Raises:
-        ConfigError: No model could call the function: its name is one that providers refuse, it
-            takes `*args` or `**kwargs`, or a hint can't be resolved or has no JSON form; or
-            `replay` is neither "log" nor "run".
+        ConfigError: No model could call the function: providers refuse its name, it takes `*args`
+            or `**kwargs`, or a hint can't be resolved or has no JSON form. Or `replay` is neither
+            "log" nor "run".
     """
 
     def __init__(
@@ -61,7 +60,8 @@ class Tool(Generic[P, R_co]):
         repeat: bool = False,
         replay: InReplay = "log",
     ) -> None:
-        is_class: bool = isinstance(function, type)  # apart, or mypy forgets the signature
+        # separate, because mypy otherwise loses the signature
+        is_class: bool = isinstance(function, type)
         if is_class or not callable(function):
             raise ConfigError(f"A tool is made from a function, not from {function!r}.")
         self.function = function
@@ -84,15 +84,16 @@ class Tool(Generic[P, R_co]):
         self.__wrapped__ = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function itself, as the program that defines it does."""
+        """Call the function directly, as ordinary code does."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        # The decorated name stands for the tool, so pickle can't find the bare function there; the
-        # tool itself is what it finds, in the process that unpickles too.
+        # The decorated name refers to the tool, so pickle can't find the bare function by that
+        # name. It
+        # finds the tool instead, also in the process that unpickles.
         found: object = sys.modules.get(self.__module__)
         for step in self.__qualname__.split("."):
             found = getattr(found, step, None)
@@ -119,11 +120,11 @@ class Tool(Generic[P, R_co]):
         """Parse and check the arguments that a model sent.
 
         Args:
-            text: JSON. Empty text is no arguments.
+            text: The arguments as JSON; empty text means no arguments.
 
         Returns:
-            The arguments by name, as the function takes them; those that the model left out are
-            left out. Nothing is coerced.
+            The arguments by name, in the types that the function takes, without those that the
+            model omitted. Types are not converted into each other.
 
         Raises:
             ParseError: The arguments are wrong; the message tells the model what to correct.
@@ -133,33 +134,33 @@ class Tool(Generic[P, R_co]):
     def run(self, arguments: Mapping[str, object]) -> object:
         """Call the function from synchronous code, and wait for its result.
 
-        An `async def` runs on an event loop of its own, in another thread where this one has a
-        loop running already, as in a notebook.
+        An `async def` runs on a new event loop; in another thread if this thread already runs a
+        loop, as in a notebook.
 
         Args:
-            arguments: By name, as `parse_arguments` reads them.
+            arguments: The arguments by name, as `parse_arguments` returns them.
 
         Returns:
-            What the function returns.
+            The return value of the function.
 
         Raises:
-            BaseException: What the function raises; a StopIteration becomes a RuntimeError.
+            BaseException: The error of the function; a StopIteration becomes a RuntimeError.
         """
         return run(partial(self._call, arguments))
 
     async def arun(self, arguments: Mapping[str, object]) -> object:
         """Call the function from an event loop, and wait for its result.
 
-        A plain function runs in a thread, so as not to hold up the loop.
+        A function that is not async runs in a thread, so that it does not block the loop.
 
         Args:
-            arguments: By name, as `parse_arguments` reads them.
+            arguments: The arguments by name, as `parse_arguments` returns them.
 
         Returns:
-            What the function returns.
+            The return value of the function.
 
         Raises:
-            BaseException: What the function raises; a StopIteration becomes a RuntimeError.
+            BaseException: The error of the function; a StopIteration becomes a RuntimeError.
         """
         return await arun(partial(self._call, arguments), is_async=self.is_async)
 
@@ -167,7 +168,7 @@ class Tool(Generic[P, R_co]):
         try:
             return cast(Callable[..., object], self.function)(**arguments)
         except StopIteration as error:
-            # A future can't carry one: before Python 3.12 whoever awaits it waits for ever.
+            # A future can't carry a StopIteration: before Python 3.12, awaiting it never ends.
             raise RuntimeError(f"The tool {self.name} raised StopIteration.") from error
 
 
@@ -233,7 +234,7 @@ def as_tool(function: Callable[..., object]) -> Tool[..., object]:
 
 
 def _name(function: Callable[..., object]) -> str:
-    """The name of a function, or of the class of an object that is called as one."""
+    """Get the name of a function, or of the class of a callable object."""
     function = _without_partial(function)
     return str(getattr(function, "__name__", type(function).__name__))
 
@@ -244,7 +245,7 @@ def _first_paragraph(function: Callable[..., object]) -> str:
 
 
 def _without_partial(function: Callable[..., object]) -> Callable[..., object]:
-    while isinstance(function, partial):  # whose name and docstring are functools'
+    while isinstance(function, partial):  # its own name and docstring are those of functools
         function = function.func
     return function
 
