@@ -1,9 +1,9 @@
 """The interface between agents and the providers of models.
 
-An invoker turns a `Request` into an `Answer`, once: it neither waits nor tries again, because each
-attempt is a separate event and the agent decides about the next one. A failure is raised as
-`InvokeError`, which says if another attempt makes sense. An object with `invoke` and
-`ainvoke` and the few names below is an invoker; there is nothing to inherit from.
+An invoker turns a `Request` into an `Answer`, once. It neither waits nor retries, because each
+attempt is a separate event, and the agent decides about the next one. A failure is raised as
+`InvokeError`, which says whether a retry makes sense. Any object with `invoke`, `ainvoke` and the
+attributes below is an invoker; there is no base class.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Request(msgspec.Struct, frozen=True):
         messages: The conversation so far, oldest first.
         tools: The tools that the model may call.
         params: Other parameters of the provider's API (temperature, max_tokens, ...), by its names.
-        output_schema: The JSON schema that the answer must fit, None for any answer.
+        output_schema: The JSON schema that the answer must match; None for any answer.
         tool_choice: "auto", or "none" to forbid tools; None to send no choice.
         agent: The name of the agent that calls; it is not sent to the provider.
     """
@@ -62,7 +62,7 @@ class Answer(msgspec.Struct, frozen=True):
         finish_raw: The reason why the model stopped, in the provider's terms.
         response_id: The provider's id of the answer.
         request_id: The provider's id of the request.
-        service_tier: The service tier, by the provider's name for it.
+        service_tier: The service tier by the provider's name for it; None if it sent none.
         fingerprint: The fingerprint of the provider's system.
         usage_raw: The usage as the provider sent it.
         usage: The usage in lllm's terms; None if the provider sent none, or an invalid one.
@@ -86,7 +86,7 @@ class Answer(msgspec.Struct, frozen=True):
     first_token: int | None = None
 
 
-OnText = Callable[[str], object]  # gets the text of an answer, piece by piece
+OnText = Callable[[str], object]  # a function that is called with each piece of an answer's text
 
 
 @runtime_checkable
@@ -103,11 +103,11 @@ class Invoker(Protocol):
 
     @property
     def host(self) -> str | None:
-        """The host that requests go to, None for an embedded model."""
+        """The host that requests go to; None for an embedded model."""
 
     @property
     def port(self) -> int | None:
-        """The port that requests go to, None for an embedded model."""
+        """The port that requests go to; None for an embedded model."""
 
     def invoke(self, request: Request) -> Answer:
         """Call the model and wait for its answer.
@@ -119,11 +119,11 @@ class Invoker(Protocol):
             The answer.
 
         Raises:
-            InvokeError: The call fails.
+            InvokeError: The call failed.
         """
 
     async def ainvoke(self, request: Request) -> Answer:
-        """Do what `invoke` does on an event loop."""
+        """Call the model on an event loop, as `invoke` does."""
 
 
 @runtime_checkable
@@ -142,9 +142,9 @@ class Streams(Protocol):
             The whole answer.
 
         Raises:
-            InvokeError: The call fails, or the stream ends too early; `partial` and `usage` of the
-                error hold what had arrived.
+            InvokeError: The call failed, or the stream ended too early; the error's `partial` and
+                `usage` have the part that had arrived.
         """
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an event loop, where on_text is called."""
+        """Stream an answer on an event loop, as `stream` does; on_text is called on the loop."""

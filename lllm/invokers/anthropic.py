@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from lllm.invokers.sdk.invoker import AsyncPieces, Body, StreamedResponse, Whole
 
 _ANTHROPIC = "https://api.anthropic.com"
-_NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
+_NO_KEY = "no-key"  # for servers that need no key; the SDK requires one
 _KEY, _TOKEN = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"
 
 
 class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthropic"]):
     """Calls models through the Messages API.
 
-    Params go to the API as they are (temperature, thinking, metadata, ...); see
-    `messages.payload` for what is sent as `max_tokens` where they don't say. Headers, as
-    `anthropic-beta`, are the SDK's ANTHROPIC_CUSTOM_HEADERS.
+    Params are sent unchanged (temperature, thinking, metadata, ...); `messages.payload` describes
+    the `max_tokens` that is sent if they have none. Set headers, such as `anthropic-beta`, by the
+    SDK's variable ANTHROPIC_CUSTOM_HEADERS.
 
     Args:
-        base_url: Where it is served, without "/v1"; None for ANTHROPIC_BASE_URL or Anthropic
-            itself.
-        api_key: None for ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, read when the first call is
-            made, so that a tactic can be built where there is no key. A key given here travels with
-            a pickle; one of the environment does not, the other process reads its own.
-        timeout: Seconds to wait for a connection, and for each next piece of the answer; the SDK's
-            ten minutes, because an answer that is not streamed says nothing before it is whole.
+        base_url: The base URL without "/v1"; None for ANTHROPIC_BASE_URL or Anthropic itself.
+        api_key: The API key. None for ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, which are read at
+            the first call, so that a tactic can be built without a key. A key given here is pickled
+            along; a process that unpickles an invoker without one reads its own environment.
+        timeout: Seconds to wait for a connection, and for each next piece of the answer. The
+            default is the SDK's ten minutes, because an answer that is not streamed arrives in one
+            piece.
         provider: The provider that answers and bills, by its name in genai-prices, if the base URL
             does not tell; None for LLLM_PROVIDER. Without either, calls are unpriced.
         model_prefix: A prefix that is removed from the model's name before it is sent, as
@@ -76,8 +76,8 @@ class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthrop
 def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     """Make the body of the HTTP request, with a schema that the API accepts.
 
-    It takes no schema that has keywords it can't hold an answer to; the SDK knows which, and says
-    them in words instead.
+    The API refuses a schema with keywords that it can't enforce. The SDK knows them, and moves them
+    to the description.
     """
     if request.output_schema is None:
         return MESSAGES.payload(request, stream=stream)
@@ -106,14 +106,14 @@ class _Options(TypedDict):
 class _Anthropic:
     """Uses Anthropic's SDK; see `Sdk`.
 
-    The body is handed over whole, as `extra_body`: create() has parameters for what it knows of it
-    only, and warns and refuses by what it finds in them.
+    The body is passed as `extra_body`, because create() has parameters only for what it knows, and
+    warns about or refuses some of their values.
     """
 
     access: Access
 
     def _options(self) -> _Options:
-        # Both are given, so that the SDK looks for no others, as in the files of its profiles.
+        # Both are given, so that the SDK does not look for others, such as in its profile files.
         given = self.access.api_key is not None or os.environ.get(_KEY, "").strip()
         token = not given and bool(os.environ.get(_TOKEN, "").strip())
         key = (replace(self.access, key_env=_TOKEN) if token else self.access).key() or _NO_KEY
@@ -129,14 +129,14 @@ class _Anthropic:
         import anthropic
 
         made = anthropic.Anthropic(**self._options())
-        made.messages.with_raw_response  # noqa: B018 - asking for it is what imports it
+        made.messages.with_raw_response  # noqa: B018 - reading the attribute imports it
         return made
 
     def async_client(self) -> anthropic.AsyncAnthropic:
         import anthropic
 
         made = anthropic.AsyncAnthropic(**self._options())
-        made.messages.with_raw_response  # noqa: B018 - asking for it is what imports it
+        made.messages.with_raw_response  # noqa: B018 - reading the attribute imports it
         return made
 
     def credentials(

@@ -1,11 +1,11 @@
-"""Finds the invoker for a model's name, or for the name of an invoker.
+"""Finds the invoker for the name of a model, or by the invoker's own name.
 
     resolve_invoker("gpt-4o-mini")         OpenAI
     resolve_invoker("claude-sonnet-4-5")   Anthropic
-    resolve_invoker("groq/llama-3.3-70b")  a provider that speaks OpenAI's dialect, by its prefix
-    named("litellm")                       whoever LiteLLM knows
+        resolve_invoker("groq/llama-3.3-70b")  a provider with OpenAI's API, found by its prefix
+        named("litellm")                       any provider that LiteLLM supports
 
-A prefix says where to ask, and is not sent. Nothing is imported before an invoker is made.
+A prefix names the provider, and is not sent. No SDK is imported before an invoker is made.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ _LOCAL = "ollama"  # the provider that needs no key
 
 
 class _Place(NamedTuple):
-    """Where a model is asked, and how: what an invoker is made of.
+    """The provider of a model, and how to call it: what an invoker is made from.
 
     Attributes:
-        invoker: One of _BY_NAME.
-        key_env: The variable that holds the key.
-        token_env: Another that may hold it.
-        url_env: The variable that has requests go elsewhere.
-        base_url: None for the SDK's own.
-        provider: As genai-prices names them, None for what the base URL says.
-        prefix: What is cut from the model's name.
+        invoker: A key of _BY_NAME.
+        key_env: The environment variable that has the key.
+        token_env: Another environment variable that may have it; "" for none.
+        url_env: The environment variable that replaces the base URL; "" for none.
+        base_url: The base URL; None for the SDK's own.
+        provider: The provider that bills, by its name in genai-prices; None to find it by the base
+            URL.
+        prefix: The prefix that is removed from the model's name.
     """
 
     invoker: str
@@ -82,13 +83,13 @@ _PROVIDERS = {
     "gemini": _compatible(
         "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", "google"
     ),
-    # https://github.com/ollama/ollama/blob/main/docs/openai.md; only its cloud asks for a key.
+    # https://github.com/ollama/ollama/blob/main/docs/openai.md; only its cloud needs a key.
     "ollama": _compatible("http://localhost:11434/v1", "OLLAMA_API_KEY", _LOCAL),
 }
-# Whom a name asks by what comes before its slash.
+# The provider for each prefix of a model's name.
 _BY_PREFIX = {name: place._replace(prefix=f"{name}/") for name, place in _PROVIDERS.items()}
 
-# What a model is called by who made it; gpt-oss is OpenAI's, but is not served there.
+# The provider for names without a prefix; gpt-oss is OpenAI's, but OpenAI does not serve it.
 _BY_BEGINNING = (
     (re.compile(r"gpt-(?!oss)|chatgpt-|codex-|ft:|o[1-9](?:-|$)|text-embedding-"), _OPENAI),
     (re.compile(r"claude-"), _ANTHROPIC),
@@ -141,7 +142,7 @@ def named(name: str) -> Invoker:
         The invoker.
 
     Raises:
-        ConfigError: The name is none, or "scripted", whose script no name can say.
+        ConfigError: The name is unknown, or is "scripted", which needs a script.
         MissingExtra: The invoker's SDK is not installed.
     """
     return ByName().named(name)
@@ -150,16 +151,16 @@ def named(name: str) -> Invoker:
 def resolve_invoker(model: str) -> Invoker:
     """Make the invoker for a model when the configuration names no invoker.
 
-    With OPENAI_BASE_URL set, a name that tells no provider goes there.
+    A name that implies no provider goes to OPENAI_BASE_URL, if that is set.
 
     Args:
-        model: As "gpt-4o-mini", "claude-sonnet-4-5" or "groq/llama-3.3-70b".
+        model: The model's name, such as "gpt-4o-mini", "claude-sonnet-4-5" or "groq/llama-3.3-70b".
 
     Returns:
         The invoker.
 
     Raises:
-        ConfigError: The name tells no provider.
+        ConfigError: The name implies no provider.
         MissingExtra: The provider's SDK is not installed.
     """
     return ByName().resolve(model)
@@ -169,26 +170,26 @@ def check_key(model: str) -> None:
     """Check early that the API key for a model is set.
 
     Args:
-        model: By its name.
+        model: The model's name.
 
     Raises:
-        ConfigError: The key is not in the environment. The message names the variable.
+        ConfigError: The key is not in the environment; the message names the variable.
     """
     place = _place_of(model)
-    # A server of one's own may need none.
+    # A server of the user's own may need no key.
     names = (place.key_env, place.token_env, place.url_env)
     if place.provider == _LOCAL or any(os.environ.get(name, "").strip() for name in names):
         return
-    raise ConfigError(f"The model {model} asks for a key: set {place.key_env} to yours first.")
+    raise ConfigError(f"The model {model} needs a key: set {place.key_env} to yours first.")
 
 
 def _place_of(model: str) -> _Place:
     if not model or model.split() != [model]:
-        raise ConfigError(f"{model!r} is no name of a model: it is empty, or has spaces in it.")
+        raise ConfigError(f"{model!r} is not the name of a model: it is empty or has spaces.")
     prefix, slash, rest = model.partition("/")
     place = _BY_PREFIX.get(prefix) if slash else None
     if place is not None and not rest:
-        raise ConfigError(f"{model!r} names a provider, and no model after the slash.")
+        raise ConfigError(f"{model!r} names a provider, but no model after the slash.")
     if place is not None:
         return _OPENAI if place.url_env == _OPENAI.url_env and not _is_openai() else place
     for beginning, known in _BY_BEGINNING:
@@ -204,11 +205,11 @@ def _base_url() -> str:
 
 
 def _is_openai() -> bool:
-    """Tell whether OPENAI_BASE_URL leads to OpenAI itself.
+    """True if OPENAI_BASE_URL points to OpenAI itself.
 
-    To others, as OpenRouter, "openai/" is part of a model's name.
+    For other servers, such as OpenRouter, "openai/" is part of a model's name.
     """
-    with suppress(ValueError):  # no web address, which the invoker tells
+    with suppress(ValueError):  # not a web address; the invoker reports that
         return not _base_url() or provider_of(urlsplit(_base_url()).hostname or "") == "openai"
     return False
 

@@ -1,6 +1,6 @@
 """Calls models behind Chat Completions or Responses APIs with OpenAI's SDK.
 
-OpenAI's, and whatever serves the same dialects: Azure, OpenRouter, Groq, Ollama, vLLM.
+It works with OpenAI and with all servers of the same APIs: Azure, OpenRouter, Groq, Ollama, vLLM.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lllm.invokers.sdk.invoker import AsyncPieces, Body, StreamedResponse, Whole
 
 _OPENAI = "https://api.openai.com/v1"
-_NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
+_NO_KEY = "no-key"  # for servers that need no key; the SDK requires one
 
 _DIALECTS = {dialect.name: dialect for dialect in (CHAT, RESPONSES)}
 
@@ -31,25 +31,26 @@ _DIALECTS = {dialect.name: dialect for dialect in (CHAT, RESPONSES)}
 class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
     """Calls models through the Chat Completions API or the Responses API.
 
-    Threads share a client, each event loop has its own, closed with the loop.
+    Threads share a client. Each event loop has its own, which is closed with the loop.
 
     Args:
-        base_url: Where it is served, None for OPENAI_BASE_URL or OpenAI itself.
-        api_key: None for that of the environment, read when the first call is made, so that a
-            tactic can be built where there is no key. A key given here travels with a pickle; one
-            of the environment does not, the other process reads its own.
+        base_url: The base URL; None for OPENAI_BASE_URL or OpenAI itself.
+        api_key: The API key. None for that of the environment, which is read at the first call, so
+            that a tactic can be built without a key. A key given here is pickled along; a process
+            that unpickles an invoker without one reads its own environment.
         timeout: Seconds to wait for a connection, and for each next piece of the answer.
-        organization: OpenAI's, sent as a header; None for OPENAI_ORG_ID.
-        project: The same; None for OPENAI_PROJECT_ID.
-        api: "chat.completions", which most servers speak, or "responses".
-        provider: Who answers and bills, by the names of genai-prices, where the base URL does not
-            tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
-        api_key_env: The variable that holds the key.
-        model_prefix: What is cut from a model's name before it is sent, as "openrouter/".
+        organization: The id of an OpenAI organization, sent as a header; None for OPENAI_ORG_ID.
+        project: The id of an OpenAI project, sent as a header; None for OPENAI_PROJECT_ID.
+        api: "chat.completions", which most servers support, or "responses".
+        provider: The provider that answers and bills, by its name in genai-prices, if the base URL
+            does not tell; None for LLLM_PROVIDER. Without either, calls are unpriced.
+        api_key_env: The name of the environment variable that has the key.
+        model_prefix: A prefix that is removed from the model's name before it is sent, such as
+            "openrouter/".
 
     Raises:
         MissingExtra: The SDK is not installed.
-        ConfigError: The base_url or the api is none.
+        ConfigError: The base_url or the api is not valid.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
 
 
 class _Options(TypedDict):
-    """The options that both kinds of client are made with."""
+    """The options with which both kinds of client are made."""
 
     base_url: str
     api_key: str
@@ -96,7 +97,8 @@ class _Options(TypedDict):
 class _OpenAI:
     """Uses OpenAI's SDK; see `Sdk`.
 
-    The body is handed over whole, as `extra_body`: create() refuses params that only others know.
+    The body is passed as `extra_body`, because create() refuses params that only other servers
+    know.
     """
 
     access: Access
@@ -119,7 +121,7 @@ class _OpenAI:
 
         made = openai.OpenAI(**self._options())
         resource = made.responses if self.responses else made.chat.completions
-        resource.with_streaming_response  # noqa: B018 - asking for it is what imports it
+        resource.with_streaming_response  # noqa: B018 - reading the attribute imports it
         return made
 
     def async_client(self) -> openai.AsyncOpenAI:
@@ -127,7 +129,7 @@ class _OpenAI:
 
         made = openai.AsyncOpenAI(**self._options())
         resource = made.responses if self.responses else made.chat.completions
-        resource.with_streaming_response  # noqa: B018 - asking for it is what imports it
+        resource.with_streaming_response  # noqa: B018 - reading the attribute imports it
         return made
 
     def credentials(self, client: openai.OpenAI | openai.AsyncOpenAI) -> tuple[str | None, ...]:

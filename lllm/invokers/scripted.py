@@ -2,9 +2,9 @@
 
     ScriptedInvoker(["Hello.", tool_call("lookup", {"key": "a"}), rate_limited(), "Done."])
 
-The same script and the same requests give the same answers, ids and token counts included. Tokens
-are estimated at four characters each, the rule of thumb that OpenAI's help pages give for English,
-unless the reply brings a usage of its own. What the answers cost is decided by the model's name.
+The same script and the same requests give the same answers, including ids and token counts. Tokens
+are estimated at four characters each, OpenAI's rule of thumb for English, unless the reply has its
+own usage. The cost of the answers depends on the model's name.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ CHARACTERS_A_TOKEN = 4
 
 
 class ScriptedReply(msgspec.Struct, frozen=True):
-    """One scripted answer; `reply`, `tool_call` and `tool_calls` make it.
+    """One scripted answer, made by `reply`, `tool_call` or `tool_calls`.
 
     Attributes:
-        text: What the model says.
-        calls: The tools that it asks for.
-        usage: "estimate" to count characters, None for a provider that sends no usage.
-        model: The one that answers, None for the one that was asked.
-        finish: Why it stops, None for what fits the rest.
+        text: The text of the answer.
+        calls: The tool calls in the answer.
+        usage: The usage; "estimate" to count characters, None for a provider that sends no usage.
+        model: The model that answers; None for the requested one.
+        finish: The reason why the model stops; None to derive it from the answer.
     """
 
     text: str = ""
@@ -72,14 +72,14 @@ def reply(
     """Script an answer with a given usage, model or finish reason; see ScriptedReply.
 
     Args:
-        text: What the model says.
-        calls: The tools that it asks for.
-        usage: "estimate" to count characters, None for a provider that sends no usage.
-        model: The one that answers, None for the one that was asked.
-        finish: Why it stops, None for what fits the rest.
+        text: The text of the answer.
+        calls: The tool calls in the answer.
+        usage: The usage; "estimate" to count characters, None for a provider that sends no usage.
+        model: The model that answers; None for the requested one.
+        finish: The reason why the model stops; None to derive it from the answer.
 
     Returns:
-        The reply.
+        The reply for a script.
     """
     return ScriptedReply(text, tuple(calls), usage, model, finish)
 
@@ -87,15 +87,16 @@ def reply(
 def tool_call(
     name: str, arguments: Mapping[str, object] | str = "{}", *, call_id: str = ""
 ) -> ToolCall:
-    """Script a request to run a tool.
+    """Script a tool call.
 
     Args:
-        name: Of the tool.
-        arguments: A text is sent as it is, valid JSON or not.
-        call_id: An empty one becomes `call_n`, the nth call of the conversation.
+        name: The name of the tool.
+        arguments: The arguments; a text is sent unchanged, even if it is not valid JSON.
+        call_id: The id of the call; "" for `call_n` with the number of the call in the
+            conversation.
 
     Returns:
-        The call.
+        The tool call, to be a reply or a part of one.
     """
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     return ToolCall(call_id, name, text)
@@ -105,11 +106,11 @@ def tool_calls(*calls: ToolCall, text: str = "") -> ScriptedReply:
     """Script several tool calls in one answer, with text beside them.
 
     Args:
-        *calls: As `tool_call` makes them.
-        text: What the model says.
+        *calls: The calls, as `tool_call` makes them.
+        text: The text of the answer.
 
     Returns:
-        The reply.
+        The reply for a script.
     """
     return ScriptedReply(text, calls)
 
@@ -118,7 +119,7 @@ def rate_limited(retry_after: float | None = None) -> InvokeError:
     """Script a 429, too many requests.
 
     Args:
-        retry_after: Seconds that the provider asks to wait, None where it does not say.
+        retry_after: Seconds that the provider asks to wait; None if it names no wait.
 
     Returns:
         The error, to be a reply.
@@ -136,7 +137,7 @@ def server_error(status: int = 500) -> InvokeError:
     """Script a 5xx status, which may be retried.
 
     Args:
-        status: Of HTTP.
+        status: The HTTP status.
 
     Returns:
         The error, to be a reply.
@@ -162,7 +163,7 @@ def bad_request(message: str = "the request is not valid") -> InvokeError:
     """Script a 400 status, which is not retried.
 
     Args:
-        message: What the provider says.
+        message: The provider's message.
 
     Returns:
         The error, to be a reply.
@@ -176,11 +177,11 @@ def bad_request(message: str = "the request is not valid") -> InvokeError:
 
 
 def cut_off(text: str, *, usage: Usage | None = None) -> InvokeError:
-    """Script a stream that breaks off.
+    """Script a stream that is interrupted.
 
     Args:
-        text: What came of it.
-        usage: What the provider had said by then that it used.
+        text: The text that had arrived.
+        usage: The usage that the provider had sent by then; None for none.
 
     Returns:
         The error, to be a reply.
@@ -197,14 +198,14 @@ class ScriptedInvoker:
     """Answers from a script, inside this process. Threads may share it.
 
     Args:
-        script: A list of replies, given in order to whoever asks; a dict of such lists by agent
-            name; or a function from the Request to a reply. A reply is a text, one tool call or
-            several, an exception to raise, or a whole Answer.
-        provider: What the events name as provider.
+        script: A list of replies, returned in order; a dict of such lists by agent name; or a
+            function from the Request to a reply. A reply is a text, one tool call or several, an
+            exception to raise, or a complete Answer.
+        provider: The name of the provider in events.
         delay: Seconds that each answer takes.
 
     Raises:
-        ConfigError: The script is none of these.
+        ConfigError: The script has another type.
     """
 
     api = "scripted"
@@ -223,20 +224,20 @@ class ScriptedInvoker:
         """Return the next reply of the script as an answer.
 
         Args:
-            request: What is asked.
+            request: The request, which a function script gets.
 
         Returns:
-            The answer.
+            The next answer.
 
         Raises:
-            InvokeError: The script is used up; or whatever the script says.
+            InvokeError: The script has no replies left. A scripted exception is raised as it is.
         """
         if self._delay:
             time.sleep(self._delay)
         return _answer(self._choose(request), request)
 
     async def ainvoke(self, request: Request) -> Answer:
-        """Do what `invoke` does on an event loop."""
+        """Return the next reply on an event loop, as `invoke` does."""
         if self._delay:
             await asyncio.sleep(self._delay)
         return _answer(self._choose(request), request)
@@ -251,7 +252,7 @@ class ScriptedInvoker:
             raise
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an event loop."""
+        """Stream the next reply on an event loop, as `stream` does."""
         began = time.perf_counter_ns()
         try:
             return _as_stream(await self.ainvoke(request), on_text, began)
@@ -343,7 +344,7 @@ def _request_summary(request: Request) -> str:
 
 def _answer(given: Reply, request: Request) -> Answer:
     if isinstance(given, BaseException):
-        # A script may name one exception several times; each raise begins its own traceback.
+        # A script may contain one exception several times; each raise gets a new traceback.
         raise given.with_traceback(None)
     if isinstance(given, Answer):
         return given
@@ -353,7 +354,7 @@ def _answer(given: Reply, request: Request) -> Answer:
         given = ScriptedReply(calls=(given,))
     elif not isinstance(given, ScriptedReply):
         if not _is_reply(given):
-            raise ConfigError(f"The script answered with {given!r}, which is no reply.")
+            raise ConfigError(f"The script answered with {given!r}, which is not a reply.")
         given = ScriptedReply(calls=tuple(given))
     calls = _with_ids(given.calls, request)
     parts = (Part("text", given.text),) if given.text else ()

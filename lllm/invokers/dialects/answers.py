@@ -18,10 +18,10 @@ class Use(NamedTuple):
 
     Attributes:
         usage_raw: The usage as the provider sent it.
-        usage: The same in our terms, None where it can't be read.
-        billed: Nano-dollars that the provider itself says it cost.
-        service_tier: By the provider's name for it.
-        model: The one that answered, None where the provider names none.
+        usage: The usage in lllm's terms; None if it can't be read.
+        billed: The cost that the provider sent, in nano-dollars; None if it sent none.
+        service_tier: The service tier by the provider's name for it; None if it sent none.
+        model: The model that answered; None if the provider named none.
     """
 
     usage_raw: object
@@ -32,14 +32,14 @@ class Use(NamedTuple):
 
 
 def use_of(whole: Mapping[str, object], read: Callable[[object], Usage | None]) -> Use:
-    """Read the facts about the price from the body of an answer.
+    """Read the usage and other billing facts from the body of an answer.
 
     Args:
-        whole: The body.
-        read: The dialect's reader of a usage.
+        whole: The body, decoded from JSON.
+        read: The dialect's function that reads a usage.
 
     Returns:
-        What it says.
+        The usage and the other facts.
     """
     raw = whole.get("usage")
     tier, model = text(whole.get("service_tier")), text(whole.get("model"))
@@ -57,21 +57,21 @@ def build_answer(
     request_id: str | None,
     fingerprint: str | None = None,
 ) -> Answer:
-    """Build an Answer.
+    """Build an Answer from the parts that a dialect has read.
 
     Args:
-        whole: The body, in which its id stands.
-        content: What the model said.
-        use: What the body says of its price.
-        finish: Why the model stopped, in our words.
-        finish_raw: The same in the provider's.
-        model: The one asked, for providers that name none.
-        request_id: The provider's id of the request.
-        fingerprint: Of the provider's system.
+        whole: The body, which has the answer's id.
+        content: The content of the answer.
+        use: The usage and other billing facts in the body.
+        finish: The reason why the model stopped, in lllm's terms.
+        finish_raw: The reason why the model stopped, in the provider's terms.
+        model: The requested model, used if the provider named none.
+        request_id: The provider's id of the request; None if it sent none.
+        fingerprint: The fingerprint of the provider's system; None if it sent none.
 
     Returns:
-        The answer; one that calls tools finishes with "tool_calls", though some servers say that
-        they are done whenever they stop.
+        The answer. If it calls tools, its `finish` is "tool_calls", even if the server reported
+        another reason.
     """
     return Answer(
         content=content,
@@ -89,15 +89,15 @@ def build_answer(
 
 
 def answer_without(what: str, use: Use, request_id: str | None) -> InvokeError:
-    """Make the error for a body without an answer, which may be tried again.
+    """Make the retryable error for a body without an answer.
 
     Args:
-        what: It lacks, as "message".
-        use: What was used all the same, which is billed.
-        request_id: The provider's id of the request.
+        what: The name of the missing part, such as "message".
+        use: The usage in the body, which is billed anyway.
+        request_id: The provider's id of the request; None if it sent none.
 
     Returns:
-        The error.
+        The error to raise.
     """
     message = f"The provider's answer has no {what} in it."
     return with_use(InvokeError(message, retryable=True, request_id=request_id), use)

@@ -1,4 +1,4 @@
-"""Lists the dialects of models' APIs that lllm supports; see `dialect`."""
+"""Lists the dialects of models' APIs that lllm supports; `dialect` defines what one is."""
 
 from __future__ import annotations
 

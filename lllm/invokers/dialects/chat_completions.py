@@ -1,9 +1,9 @@
 """The Chat Completions dialect: writes a Request as JSON, and reads JSON as an Answer.
 
-Many providers speak it, each with an accent, so what is optional may be missing, null or of
-another type, and only an answer without a message is refused. Nothing here touches a network.
-The fields are those of https://platform.openai.com/docs/api-reference/chat/object; where another
-provider differs, its page is named.
+Many providers use it with variations, so any optional field may be missing, null or of another
+type, and only an answer without a message is refused. Nothing here uses the network. The fields are
+those of https://platform.openai.com/docs/api-reference/chat/object; the page of another provider is
+given where it differs.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _FINISH: dict[object, Finish] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
-    "function_call": "tool_calls",  # the older word for it
+    "function_call": "tool_calls",  # the older name
     "content_filter": "content_filter",
 }
-THOUGHTS = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name for it, OpenRouter's
+THOUGHTS = ("reasoning_content", "reasoning")  # the names of DeepSeek and vLLM, and of OpenRouter
 _OF_MESSAGE = (
     "role", "content", "refusal", "tool_calls", "function_call", "audio", *THOUGHTS,
 )  # fmt: skip
@@ -43,27 +43,27 @@ _OF_ANSWER = (
     "id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint",
     "error", "x_groq",
 )  # fmt: skip
-# What a Request says elsewhere, or what would make the answer something else than one message.
+# Params that a Request has its own fields for, or that would give more than one message.
 _NOT_PARAMS = ("model", "messages", "tools", "stream", "n")
 
 
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     """Make the body of the HTTP request.
 
-    Params are passed on as they are, and win over what is made of `output_schema`. A stream asks
-    for its usage, unless params have `stream_options`; None there sends none, for a server that
-    refuses them.
+    Params are passed on unchanged, and win over `output_schema`. A streamed request asks for its
+    usage, unless params have `stream_options`; the value None omits that field, for servers that
+    refuse it.
 
     Args:
-        request: What is asked.
-        stream: True for an answer in pieces.
+        request: The request to send.
+        stream: True to request a streamed answer.
 
     Returns:
-        The body.
+        The body, ready to be encoded as JSON.
 
     Raises:
-        ConfigError: A param is one that the request says elsewhere.
-        InvokeError: This dialect can't carry a part of a message.
+        ConfigError: A param belongs to a field of the Request, or is not supported.
+        InvokeError: A part of a message has no form in this dialect.
     """
     refuse_params(request, *_NOT_PARAMS)
     body: dict[str, object] = {
@@ -82,7 +82,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
         body["stream"] = True
         body.setdefault("stream_options", {"include_usage": True})
     if not stream or body["stream_options"] is None:
-        body.pop("stream_options", None)  # refused where nothing is streamed
+        body.pop("stream_options", None)  # refused by servers if the answer is not streamed
     return body
 
 
@@ -111,7 +111,7 @@ def _message(content: Content) -> dict[str, object]:
 
 
 def _assistant(content: Content) -> dict[str, object]:
-    # Reasoning stays out: the dialect has no field that takes it back.
+    # Reasoning is left out, because the dialect has no field to send it back.
     message: dict[str, object] = {"role": "assistant", "content": content.text or None}
     refusals = [part.text or "" for part in content.parts if part.kind == "refusal"]
     if refusals:
@@ -129,7 +129,7 @@ def _assistant(content: Content) -> dict[str, object]:
             for call in content.tool_calls
         ]
     elif message["content"] is None and not refusals and "audio" not in message:
-        message["content"] = ""  # null is only allowed where something else is said
+        message["content"] = ""  # null is only allowed if the message has something else
     return message
 
 
@@ -153,16 +153,16 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """Read an Answer from a provider's JSON.
 
     Args:
-        body: The provider's JSON.
-        model: The one asked, for providers that name none.
-        request_id: The provider's id of the request.
+        body: The provider's answer, decoded from JSON.
+        model: The requested model, used if the answer names none.
+        request_id: The provider's id of the request; None if it sent none.
 
     Returns:
-        The answer.
+        The answer in lllm's terms.
 
     Raises:
-        InvokeError: It holds no message; another attempt may bring one. The error has the usage
-            with it, since what was used is billed.
+        InvokeError: The body has no message; a retry may help. The error has the usage, because it
+            is billed.
     """
     whole = mapping(body)
     use = use_of(whole, of_chat)
@@ -210,21 +210,21 @@ def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
 
 
 def _other_choice(choice: Mapping[str, object]) -> Part:
-    """Keep a further choice as a part, since an agent uses only the first."""
+    """Keep a further choice as a part, because an agent uses only the first one."""
     return Part("choice", text_of(mapping(choice.get("message")).get("content")) or None, choice)
 
 
 def text_of(content: object) -> str:
     """Read the text of a message's `content`.
 
-    Mistral sends a list of pieces where it has something to cite, or has thought
+    Mistral sends a list of pieces if the message has citations or reasoning
     (https://docs.mistral.ai/capabilities/reasoning).
 
     Args:
-        content: A text, or such a list.
+        content: A text, or a list of pieces.
 
     Returns:
-        The text, "" for none.
+        The text; "" for none.
     """
     pieces = content if isinstance(content, list) else [{"text": content}]
     return "".join(text(mapping(piece).get("text")) or "" for piece in pieces)
@@ -237,7 +237,7 @@ def thought_of(content: object) -> str:
         content: A text, or a list of pieces; see `text_of`.
 
     Returns:
-        The reasoning, "" for none.
+        The reasoning; "" for none.
     """
     return "".join(text_of(mapping(piece).get("thinking")) for piece in items(content))
 
@@ -249,7 +249,7 @@ def others_of(content: object) -> list[dict[str, object]]:
         content: A text, or a list of pieces; see `text_of`.
 
     Returns:
-        The pieces.
+        The pieces, unchanged.
     """
     return [
         piece
@@ -268,6 +268,6 @@ def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
         found.append(ToolCall(text(asked.get("id")) or f"call_{number}", name, arguments))
     if older := mapping(message.get("function_call")):
         name, given = text(older.get("name")) or "", older.get("arguments")
-        # It has no id: its result is sent back under its name.
+        # It has no id: its result is identified by the name.
         found.append(ToolCall(name, name, given if isinstance(given, str) else json.dumps(given)))
     return tuple(found)

@@ -1,8 +1,8 @@
 """Joins the chunks of a streamed Chat Completion.
 
-https://platform.openai.com/docs/api-reference/chat-streaming. Every server has an accent here, too:
-chunks without choices or without an index, a whole message in the first one, usage in each or in
-one after the last, calls that share an index. Where one differs, it is named beside what it takes.
+https://platform.openai.com/docs/api-reference/chat-streaming. Servers differ here, too: chunks
+without choices or without an index, a whole message in the first chunk, the usage in each chunk or
+in a last one, calls that share an index. Each difference is named beside the code that handles it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lllm.invokers.http.errors import from_event
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Put together from their pieces, or not part of an answer that is whole.
+# Fields that are joined from their pieces, or are not part of a complete answer.
 _NOT_KEPT = ("choices", "usage", "error", "object", "x_groq", "obfuscation")
 _OF_CHOICE = ("index", "delta", "message", "finish_reason")
 _OF_DELTA = (
@@ -74,9 +74,9 @@ class _Choice:
         self._by_index: dict[int | None, _Call] = {}
         self._function: dict[str, object] = {}  # the older form of a tool call
         self._sound: _Sound | None = None
-        self._pieces: list[object] = []  # of the content, that are neither text nor thought
-        self._more_said: dict[str, object] = {}  # what else stands in the message
-        self._more: dict[str, object] = {}  # and beside it
+        self._pieces: list[object] = []  # pieces of the content that are neither text nor reasoning
+        self._more_said: dict[str, object] = {}  # other fields of the message
+        self._more: dict[str, object] = {}  # other fields beside the message
         self.finish: str | None = None
 
     @property
@@ -95,7 +95,8 @@ class _Choice:
         for name, value in choice.items():
             if name not in _OF_CHOICE:
                 grow(self._more, name, value)
-        # Perplexity sends the message so far beside each delta; some send it instead of one.
+        # Perplexity sends the message so far beside each delta; some servers send it in place of
+        # one.
         delta = choice.get("delta")
         said = mapping(delta if isinstance(delta, dict) else choice.get("message"))
         for name in THOUGHTS:
@@ -145,9 +146,9 @@ class _Choice:
     def _call_of(self, index: object, identity: str, name: str) -> _Call:
         """Find the tool call that a piece belongs to.
 
-        Gemini and Ollama give several calls one index, or none: what has a name, and another id
-        than the call that is known by the index, begins one of its own. An id alone does not, as
-        vLLM has given each piece a new one.
+        Gemini and Ollama give several calls the same index, or none. A piece with a name and
+        another id than the call with that index begins a new call. Another id alone does not,
+        because vLLM has sent a new one with each piece.
         """
         place = index if type(index) is int else None
         known = self._by_index.get(place)
@@ -188,28 +189,28 @@ class ChatStream:
 
     @property
     def begun(self) -> bool:
-        """See Assembly."""
+        """True if any output of the model has arrived; see Assembly."""
         return any(choice.begun for choice in self._choices.values())
 
     @property
     def complete(self) -> bool:
-        """See Assembly."""
+        """True if the reason why the model stopped has arrived; see Assembly."""
         finishes = [choice.finish for choice in self._choices.values()]
         return bool(finishes) and all(finish is not None for finish in finishes)
 
     @property
     def settled(self) -> bool:
-        """See Assembly.
+        """True if the usage so far is final; see Assembly.
 
-        Some servers send with each piece, from the first, what was used so far:
+        Some servers send the usage so far with each piece, from the first one on:
         https://docs.vllm.ai/en/latest/api/vllm/entrypoints/openai/ (continuous_usage_stats).
         """
         return self.complete or (self._usage is not None and not self._running)
 
     def take(self, event: Mapping[str, object]) -> str:
-        """See Assembly."""
+        """Add the next chunk; see Assembly."""
         groq = mapping(event.get("x_groq"))
-        # Groq's own place for it is older than stream_options: https://console.groq.com/docs
+        # Groq's own field for the usage is older than stream_options: https://console.groq.com/docs
         for usage in (groq.get("usage"), event.get("usage")):
             if usage is not None:
                 self._usage = usage
@@ -220,9 +221,10 @@ class ChatStream:
         if failed:
             raise from_event({"error": failed})
         if "choices" not in event and self._usage is None:
-            return ""  # no chunk, but a remark of a proxy
+            return ""  # not a chunk, but a message from a proxy
         for name, value in event.items():
-            if name not in _NOT_KEPT and value not in (None, ""):  # some of Azure's name none
+            # some of Azure's chunks name no model
+            if name not in _NOT_KEPT and value not in (None, ""):
                 self._whole[name] = value
         new = ""
         for choice in items(event.get("choices")):
@@ -234,11 +236,11 @@ class ChatStream:
         return new
 
     def body(self) -> dict[str, object]:
-        """See Assembly."""
+        """Join what has arrived; see Assembly."""
         if not self._choices and self._usage is None:
             return {}
         choices = [self._choices[index].body() for index in sorted(self._choices)]
-        # What was used may come without a word of the model.
+        # The usage may arrive without any output of the model.
         choices = choices or [_Choice(0).body()]
         body = self._whole | {"object": "chat.completion", "choices": choices}
         return body if self._usage is None else body | {"usage": self._usage}

@@ -1,8 +1,8 @@
 """The interface of a dialect: how one API writes requests and answers, whole or streamed.
 
-A dialect has two modules that touch no network, so that invokers and recorded clients share them:
-one with `payload` and `answer`, one with the class that puts a streamed answer together. It only
-takes and keeps what the provider says; who reads the bytes is decided elsewhere.
+A dialect has two modules, which use no network, so that invokers and recorded clients share them:
+one with `payload` and `answer`, and one with the class that joins a streamed answer. They only
+parse what the provider sends; reading the bytes is the task of other modules.
 
     for data in decoder.feed(chunk):
         text = assembly.take(json.loads(data))
@@ -26,18 +26,19 @@ class Assembly(Protocol):
     """A streamed answer that is being joined from its events."""
 
     def take(self, event: Mapping[str, object]) -> str:
-        """Add the next event.
+        """Add the next event of the stream.
 
-        An event that is unknown, or not as documented, is passed over.
+        An unknown or undocumented event is ignored.
 
         Args:
-            event: The JSON of an SSE `data`.
+            event: The JSON of the `data` field of a server-sent event.
 
         Returns:
-            The new text of the answer, "" for none. Reasoning, refusals and tool calls are no text.
+            The new text of the answer; "" for none. Reasoning, refusals and tool calls are not
+            text.
 
         Raises:
-            InvokeError: The event says that the answer failed. The error has no `partial`.
+            InvokeError: The event reports that the answer failed. The error has no `partial`.
         """
 
     @property
@@ -51,24 +52,24 @@ class Assembly(Protocol):
     def complete(self) -> bool:
         """True if the provider has sent the reason why the model stopped.
 
-        Its usage may still come.
+        The usage may still follow.
         """
 
     @property
     def settled(self) -> bool:
         """True if the usage so far is final, even though the answer failed.
 
-        That of an answer that was cut off may still have grown.
+        The usage of an interrupted answer may have grown after it was sent.
         """
 
     def body(self) -> dict[str, object]:
         """Join what has arrived, in the form of an answer that was not streamed.
 
-        It may be asked for at any time.
+        It may be called at any time.
 
         Returns:
-            The body, {} for nothing. Of a tool call that was cut off it holds the arguments as far
-            as they came.
+            The body; {} if nothing has arrived. An interrupted tool call has the part of its
+            arguments that arrived.
         """
 
 
@@ -76,8 +77,8 @@ class Payload(Protocol):
     """Makes the body of the HTTP request.
 
     Raises:
-        ConfigError: A param is one that the request says elsewhere.
-        InvokeError: The dialect can't carry something in it.
+        ConfigError: A param belongs to a field of the Request.
+        InvokeError: Something in the request has no form in the dialect.
     """
 
     def __call__(self, request: Request, *, stream: bool = False) -> dict[str, object]:
@@ -88,7 +89,7 @@ class Reader(Protocol):
     """Makes an Answer from the provider's JSON; `model` is used if the JSON names none.
 
     Raises:
-        InvokeError: The JSON holds no answer.
+        InvokeError: The JSON has no answer.
     """
 
     def __call__(self, body: object, *, model: str, request_id: str | None) -> Answer:
@@ -100,10 +101,10 @@ class Dialect:
     """The functions that write requests and read answers of one API.
 
     Attributes:
-        name: As events record it ("chat.completions").
-        payload: Makes the body of a request.
-        answer: Reads the body of an answer.
-        assembly: Makes what puts a streamed answer together.
+        name: The name of the dialect in events, such as "chat.completions".
+        payload: A function that makes the body of a request.
+        answer: A function that reads the body of an answer.
+        assembly: A function that makes the object that joins a streamed answer.
     """
 
     name: str
@@ -113,7 +114,7 @@ class Dialect:
 
 
 def no_payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """Raise an error: this dialect is only recorded, and agents can't use it.
+    """Raise an error, because this dialect is only recorded and agents can't use it.
 
     Raises:
         NotImplementedError: Always.
@@ -127,12 +128,12 @@ def refuse_params(
     """Refuse parameters that callers must not set.
 
     Args:
-        request: With the params.
-        *names: Of those that are refused.
+        request: The request with the params.
+        *names: The names of the refused params.
         why: The reason, as the end of a sentence.
 
     Raises:
-        ConfigError: The request has one of them.
+        ConfigError: The request has one of these params.
     """
     for name in names:
         if name in request.params:
@@ -140,16 +141,16 @@ def refuse_params(
 
 
 def schema_name(schema: Mapping[str, object]) -> str:
-    """Name the schema of an answer after its title, in the characters that OpenAI allows.
+    """Make a name for the schema of an answer from its title, in the characters that OpenAI allows.
 
     https://platform.openai.com/docs/api-reference/chat/create#chat-create-response_format: at most
     64 letters, digits, underscores and dashes.
 
     Args:
-        schema: A JSON schema.
+        schema: The JSON schema.
 
     Returns:
-        The name.
+        The name, never empty.
     """
     title = schema.get("title")
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
@@ -165,11 +166,11 @@ def not_carried(part: Part, dialect: str) -> InvokeError:
     """Make the error for a part of a message that a dialect can't express.
 
     Args:
-        part: Of the message.
-        dialect: As people call it.
+        part: The part of a message.
+        dialect: The dialect's name for people.
 
     Returns:
-        The error, which no retry mends.
+        The error, which is not retryable.
     """
     return InvokeError(
         f"A message has a part of kind {part.kind!r} that {dialect} can't carry as it is: give its "
@@ -179,15 +180,15 @@ def not_carried(part: Part, dialect: str) -> InvokeError:
 
 
 def more_of(said: Mapping[str, object], known: Collection[str]) -> tuple[Part, ...]:
-    """Keep the fields of a provider's JSON that lllm has no field for.
+    """Keep the fields of a provider's JSON that lllm has no field of its own for.
 
     Args:
         said: The provider's JSON.
-        known: The fields that are read elsewhere, or that say again what was asked.
+        known: The fields that are read elsewhere, or that repeat the request.
 
     Returns:
-        A part of each other field's name, with the JSON under that name as its data. What is empty
-        says nothing.
+        A part for each other field that is not empty; its kind is the field's name, and its data is
+        the JSON.
     """
     return tuple(
         Part(name, data={name: value})

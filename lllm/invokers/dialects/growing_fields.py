@@ -1,13 +1,13 @@
 """Joins fields of a streamed answer that no dialect knows by name.
 
-What a server says beside the documented fields is put together by what it looks like, so that a
-streamed answer says the same as one that came whole: lists get longer, objects are merged, texts
-that are known to grow are joined, and of all else the last word counts.
+Undocumented fields are joined by their type, so that a streamed answer has the same content as a
+whole one: lists are extended, objects are merged, texts that are known to grow are joined, and of
+anything else the last value counts.
 """
 
 from __future__ import annotations
 
-# Of these OpenRouter, Groq and others send a piece at a time, of all other texts the whole:
+# Texts that OpenRouter, Groq and others send in pieces; all other texts are sent whole:
 # https://openrouter.ai/docs/use-cases/reasoning-tokens#streaming-response
 _GROWING = frozenset({
     "text", "summary", "data", "signature", "arguments", "input", "output", "content", "thinking",
@@ -15,17 +15,17 @@ _GROWING = frozenset({
 })  # fmt: skip
 
 
-_BLOCK = 1 << 16  # characters of pieces that are kept as they came
+_BLOCK = 1 << 16  # characters of pieces that are kept separately
 
 
 def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = False) -> None:
     """Append a piece of a field to the earlier pieces; null is ignored.
 
     Args:
-        whole: What has come; it is changed, and the piece becomes part of it.
-        name: Of the field.
-        piece: JSON.
-        joins: True to join a text to what came before, whatever the field is called.
+        whole: The object with the earlier pieces; it is changed, and keeps the piece.
+        name: The name of the field.
+        piece: The new piece, decoded from JSON.
+        joins: True to join texts whatever the field's name is.
     """
     known = whole.get(name)
     if known is None or piece is None:
@@ -46,15 +46,16 @@ def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = Fa
 class GrowingText:
     """A text that arrives in pieces, and is kept in memory only once.
 
-    A list of them would hold each as a small object between others. They are freed when the text
-    is made of them, but the system does not get the memory back before what lies behind them goes.
+    A list of pieces would be many small objects between other objects. After they are freed, the
+    system does not get their memory back until the objects behind them are freed, too.
     """
 
     def __init__(self, *pieces: str) -> None:
         self._new = [*pieces]
-        self._length = 0  # of the new ones
-        self._before = bytearray()  # what came before them
-        self._text: str | None = None  # all of it, once it was asked for; then it stands here alone
+        self._length = 0  # characters in the new pieces
+        self._before = bytearray()  # the earlier pieces
+        # the whole text once it was requested; the other fields are empty then
+        self._text: str | None = None
 
     def append(self, piece: str) -> None:
         """Append the next piece."""
@@ -83,7 +84,7 @@ class GrowingText:
 
 
 def _add(items: list[object], item: object) -> None:
-    """Add an item to a list; an item with a known index and type extends that one."""
+    """Add an item to a list; an item with a known index and type extends the earlier one."""
     if isinstance(item, dict) and type(item.get("index")) is int:
         for known in reversed(items):
             if isinstance(known, dict) and all(

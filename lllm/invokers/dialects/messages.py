@@ -1,9 +1,9 @@
 """The dialect of Anthropic's Messages API: writes a Request as JSON, and reads an Answer.
 
-A message is a list of blocks. Where a block says more than our words can (the signature of a
-thought, what a text cites, who called a tool), it is kept whole as the `data` of a part, and goes
-back as it came: the API refuses a thought that was changed or left out while tools are in use.
-Nothing here touches a network. The fields are those of
+A message is a list of blocks. A block that has more than lllm's types can express (the signature of
+a thought, citations, the caller of a tool) is kept whole as the `data` of a part, and is sent back
+unchanged: the API refuses a thought that was changed or omitted while tools are in use. Nothing
+here uses the network. The fields are documented at
 https://platform.claude.com/docs/en/api/messages.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Block = dict[str, object]
 
-# The API insists on a limit. No model on its list stops before 64,000 tokens, but an answer that
-# may take ten minutes should be streamed; the SDK counts 128,000 tokens an hour, so that 21,333 is
-# the most it lets one wait for: https://platform.claude.com/docs/en/api/errors#long-requests
+# The API requires a limit. No listed model stops before 64,000 tokens, but an answer that may take
+# ten minutes should be streamed. The SDK assumes 128,000 tokens an hour, so 21,333 is the most that
+# it allows without streaming: https://platform.claude.com/docs/en/api/errors#long-requests
 DEFAULT_MAX_TOKENS = 16_384
 
 _FINISH: dict[object, Finish] = {
@@ -40,7 +40,7 @@ _FINISH: dict[object, Finish] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-_NOT_PARAMS = ("model", "messages", "system", "tools", "stream")  # a Request says them elsewhere
+_NOT_PARAMS = ("model", "messages", "system", "tools", "stream")  # a Request has fields for these
 _THOUGHTS = ("thinking", "redacted_thinking")
 _OF_ANSWER = ("id", "type", "role", "model", "content", "stop_reason", "stop_details", "usage")
 
@@ -48,19 +48,19 @@ _OF_ANSWER = ("id", "type", "role", "model", "content", "stop_reason", "stop_det
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     """Make the body of the HTTP request.
 
-    Params are passed on as they are, and win over what is made of `output_schema`. Without a
-    `max_tokens` among them the answer may have DEFAULT_MAX_TOKENS, and what `thinking` is given.
+    Params are passed on unchanged, and win over `output_schema`. Without `max_tokens` among them,
+    the answer may have DEFAULT_MAX_TOKENS plus the budget for `thinking`.
 
     Args:
-        request: What is asked.
-        stream: True for an answer in pieces.
+        request: The request to send.
+        stream: True to request a streamed answer.
 
     Returns:
-        The body.
+        The body, ready to be encoded as JSON.
 
     Raises:
-        ConfigError: A param is one that the request says elsewhere.
-        InvokeError: This dialect can't carry a part of a message.
+        ConfigError: A param belongs to a field of the Request.
+        InvokeError: A part of a message has no form in this dialect.
     """
     refuse_params(request, *_NOT_PARAMS)
     system = [content for content in request.messages if content.role == "system"]
@@ -86,7 +86,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
 
 
 def _thinking_budget(params: Mapping[str, object]) -> int:
-    """The budget for thinking, which must be less than max_tokens."""
+    """Get the token budget for thinking, which must be less than max_tokens."""
     budget = mapping(params.get("thinking")).get("budget_tokens")
     return budget if isinstance(budget, int) else 0
 
@@ -103,7 +103,7 @@ def _tool(tool: ToolDefinition) -> Block:
 
 
 def _messages(turns: Sequence[Content]) -> list[dict[str, object]]:
-    # The results of tools that were asked for together must come together, in a user's message.
+    # The results of tools that were called together must be together in one user message.
     spoken = groupby(turns, lambda content: "assistant" if content.role == "assistant" else "user")
     told = [(role, _blocks_of(contents)) for role, contents in spoken]
     return [{"role": role, "content": blocks} for role, blocks in told if blocks]
@@ -125,8 +125,8 @@ def _blocks(content: Content) -> list[Block]:
 def _block(part: Part) -> Block | None:
     """Make the block for a part; None if it is not sent again.
 
-    That is an empty text, which the API refuses, a thought of another provider, and the reasons of
-    a refusal.
+    These are not sent: an empty text, which the API refuses, a thought of another provider, and the
+    reason of a refusal.
     """
     if part.kind == "reasoning":
         thought = mapping(part.data)
@@ -134,7 +134,7 @@ def _block(part: Part) -> Block | None:
     if part.kind == "refusal" and part.data is not None:
         return None
     if isinstance(part.data, dict):
-        # Already in the provider's form, unless it says something of the whole answer.
+        # Already in the provider's form, unless it is about the whole answer.
         return part.data if "type" in part.data else None
     if part.kind in ("text", "refusal"):
         return {"type": "text", "text": part.text} if part.text and part.text.strip() else None
@@ -161,7 +161,7 @@ def _source(part: Part, mime: str) -> Block:
         return {"type": "base64", "media_type": mime, "data": data}
     try:
         plain = base64.b64decode(data, validate=True).decode()
-    except ValueError:  # no base64, or no UTF-8
+    except ValueError:  # not base64, or not UTF-8
         raise not_carried(part, "Messages") from None
     return {"type": "text", "media_type": "text/plain", "data": plain}
 
@@ -190,29 +190,28 @@ def _input(arguments: str) -> object:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """Read an Answer from a provider's JSON.
 
-    What a model refuses ends with a part of kind "refusal": the reason, where one is given, with
-    `stop_details` as its data. What it had said before stays what it is. A turn that the provider
-    interrupted ("pause_turn") finishes as "other"; sent back as it is, it goes on. The fast mode,
-    which has its prices, is told as the service tier "fast":
-    https://platform.claude.com/docs/en/build-with-claude/fast-mode
+    A refusal ends with a part of kind "refusal": its text is the reason, if there is one, and its
+    data is `stop_details`. The text before it is kept. A turn that the provider interrupted
+    ("pause_turn") finishes as "other"; it continues if it is sent back unchanged. The fast mode,
+    which has its own prices, is reported as the service tier "fast":
 
     Args:
-        body: The provider's JSON.
-        model: The one asked, for providers that name none.
-        request_id: The provider's id of the request.
+        body: The provider's answer, decoded from JSON.
+        model: The requested model, used if the answer names none.
+        request_id: The provider's id of the request; None if it sent none.
 
     Returns:
-        The answer.
+        The answer in lllm's terms.
 
     Raises:
-        InvokeError: It holds no message; another attempt may bring one. The error has the usage
-            with it, since what was used is billed.
+        InvokeError: The body has no message; a retry may help. The error has the usage, because it
+            is billed.
     """
     whole = mapping(body)
     content, usage = whole.get("content"), mapping(whole.get("usage"))
@@ -250,7 +249,7 @@ def _parts(blocks: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
 def _must_stay_whole(blocks: Sequence[Mapping[str, object]]) -> bool:
     """True if tool calls have more fields than a ToolCall.
 
-    That is who called, or where among the other blocks they stood, when they were not the last.
+    These are the caller of the tool, or the call's place among other blocks if it was not the last.
     """
     kinds = [block.get("type") for block in blocks]
     wishes = [block for block in blocks if block.get("type") == "tool_use"]
@@ -261,7 +260,8 @@ def _must_stay_whole(blocks: Sequence[Mapping[str, object]]) -> bool:
 def _extras(block: Mapping[str, object], *known: str) -> bool:
     """True if a block has more than its type and the known fields."""
     return any(
-        value is not None and value != {"type": "direct"}  # a caller, where the model itself calls
+        # the caller, if the model itself made the call
+        value is not None and value != {"type": "direct"}
         for name, value in block.items()
         if name not in ("type", *known)
     )
@@ -277,7 +277,7 @@ def _part(block: Mapping[str, object], whole: bool) -> Part | None:
         return Part("reasoning", text(block.get("thinking")), dict(block))
     if kind == "tool_use" and not whole:
         return None
-    return Part(kind, data=dict(block))  # a tool that the provider runs itself, and what it gave
+    return Part(kind, data=dict(block))  # a tool that the provider runs, and its result
 
 
 def _tool_calls(blocks: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
@@ -286,7 +286,7 @@ def _tool_calls(blocks: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
         ToolCall(
             text(wish.get("id")) or f"call_{number}",
             text(wish.get("name")) or "",
-            # Of a stream it is a text, where it is no JSON.
+            # In a stream, an input that is not valid JSON is a text.
             arguments_text(wish.get("input"), ascii_only=False),
         )
         for number, wish in enumerate(wishes, 1)

@@ -1,8 +1,8 @@
 """Joins the events of a streamed answer of the Messages API.
 
-The events are those of https://platform.claude.com/docs/en/build-with-claude/streaming: a message
-begins, its blocks begin, grow and stop, the message gets what was not known before (why it stopped,
-what it used), and stops. New kinds of events may come at any time, and say nothing here.
+The events are documented at https://platform.claude.com/docs/en/build-with-claude/streaming. A
+message begins; its blocks begin, grow and stop; then the message gets the reason why it stopped and
+its usage, and stops. Unknown kinds of events may appear at any time, and are ignored.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class MessagesStream:
 
     @property
     def settled(self) -> bool:
-        """See Assembly. The output count at the start of a message is a placeholder."""
+        """True if the usage is final; the output count at the start is only a placeholder."""
         return self.complete
 
     def take(self, event: Mapping[str, object]) -> str:
-        """See Assembly."""
+        """Add the next event; see Assembly."""
         kind, index = event.get("type"), event.get("index")
         if kind == "message_start":
             self._message |= mapping(event.get("message"))
@@ -57,14 +57,15 @@ class MessagesStream:
             return self._blocks[index].take(mapping(event.get("delta")))
         elif kind == "message_delta":
             self._message |= _known(event.get("delta"))
-            # What the provider did with the conversation stands beside both.
+            # Changes that the provider made to the conversation are reported beside both.
             beside = {name: value for name, value in event.items() if name not in _OF_DELTA}
             self._message |= _known(beside)
-            # Counts are totals so far, and override; null is what is not told again.
+            # Counts are totals so far, and replace earlier ones; null means that the count is not
+            # repeated.
             usage = mapping(self._message.get("usage"))
             self._message["usage"] = {**usage, **_known(event.get("usage"))}
         elif kind == "message_stop":
-            # Bedrock tells here how long it took, and what a guardrail did.
+            # Bedrock reports here how long it took, and what a guardrail did.
             told = {name: value for name, value in event.items() if name != "type"}
             self._message = _known(told) | self._message
         elif kind == "error":
@@ -72,7 +73,7 @@ class MessagesStream:
         return ""
 
     def body(self) -> dict[str, object]:
-        """See Assembly."""
+        """Join what has arrived; see Assembly."""
         if not self._message and not self._blocks:
             return {}
         return {**self._message, "content": [block.body() for block in self._blocks.values()]}
@@ -85,7 +86,7 @@ class _Block:
         self._start = start
         self._pieces: dict[str, GrowingText] = {}
         self._citations: list[object] = []
-        self._more: dict[str, object] = {}  # of kinds that are not known here
+        self._more: dict[str, object] = {}  # fields of unknown kinds
         self._signature: object = None
 
     @property
@@ -96,7 +97,7 @@ class _Block:
 
     @property
     def text(self) -> str:
-        """The text with which the block began."""
+        """The text that the block began with."""
         text = self._start.get("text")
         return text if isinstance(text, str) and self._start.get("type") == "text" else ""
 
@@ -121,8 +122,8 @@ class _Block:
     def _grow(self, delta: Mapping[str, object]) -> None:
         """Add a delta of an unknown kind.
 
-        Of a block that is not known either it has the block's fields, as "compaction_delta" has; in
-        another one it stands under its kind.
+        In a block of an unknown kind, the delta has the block's fields, as "compaction_delta" has.
+        In any other block it is kept under its own kind.
         """
         kind = delta.get("type")
         said = {name: value for name, value in delta.items() if name != "type"}

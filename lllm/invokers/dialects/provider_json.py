@@ -1,7 +1,7 @@
 """Reads values of a provider's JSON; a value of an unexpected type is ignored.
 
-Many servers speak a dialect, each with an accent, so what is optional may be missing, null or of
-another type.
+Many servers use a dialect with variations, so any optional field may be missing, null or of another
+type.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ def arguments_text(given: object, *, ascii_only: bool = True) -> str:
     """Convert a tool's arguments to one text.
 
     Args:
-        given: A text, which is passed on as it is, valid JSON or not; or its JSON.
+        given: A text, which is returned unchanged even if it is not valid JSON; or the decoded
+            JSON.
         ascii_only: True to escape all characters beyond ASCII.
 
     Returns:
-        The text; "" for none.
+        The arguments as text; "" for none.
     """
     if isinstance(given, str):
         return given

@@ -1,9 +1,9 @@
 """The dialect of OpenAI's Responses API: writes a Request as JSON, and reads an Answer.
 
-A conversation is a list of items there. A reasoning model wants its items back as they came, and in
-their order, while tools are in use (https://platform.openai.com/docs/guides/reasoning); so what an
-item says beyond our words is kept whole as the `data` of a part, and sent again. Nothing here
-touches a network. The fields are those of
+A conversation is a list of items. A reasoning model needs its items back unchanged and in order
+while tools are in use (https://platform.openai.com/docs/guides/reasoning). So an item that has more
+than lllm's types can express is kept whole as the `data` of a part, and is sent again. Nothing here
+uses the network. The fields are documented at
 https://platform.openai.com/docs/api-reference/responses/object.
 """
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 Item = dict[str, object]
 
-# What a Request says elsewhere, or what would make the answer come later than the call ends.
+# Params that a Request has its own fields for, or that would delay the answer beyond the call.
 _NOT_PARAMS = ("model", "input", "tools", "stream", "background")
-# The fields of a response that are read here, or say again what was asked:
+# The fields of a response that are read here, or that repeat the request:
 # https://platform.openai.com/docs/api-reference/responses/object
 _OF_ANSWER = (
     "id", "object", "created_at", "completed_at", "status", "error", "incomplete_details", "model",
@@ -55,19 +55,19 @@ _FINISH: dict[object, Finish] = {
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     """Make the body of the HTTP request.
 
-    Params are passed on as they are; a `text` among them is sent with the format that
-    `output_schema` asks for, unless it has one. Nothing is said of `store` here.
+    Params are passed on unchanged. A `text` param gets the format for `output_schema`, unless it
+    has one. `store` is not set here.
 
     Args:
-        request: What is asked.
-        stream: True for an answer in pieces.
+        request: The request to send.
+        stream: True to request a streamed answer.
 
     Returns:
-        The body.
+        The body, ready to be encoded as JSON.
 
     Raises:
-        ConfigError: A param is one that the request says elsewhere.
-        InvokeError: This dialect can't carry a part of a message.
+        ConfigError: A param belongs to a field of the Request.
+        InvokeError: A part of a message has no form in this dialect.
     """
     refuse_params(request, *_NOT_PARAMS)
     body: dict[str, object] = {
@@ -85,7 +85,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     if stream:
         body["stream"] = True
     else:
-        body.pop("stream_options", None)  # refused where nothing is streamed
+        body.pop("stream_options", None)  # refused by servers if the answer is not streamed
     return body
 
 
@@ -95,7 +95,7 @@ def _tool(tool: ToolDefinition) -> Item:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.schema,
-        # This API is strict unless told otherwise, and refuses a schema that is not:
+        # This API is strict by default, and refuses a schema that does not follow its strict rules:
         # https://platform.openai.com/docs/guides/migrate-to-responses
         "strict": tool.strict is True,
     }
@@ -135,7 +135,7 @@ def _assistant(content: Content) -> list[Item]:
         if call.id not in whole
     ]
     while items and items[-1]["type"] == "reasoning":
-        items.pop()  # cut off before what it led to, without which the API refuses it
+        items.pop()  # a reasoning item without its result, which the API refuses
     return items
 
 
@@ -153,7 +153,8 @@ def _input(part: Part) -> Item:
             return {"type": "input_image", "image_url": url, "detail": "auto"}
         if is_address:
             return {"type": "input_file", "file_url": url}
-        name = part.text or f"file.{mime.rpartition('/')[2]}"  # it is told the kind by the name
+        # the API finds the kind of a file by its name
+        name = part.text or f"file.{mime.rpartition('/')[2]}"
         return {"type": "input_file", "filename": name, "file_data": url}
     raise not_carried(part, "Responses")
 
@@ -161,20 +162,20 @@ def _input(part: Part) -> Item:
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """Read an Answer from a provider's JSON.
 
-    Items that have no words of ours, as of tools that the provider runs, are parts of their own
-    kind, whole.
+    Items without a type in lllm, such as those of tools that the provider runs, become parts of
+    their own kind, with the whole item as data.
 
     Args:
-        body: The provider's JSON.
-        model: The one asked, for providers that name none.
-        request_id: The provider's id of the request.
+        body: The provider's answer, decoded from JSON.
+        model: The requested model, used if the answer names none.
+        request_id: The provider's id of the request; None if it sent none.
 
     Returns:
-        The answer.
+        The answer in lllm's terms.
 
     Raises:
-        InvokeError: The response failed, or is none. The error has the usage with it, since what
-            was used is billed.
+        InvokeError: The response failed, or the body is not a response. The error has the usage,
+            because it is billed.
     """
     whole = mapping(body)
     use = use_of(whole, of_responses)
@@ -207,7 +208,7 @@ def _parts(output: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
 def _must_stay_whole(output: Sequence[Mapping[str, object]]) -> bool:
     """True if tool calls have more fields than a ToolCall.
 
-    That is whose they are, or where among the other items they stood, when they were not the last.
+    These are their owner, or the call's place among other items if it was not the last.
     """
     kinds = [item.get("type") for item in output]
     calls = [item for item in output if item.get("type") in _CALLS]
@@ -234,8 +235,8 @@ def _parts_of(item: Mapping[str, object], whole: bool) -> tuple[Part, ...]:
 def _message_parts(item: Mapping[str, object]) -> tuple[Part, ...]:
     """Read the parts of a message.
 
-    One that says more than its text, what it cites, how sure the model was or which phase of the
-    work it belongs to, is kept whole by the first of them.
+    A message that has more than text (citations, log probabilities, the phase of the work) is kept
+    whole by its first part.
     """
     pieces = [mapping(piece) for piece in items(item.get("content"))]
     words, refusal = "".join(_texts(pieces, "text")), "".join(_texts(pieces, "refusal"))

@@ -1,7 +1,7 @@
 """Joins the events of a streamed answer of the Responses API.
 
-https://platform.openai.com/docs/api-reference/responses-streaming. The last event has the whole
-response, so the pieces matter where a stream is cut off before it.
+The events are documented at https://platform.openai.com/docs/api-reference/responses-streaming. The
+last one has the whole response, so the pieces only matter if the stream is interrupted before it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class _Delta(NamedTuple):
     """The place that a piece of text belongs to.
 
     Attributes:
-        item: The kind of its item.
-        field: In the item.
-        kind: Of the element, for a field that is a list.
-        inner: The element's field.
-        place: What in the event is the place in the list.
+        item: The kind of the item.
+        field: The field in the item.
+        kind: The kind of the element, if the field is a list.
+        inner: The field of that element.
+        place: The name of the event's field that has the index in the list.
     """
 
     item: str
@@ -86,28 +86,28 @@ class ResponsesStream:
 
     @property
     def begun(self) -> bool:
-        """See Assembly."""
+        """True if any output of the model has arrived; see Assembly."""
         return self._begun
 
     @property
     def complete(self) -> bool:
-        """See Assembly."""
+        """True if the last event has arrived; see Assembly."""
         return self._complete
 
     @property
     def settled(self) -> bool:
-        """See Assembly."""
+        """True if the usage is final; see Assembly."""
         return self._complete or self._failed
 
     def take(self, event: Mapping[str, object]) -> str:
-        """See Assembly."""
+        """Add the next event; see Assembly."""
         kind = event.get("type")
         response = mapping(event.get("response"))
         if kind == "error" or event.get("error"):
             said = event.get("error") or {key: event.get(key) for key in ("code", "message")}
             raise from_event({"error": said})
         if kind == "response.failed":
-            # What was used is known; the answer stays what it was before it failed.
+            # The usage is known; the answer stays as it was before it failed.
             self._response |= {"usage": response.get("usage")}
             self._failed = response.get("usage") is not None
             raise from_event({"error": response.get("error")})
@@ -156,7 +156,7 @@ class ResponsesStream:
         return [self._items[index].body() for index in sorted(self._items)]
 
     def body(self) -> dict[str, object]:
-        """See Assembly."""
+        """Join what has arrived; see Assembly."""
         if self._complete or not (self._response or self._items):
             return self._response
         return self._response | {"output": self._output()}

@@ -1,10 +1,9 @@
 """Decodes Amazon's event streams: the JSON of each event, from chunks of a body.
 
-Bedrock answers in binary frames with checksums
-(https://smithy.io/2.0/aws/amazon-eventstream.html), each with a piece of what a provider says
-elsewhere as a server-sent event
-(https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html). They are
-read with botocore, which the SDK that asks there needs for the same.
+Bedrock answers in binary frames with checksums (https://smithy.io/2.0/aws/amazon-eventstream.html).
+Each frame has what other providers send as a server-sent event
+(https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html). The
+frames are parsed with botocore, which the SDK also needs for Bedrock.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class EventStreamDecoder:
         self._buffer: _Buffer | None = None
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """Read the JSON of each event that this chunk completes.
+        """Return the JSON of each event that this chunk completes.
 
-        An exception in the stream comes as an event of type "error", as Anthropic sends them.
+        An exception in the stream becomes an event of type "error", as Anthropic sends them.
 
         Args:
             chunk: The next bytes of the body.
@@ -53,8 +52,8 @@ class EventStreamDecoder:
             JSON texts.
 
         Raises:
-            InvokeError: The bytes are no event stream, or were damaged on the way; or botocore is
-                not installed.
+            InvokeError: The bytes are not an event stream, or were damaged on the way; or botocore
+                is not installed.
         """
         if self._buffer is None:
             self._buffer = _new_buffer()
@@ -63,7 +62,7 @@ class EventStreamDecoder:
         while True:
             try:
                 frame = next(frames, None)
-            except Exception as error:  # botocore's for lengths, headers and checksums
+            except Exception as error:  # botocore's errors for lengths, headers and checksums
                 raise InvokeError(
                     f"The event stream can't be read ({type(error).__name__}: {error})",
                     retryable=True,
@@ -81,7 +80,7 @@ def _new_buffer() -> _Buffer:
             module = import_module("botocore.eventstream")
     except ImportError:
         raise InvokeError(
-            "The answer is an event stream of Amazon's, which is read with botocore: "
+            "The answer is one of Amazon's event streams, which needs botocore: "
             'pip install "anthropic[bedrock]"',
             retryable=False,
         ) from None

@@ -1,7 +1,7 @@
-"""The base URL of an invoker's requests, and the key that is sent there.
+"""The base URL of an invoker's requests, and the API key for it.
 
-A key is held so that no repr, and no traceback with local variables, shows it. What must not be
-told is known here, as `Secrets`.
+A key is stored so that no repr, and no traceback with local variables, shows it. `Secrets` has all
+texts that must not appear in messages or events.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from lllm.invokers.http.secrets import Secret, Secrets
 from lllm.pricing.local_models import local_provider
 from lllm.pricing.provider_hosts import provider_at, provider_of
 
-# Who bills at an address that nobody knows.
+# The variable that names the provider that bills at an unknown address.
 VARIABLE = "LLLM_PROVIDER"
 
 
 @dataclass(frozen=True)
 class Access:
-    """The base URL of an invoker's requests and the key for it; `access` makes it.
+    """The base URL of an invoker's requests, and the API key for it; made by `access`.
 
     Attributes:
-        base_url: It may hold a password.
-        host: Of the base URL.
-        port: The same.
-        provider: Who bills.
-        api_key: That was given, None for that of the environment.
-        timeout: Seconds.
-        key_env: The variable that holds the key, where none was given.
-        headers_env: The variable with the headers that the SDK sends along.
+        base_url: The base URL, which may contain a password.
+        host: The host of the base URL.
+        port: The port of the base URL.
+        provider: The provider that bills.
+        api_key: The key that was given; None to use that of the environment.
+        timeout: Seconds to wait for a connection, and for each next piece of an answer.
+        key_env: The environment variable that has the key if none was given.
+        headers_env: The environment variable with headers that the SDK sends along.
     """
 
     base_url: Secret
@@ -44,19 +44,18 @@ class Access:
     headers_env: str
 
     def key(self) -> str:
-        """Get the key: the given one, or the current one of the environment.
+        """Get the API key: the given one, or the current one of the environment.
 
         Returns:
-            The key; "" for none where none is needed.
+            The key; "" if none is set and none is needed.
 
         Raises:
-            ConfigError: The key can't be sent, or there is none for a provider that is known.
+            ConfigError: The key can't be sent in a header, or a known provider has no key.
         """
         key = self.api_key or Secret(os.environ.get(self.key_env, "").strip())
         if not key.text and provider_of(self.host) is not None:
             raise ConfigError(
-                f"{self.host} asks for an API key: set {self.key_env}, or give the invoker "
-                "api_key=..."
+                f"{self.host} needs an API key: set {self.key_env}, or give the invoker api_key=..."
             )
         if not key.fits_a_header():
             raise ConfigError(
@@ -72,7 +71,7 @@ class Access:
             *used: The keys and tokens that a client was made with.
 
         Returns:
-            Those, and what of the address and of the environment's headers is one.
+            The secrets: those, and any in the base URL and in the environment's headers.
         """
         ambient = os.environ.get(self.headers_env, "")
         values = [line.partition(":")[2].strip() for line in ambient.split("\n")]
@@ -92,18 +91,18 @@ def access(
 
     Args:
         base_url: A web address.
-        api_key: None for that of the environment.
-        timeout: Seconds.
-        key_env: The variable that holds the key, where none is given.
-        headers_env: The variable with the headers that the SDK sends along.
-        provider: Who bills there, as genai-prices names them; None for what the address says, and
-            LLLM_PROVIDER where it is nobody known.
+        api_key: The key; None to use that of the environment.
+        timeout: Seconds to wait for a connection, and for each next piece of an answer.
+        key_env: The environment variable that has the key if none is given.
+        headers_env: The environment variable with headers that the SDK sends along.
+        provider: The provider that bills, by its name in genai-prices; None to find it by the
+            address, or by LLLM_PROVIDER if the address is unknown.
 
     Returns:
-        The access.
+        The access for that URL.
 
     Raises:
-        ConfigError: The base URL is no web address.
+        ConfigError: The base URL is not a web address.
     """
     url = base_url.strip()
     host, port = _address(url)
@@ -118,7 +117,7 @@ def _biller(url: str, host: str, port: int) -> str:
     if known is None and local_provider(host, port) is None:
         known = os.environ.get(VARIABLE, "").strip() or None
     if known is None and "." not in host and host != "localhost":
-        return f"{host}:{port}"  # a name of one's own network, which may be a provider's, too
+        return f"{host}:{port}"  # a name in a local network, which may equal a provider's
     return known or host
 
 

@@ -1,10 +1,10 @@
-"""Turns a provider's error into an InvokeError: if and when to try again, without secrets.
+"""Turns a provider's error into an InvokeError that says if and when to retry, without secrets.
 
-Statuses are RFC 9110's; which of them are worth another attempt is OpenAI's own list
-(https://platform.openai.com/docs/guides/error-codes): 408, 409, 429 and 5xx, but not a 429 that
-says the quota is spent. Anthropic's 529, overloaded, is among them. An error in the middle of a
-stream comes without a status, and is judged by its type. Providers echo credentials in their
-messages, so every text passes a `Secrets` before it becomes part of an error.
+Statuses are defined in RFC 9110. By OpenAI's list, 408, 409, 429 and 5xx are retried, except a 429
+for a spent quota (https://platform.openai.com/docs/guides/error-codes); that includes Anthropic's
+529, overloaded. An error in the middle of a stream has no status, and is judged by its type.
+Providers repeat credentials in their messages, so every text passes a `Secrets` before it is part
+of an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lllm.events.model import Usage
 
-# The statuses of errors that come without one:
+# The statuses of errors that are sent without one:
 # https://platform.claude.com/docs/en/api/errors and OpenAI's list, see above.
 _STATUS_OF = {
     "invalid_request_error": 400,
@@ -52,24 +52,24 @@ _LONGEST_QUOTE = 500  # characters of an error page that is not JSON
 def from_response(
     status: int, headers: Mapping[str, str], text: str, *, host: str, secrets: Secrets
 ) -> InvokeError:
-    """Make the error for an HTTP answer.
+    """Make the error for an HTTP answer with an error status.
 
     Args:
-        status: Of the answer.
-        headers: Of the answer, without regard to case.
-        text: Its body.
-        host: Whom the message names.
-        secrets: What is cut out of it.
+        status: The HTTP status.
+        headers: The headers of the answer, found without regard to case.
+        text: The body of the answer.
+        host: The host, which the message names.
+        secrets: The secrets to remove from the texts.
 
     Returns:
-        The error, without what must not be told.
+        The error, without secrets.
     """
     try:
         body: object = json.loads(text)
     except (ValueError, RecursionError):
         body = None
     said, code = error_of(body)
-    # Amazon names the kind in a header, before what else may stand there:
+    # Amazon sends the kind of the error in a header, followed by other text:
     # https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html#operation-error-serialization
     code = code or headers.get("x-amzn-errortype", "").partition(":")[0] or None
     if said is None and body is None:
@@ -90,10 +90,10 @@ def from_event(body: object) -> InvokeError:
     """Make the error for an error event in the middle of a stream.
 
     Args:
-        body: The event's JSON, with the error in it ({"error": {...}}) or the error itself.
+        body: The JSON of the event: the error itself, or an object with it ({"error": {...}}).
 
     Returns:
-        The error; its text is the provider's own, uncleaned: see `cleaned`.
+        The error. Its text is the provider's own and may contain secrets; see `cleaned`.
     """
     said, code = error_of(body)
     status = status_of(body)
@@ -110,12 +110,12 @@ def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> 
     """Copy an error without secrets.
 
     Args:
-        error: The one to make anew.
-        secrets: What is cut out of its texts.
-        request_id: The provider's id of the request, for an error that has none.
+        error: The error to copy.
+        secrets: The secrets to remove from its texts.
+        request_id: The provider's id of the request, used if the error has none.
 
     Returns:
-        The new error, which has no cause and no traceback.
+        A new error, without a cause and a traceback.
     """
     return InvokeError(
         secrets.cut_error(str(error)),
@@ -154,11 +154,11 @@ def with_use(error: InvokeError, used: _Used) -> InvokeError:
     """Add the usage of a failed request to its error, because it is billed.
 
     Args:
-        error: Is changed.
-        used: An answer, or another error, that says it.
+        error: The error, which is changed.
+        used: An answer, or another error, that has the usage.
 
     Returns:
-        The error.
+        The same error.
     """
     error.usage, error.usage_raw, error.billed = used.usage, used.usage_raw, used.billed
     error.service_tier, error.model = used.service_tier, used.model
@@ -168,13 +168,13 @@ def with_use(error: InvokeError, used: _Used) -> InvokeError:
 def error_of(body: object) -> tuple[str | None, str | None]:
     """Read the message and the code from the JSON of an error.
 
-    Google puts an error that comes in place of a stream into a list; Amazon has a "Message", too.
+    Google puts an error that replaces a stream into a list; Amazon also uses "Message".
 
     Args:
         body: The provider's JSON.
 
     Returns:
-        Message and code, each None where it has none.
+        The message and the code; each is None if there is none.
     """
     if isinstance(body, list) and len(body) == 1:
         body = body[0]
@@ -193,14 +193,14 @@ def error_of(body: object) -> tuple[str | None, str | None]:
 def status_of(body: object) -> int:
     """Find the HTTP status that fits an error which came with status 200.
 
-    OpenRouter answers 200 once it has begun, and puts the status into the error's code
-    (https://openrouter.ai/docs/api-reference/errors); others name a type.
+    Once its answer has begun, OpenRouter sends 200 and puts the status into the error's code
+    (https://openrouter.ai/docs/api-reference/errors); others send only a type.
 
     Args:
         body: The provider's JSON.
 
     Returns:
-        The status, 500 where none is known.
+        The status; 500 if it is unknown.
     """
     places = _error_objects(body)
     for place in places:
@@ -219,7 +219,7 @@ def tells_error(body: object) -> bool:
         body: The provider's JSON.
 
     Returns:
-        True if it has an error, is called one, or has a status of its own that stands for one.
+        True if it has an error object, is named an error, or has an error status in a field.
     """
     whole = body if isinstance(body, dict) else {}
     if whole.get("error") or "error" in (whole.get("object"), whole.get("type")):
@@ -227,7 +227,7 @@ def tells_error(body: object) -> bool:
     return any(_status(whole.get(name)) is not None for name in _STATUS_NAMES)
 
 
-# Where servers put the status: OpenRouter's `code`, Google's `code` beside a `status` in words.
+# Fields with the status: OpenRouter's `code`, Google's `code` beside a `status` in words.
 _STATUS_NAMES = ("code", "status", "status_code", "http_status")
 
 
@@ -249,11 +249,11 @@ def is_retryable(status: int, code: str | None) -> bool:
     """True if the same request may succeed later.
 
     Args:
-        status: Of HTTP.
-        code: Of the error, by the provider's name for it.
+        status: The HTTP status.
+        code: The provider's error code; None if it sent none.
 
     Returns:
-        True if another attempt makes sense.
+        True if a retry makes sense.
     """
     return (status in (408, 409, 429) or status >= 500) and code not in _SPENT
 
@@ -262,11 +262,11 @@ def request_id(headers: Mapping[str, str], secrets: Secrets) -> str | None:
     """Read the provider's id of a request from the headers of Anthropic, OpenAI or Amazon.
 
     Args:
-        headers: Of an answer, without regard to case.
-        secrets: What is cut out of it.
+        headers: The headers of the answer, found without regard to case.
+        secrets: The secrets to remove from the id.
 
     Returns:
-        The id, None where there is none.
+        The id; None if there is none.
     """
     named = (headers.get(name) for name in ("request-id", "x-request-id", "x-amzn-requestid"))
     found = next(filter(None, named), None)

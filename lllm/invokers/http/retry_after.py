@@ -1,4 +1,4 @@
-"""Reads from a provider's headers how long to wait: Retry-After, or until its limits are reset.
+"""Reads from a provider's headers how long to wait: by Retry-After, or by its rate limits.
 
 Anthropic sends dates (https://platform.claude.com/docs/en/api/rate-limits#response-headers), OpenAI
 and those that follow it send durations such as "6m0s"
@@ -24,14 +24,14 @@ _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)")
 
 
 def wait_asked_for(status: int, headers: Mapping[str, str]) -> int | None:
-    """Find how long a provider asks to wait before the next request.
+    """Find how long the provider asks to wait before the next request.
 
     Args:
-        status: Of its answer; the limits of one that is no 429 do not count.
-        headers: Of its answer, without regard to case.
+        status: The HTTP status of the answer; rate limits only count for a 429.
+        headers: The headers of the answer, found without regard to case.
 
     Returns:
-        Nanoseconds, None where it does not say.
+        Nanoseconds; None if the headers name no wait.
     """
     wait = retry_after(headers)
     if wait is None and status == 429:
@@ -41,17 +41,17 @@ def wait_asked_for(status: int, headers: Mapping[str, str]) -> int | None:
 
 
 def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -> int | None:
-    """Read how long the provider asks to wait.
+    """Read the wait that the provider asks for in Retry-After.
 
-    Retry-After is seconds or a date (RFC 9110, section 10.2.3); retry-after-ms is OpenAI's finer
-    one and comes first.
+    Retry-After is a number of seconds or a date (RFC 9110, section 10.2.3). OpenAI's retry-after-ms
+    is more precise, and comes first.
 
     Args:
-        headers: Of an answer, without regard to case.
-        now: What a date is taken from, None for the clock.
+        headers: The headers of the answer, found without regard to case.
+        now: The time from which a date is counted; None for the current time.
 
     Returns:
-        Nanoseconds, None where it does not say.
+        Nanoseconds; None if the headers name no wait.
     """
     for name, unit in (("retry-after-ms", _SECOND // 1000), ("retry-after", _SECOND)):
         try:
@@ -64,7 +64,7 @@ def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -
         date = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
-    if date.tzinfo is None:  # "-0000": UTC, by RFC 5322
+    if date.tzinfo is None:  # the offset "-0000", which means UTC by RFC 5322
         date = date.replace(tzinfo=dt.UTC)
     wait = (date - (now or dt.datetime.now(dt.UTC))).total_seconds()
     return _in_bounds(max(0.0, wait * _SECOND))
@@ -73,14 +73,14 @@ def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -
 def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None:
     """Find how long to wait until all exhausted limits are reset.
 
-    A limit that has something left is passed over, whenever it is reset.
+    A limit that is not exhausted is ignored.
 
     Args:
-        headers: Of an answer, without regard to case.
-        now: What dates are taken from.
+        headers: The headers of the answer, found without regard to case.
+        now: The time from which dates are counted.
 
     Returns:
-        Seconds, None where the headers name no limit that is used up.
+        Seconds; None if no limit is exhausted.
     """
     waits = [
         _until(headers.get(f"anthropic-ratelimit-{limit}-reset", ""), now)
@@ -96,7 +96,7 @@ def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None
 
 
 def _until(date: str, now: dt.datetime) -> float | None:
-    """Seconds until an RFC 3339 date, 0 if it has passed."""
+    """Calculate the seconds until an RFC 3339 date; 0 if it has passed."""
     try:
         reset = dt.datetime.fromisoformat(date)
     except ValueError:
@@ -114,5 +114,5 @@ def _seconds(duration: str) -> float | None:
 
 
 def _in_bounds(wait: float) -> int | None:
-    """Round to nanoseconds; None for an absurdly long wait."""
+    """Round to nanoseconds; None for an impossibly long wait."""
     return round(wait) if wait < 2**63 else None

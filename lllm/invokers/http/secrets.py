@@ -1,4 +1,4 @@
-"""Holds credentials, and cuts them out of texts."""
+"""Holds credentials, and removes them from texts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from operator import is_not
 
 MARK = "[api key]"
-_SHORTEST_SECRET = 8  # "ollama" or "EMPTY" given as a key is no secret, and may be a word of a text
-# "Bearer" and "Basic" are words too: what follows must be long and have a digit in it.
+# a short key such as "ollama" or "EMPTY" is not secret, and may be an ordinary word
+_SHORTEST_SECRET = 8
+# "Bearer" and "Basic" are ordinary words, too, so what follows must be long and have a digit.
 _LOOKS_SECRET = re.compile(
     r"(?i:\b(?:bearer|basic)\s+)(?:\[api key\]|(?=[^\s\"',;]*\d)[^\s\"',;]{8,})"
     r"|\bsk-[\w*.…-]{6,}"
@@ -30,35 +31,35 @@ class Secret:
 
 
 class Secrets:
-    """Cuts a set of secret texts out of messages and errors.
+    """Removes a set of secret texts from messages and errors.
 
     Args:
-        *texts: Keys, tokens, passwords; None and what is too short to be one are passed over.
+        *texts: Keys, tokens and passwords; None and texts that are too short are ignored.
     """
 
     def __init__(self, *texts: str | None) -> None:
         known = {text for text in texts if text and len(text) >= _SHORTEST_SECRET}
         known |= {json.dumps(text)[1:-1] for text in known}
-        # The longest first, so that no rest of one stays where another is part of it.
+        # The longest first, so that a secret that is part of another leaves no remainder of it.
         self._texts = sorted(known, key=len, reverse=True)
 
     def __repr__(self) -> str:
         return "Secrets()"
 
     def cut(self, text: str) -> str:
-        """Cut exactly these secrets out of a model's text."""
+        """Remove exactly these secrets from a model's text."""
         for secret in self._texts:
             text = text.replace(secret, MARK)
         return text
 
     def cut_values(self, value: object) -> object:
-        """Cut these secrets out of all texts and keys in a JSON value.
+        """Remove these secrets from all texts and keys in a JSON value.
 
         Args:
             value: The JSON value.
 
         Returns:
-            A copy; the value itself where it has none of them, so that a long one is not copied.
+            A copy; the same value if it has no secret, so that a long one is not copied.
         """
         if isinstance(value, str):
             return self.cut(value)
@@ -72,8 +73,8 @@ class Secrets:
         return value
 
     def cut_error(self, text: str) -> str:
-        """Cut these secrets, and whatever looks like a credential, out of an error's text.
+        """Remove these secrets, and anything that looks like a credential, from an error's text.
 
-        OpenAI quotes keys with asterisks in the middle.
+        That includes keys that OpenAI quotes with asterisks in the middle.
         """
         return _LOOKS_SECRET.sub(MARK, self.cut(text))

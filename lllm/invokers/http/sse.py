@@ -1,8 +1,9 @@
 """Decodes server-sent events: the `data` of each event, from chunks of a body.
 
-By https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. Model
-providers say all that matters in `data`, so names, ids and retry times are passed over. Lines are
-cut before they are decoded: no byte of a longer UTF-8 sequence is a line end.
+It follows
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. Model
+providers send everything of interest in `data`, so names, ids and retry times are ignored. Lines
+are split before they are decoded, because no byte of a longer UTF-8 sequence is a line end.
 """
 
 from __future__ import annotations
@@ -14,28 +15,29 @@ _LINE_ENDS = b"\r\n"
 class Decoder:
     """Decodes one stream; how its bytes are split into chunks makes no difference.
 
-    An event that no blank line ends is not given: the stream was cut in the middle of it.
+    An event without a blank line after it is not returned, because the stream ended in the middle
+    of it.
     """
 
     def __init__(self) -> None:
         self._line: list[bytes] = []  # the line that has not ended yet, in pieces
-        self._after_cr = False  # an LF that comes next belongs to the same line end
+        self._after_cr = False  # a following LF is part of the same line end
         self._first = True
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Read the data of each event that this chunk completes.
+        """Return the data of each event that this chunk completes.
 
         Args:
             chunk: The next bytes of the body.
 
         Returns:
-            A text for each event, whose lines are joined by line feeds. Providers' own end marks,
-            as "[DONE]", are data like any other.
+            A text for each event, its lines joined by line feeds. The providers' end marks, such as
+            "[DONE]", are returned as well.
         """
         if not chunk:
             return []
-        # Of the chunk, not of its last whole line: more may follow that line within the chunk.
+        # Check the chunk, not its last complete line: more may follow that line within the chunk.
         after_cr, self._after_cr = self._after_cr, chunk.endswith(b"\r")
         if after_cr:
             chunk = chunk.removeprefix(b"\n")
@@ -43,7 +45,7 @@ class Decoder:
         rest = lines.pop() if lines and not lines[-1].endswith((b"\r", b"\n")) else b""
         found = []
         lines.reverse()
-        while lines:  # each goes as it is read: one may be long
+        while lines:  # free each line when it is read, because it may be long
             self._line.append(lines.pop())
             whole = b"".join(self._line)
             self._line.clear()

@@ -1,7 +1,7 @@
 """Reads LiteLLM's answers, whole or streamed, which have the form of Chat Completions.
 
-What LiteLLM makes up is not taken over: a usage of zeros, or estimated, where the provider sent
-none; a price of its own in the usage of a stream; that an answer which broke off was complete.
+Values that LiteLLM invents are ignored: a usage of zeros or estimates if the provider sent none, a
+price of its own in the usage of a stream, and the claim that an interrupted answer was complete.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def read(response: object, asked: Request, secrets: Secrets) -> Answer:
     """Read the Answer from a response of LiteLLM.
 
     Args:
-        response: As LiteLLM returned it.
-        asked: The request.
-        secrets: What must not be told.
+        response: The object that LiteLLM returned.
+        asked: The request that was sent.
+        secrets: The secrets to remove from all texts.
 
     Returns:
-        The answer.
+        The answer in lllm's terms.
 
     Raises:
-        InvokeError: The response is none.
+        InvokeError: The response has no answer.
     """
     return _answer(_json_of(response, secrets), asked, response, secrets)
 
@@ -51,7 +51,7 @@ def _answer(body: object, asked: Request, source: object, secrets: Secrets) -> A
     found = answer(body, model=asked.model, request_id=_request_id(source, secrets))
     counts = _mapping(found.usage_raw)
     said = found.content.parts or found.content.tool_calls
-    # LiteLLM fills in zeros for what the provider leaves out, and no call has no prompt.
+    # LiteLLM fills in zeros for missing counts, but no call has an empty prompt.
     if not counts.get("prompt_tokens") or (said and not counts.get("completion_tokens")):
         found = replace(found, usage=None)
     if _kept_beside(source).get("cache_hit") is True:
@@ -70,7 +70,7 @@ def _kept_beside(source: object) -> Mapping[str, object]:
 
 def _request_id(source: object, secrets: Secrets) -> str | None:
     headers = _mapping(_kept_beside(source).get("additional_headers"))
-    mark = "llm_provider-"  # what the provider sent, as LiteLLM names it
+    mark = "llm_provider-"  # the prefix that LiteLLM gives to the provider's own headers
     found = {name.removeprefix(mark): str(value) for name, value in headers.items()}
     return request_id(found, secrets)
 
@@ -83,14 +83,14 @@ class LiteLLMStream:
     """Joins the chunks of a streamed answer of LiteLLM.
 
     Args:
-        asked: The request.
-        loaded: LiteLLM.
-        secrets: What must not be told.
+        asked: The request that was sent.
+        loaded: The LiteLLM package.
+        secrets: The secrets to remove from all texts.
 
     Attributes:
-        asked: As given.
-        library: LiteLLM.
-        source: LiteLLM's stream, once there is one.
+        asked: The request that was sent.
+        library: The LiteLLM package.
+        source: LiteLLM's stream; None until it is opened.
     """
 
     def __init__(self, asked: Request, loaded: Library, secrets: Secrets) -> None:
@@ -104,9 +104,10 @@ class LiteLLMStream:
         self._model: object = None
 
     def take(self, chunk: object) -> str:
-        """Add a chunk of LiteLLM, and return its text."""
+        """Add a chunk of LiteLLM's stream, and return its text."""
         event = _mapping(_json_of(chunk, self._secrets))
-        # The chunk itself names the model that was asked, and its last not even beside it another.
+        # A chunk names the requested model; the last one names no other, not even in its hidden
+        # fields.
         self._model = _kept_beside(chunk).get("provider_response_model") or self._model
         text = self._assembly.take({**event, "model": self._model} if self._model else event)
         if self._first is None and self._assembly.begun:
@@ -117,7 +118,7 @@ class LiteLLMStream:
     def ended(self) -> bool:
         """True if the provider has sent the reason why the model stopped.
 
-        Where it did not, LiteLLM has the last chunk say "stop".
+        Without one, LiteLLM invents a last chunk with "stop".
         """
         names = ("received_finish_reason", "intermittent_finish_reason")
         return any(getattr(self.source, name, None) is not None for name in names)
@@ -125,7 +126,8 @@ class LiteLLMStream:
     def answer(self) -> Answer:
         """Join all chunks. Raises InvokeError if there is no answer in them."""
         body = self._assembly.body() | {"usage": self._usage()}
-        whole = json.loads(self._secrets.cut(json.dumps(body)))  # one may have come in two pieces
+        # a secret may have arrived in two pieces
+        whole = json.loads(self._secrets.cut(json.dumps(body)))
         found = _answer(whole, self.asked, self.source, self._secrets)
         return replace(found, first_token=self._first)
 
@@ -133,14 +135,14 @@ class LiteLLMStream:
         """Add the partial answer to a failure.
 
         Args:
-            failure: Is changed.
+            failure: The error, which is changed.
 
         Returns:
-            The failure.
+            The same error.
         """
         failure.request_id = failure.request_id or _request_id(self.source, self._secrets)
         if self._assembly.body():
-            with suppress(InvokeError):  # it holds no message yet
+            with suppress(InvokeError):  # there is no message yet
                 came = self.answer()
                 failure.partial = came.content if self._assembly.begun else None
                 with_use(failure, came)
@@ -150,12 +152,12 @@ class LiteLLMStream:
     def _usage(self) -> object:
         """Find the provider's usage in the stream.
 
-        Not that of the last chunk: it may be an estimate, and be given a price by LiteLLM.
+        The usage in the last chunk is not used: LiteLLM may have estimated it and added a price.
         """
         chunks = list(getattr(self.source, "chunks", ()))
         if all(getattr(chunk, "usage", None) is None for chunk in chunks):
             return None
-        with suppress(Exception):  # whatever LiteLLM stumbles over, the answer is here
+        with suppress(Exception):  # LiteLLM may fail here, but the answer is complete
             whole = self.library.stream_chunk_builder(chunks=chunks)
             return _json_of(getattr(whole, "usage", None), self._secrets)
         return None
@@ -164,20 +166,20 @@ class LiteLLMStream:
         """Close the connection of an unfinished answer."""
         for stream in self._streams():
             close = getattr(stream, "close", None)
-            with suppress(Exception):  # it is of no use any more either way
+            with suppress(Exception):  # the connection is not needed any more
                 if callable(close):
                     close()
 
     async def aclose(self) -> None:
-        """Do what `close` does on an event loop."""
+        """Close the connection of an unfinished answer on an event loop."""
         for stream in self._streams():
             close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
-            with suppress(Exception):  # it is of no use any more either way
+            with suppress(Exception):  # the connection is not needed any more
                 closing = close() if callable(close) else None
                 if inspect.isawaitable(closing):
                     await closing
 
     def _streams(self) -> tuple[object, ...]:
-        # LiteLLM's own aclose() passes over what some providers' streams read from.
+        # LiteLLM's own aclose() does not close the streams that some providers' answers read from.
         inner = getattr(self.source, "completion_stream", None)
         return getattr(inner, "streaming_response", None), inner

@@ -1,9 +1,9 @@
 """Turns LiteLLM's exceptions into InvokeErrors.
 
-Its exceptions are those of OpenAI's SDK, whoever the provider is, with statuses that it may have
-made up itself: a connection that broke is a 500, an overload of Anthropic's (529) is a 500, too.
-Whether a provider answered at all is told by the headers that it sent; its own status and body are
-in the exception that LiteLLM's was raised from.
+They are subclasses of the exceptions of OpenAI's SDK for every provider, with statuses that LiteLLM
+may have invented: it reports a broken connection as a 500, and Anthropic's overload (529), too. The
+headers tell whether a provider answered at all. The provider's own status and body are in the
+exception that caused LiteLLM's.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _SAID_BY_LITELLM = re.compile(
     r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout): )*(?:\w+(?:Exception|Error) - )?"
 )
 _ADDED = re.compile(r"(?:\. Handle with `litellm\.| Original exception: |\nTraceback ).*", re.S)
-_LONGEST_QUOTE = 500  # characters of what is no JSON
+_LONGEST_QUOTE = 500  # characters of a text that is not JSON
 
 
 def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeError:
     """Make the error for one of LiteLLM's exceptions.
 
     Args:
-        error: What LiteLLM raised.
-        host: Whom the message names.
-        secrets: What is cut out of it.
+        error: The exception that LiteLLM raised.
+        host: The host, which the message names.
+        secrets: The secrets to remove from the texts.
 
     Returns:
-        The error.
+        The error, without secrets.
     """
     chain = list(_chain(error))
     statuses = _statuses(chain)
-    if not statuses:  # not LiteLLM's: a package that it misses, a bug, a request it can't make
+    if not statuses:  # not LiteLLM's own: a missing package, a bug, or a request that it can't make
         if isinstance(error, ModuleNotFoundError):
             return InvokeError(
-                f"LiteLLM needs the package {error.name!r}, which it does not install by itself, "
-                'for this request. Install it (pip install "litellm[proxy]" brings all that its '
-                "cache and its gateway need), or make the request without what needs it.",
+                f"LiteLLM needs the package {error.name!r} for this request, but does not install "
+                'it. Install it (pip install "litellm[proxy]" installs all that its '
+                "cache and its gateway need), or change the request.",
                 retryable=False,
             )
         told = secrets.cut_error(_shortened(f"{type(error).__name__}: {error}"))

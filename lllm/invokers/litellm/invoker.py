@@ -1,9 +1,9 @@
 """An invoker that calls models of any provider through LiteLLM.
 
-LiteLLM takes a request in the form of Chat Completions and gives every provider's answer that form,
-its usage included: prompt_tokens has all that went in, tokens read from a cache or written to one
-too, also where the provider counts them apart (`calculate_usage` in its llms/anthropic,
-`transform_usage` in its llms/bedrock).
+LiteLLM accepts a request in the form of Chat Completions, and converts every provider's answer and
+usage to that form. Its prompt_tokens include tokens read from a cache or written to one, even if
+the provider counts these separately (`calculate_usage` in its llms/anthropic, `transform_usage` in
+its llms/bedrock).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lllm.invokers.litellm.errors import from_exception
 from lllm.invokers.litellm.library import keys, library, on_loop
 from lllm.invokers.sdk.versions import require
 
-# Who a model's prefix names, where genai-prices has another name for them. LiteLLM's own are at
+# Prefixes of models whose provider has another name in genai-prices. LiteLLM's own names are at
 # https://docs.litellm.ai/docs/providers.
 _PROVIDERS = {
     "anthropic_text": "anthropic",
@@ -47,7 +47,7 @@ _PROVIDERS = {
     "voyage": "voyageai",
     "xai": "x-ai",
 }
-# What would make one attempt in the log several calls, or no stream of one.
+# Params that would make several calls of one attempt, or change its stream.
 _NOT_PARAMS = (
     "num_retries", "max_retries", "retry_policy", "fallbacks", "context_window_fallback_dict",
     "complete_response",
@@ -58,11 +58,11 @@ def provider_of(model: str) -> str:
     """Find the provider of a model by LiteLLM's name for the model.
 
     Args:
-        model: As "gemini/gemini-2.5-flash".
+        model: LiteLLM's name for the model, such as "gemini/gemini-2.5-flash".
 
     Returns:
-        A name of genai-prices; "litellm" where there is no prefix to tell, so that prices are found
-        by the model's own name.
+        The provider's name in genai-prices; "litellm" if the name has no prefix, so that the price
+        is found by the model's name.
     """
     prefix, slash, _ = model.partition("/")
     return _PROVIDERS.get(prefix, prefix) if slash else "litellm"
@@ -71,18 +71,19 @@ def provider_of(model: str) -> str:
 class LiteLLMInvoker:
     """Calls models through LiteLLM, by its model names ("gemini/gemini-2.5-flash").
 
-    `drop_params`, `caching` and whatever else LiteLLM takes go into an agent's model_args.
+    Pass `drop_params`, `caching` and LiteLLM's other options in an agent's model_args.
 
     Args:
-        api_base: Where requests go, None for the provider's own place.
-        api_key: None for the variable that the provider has
-            (https://docs.litellm.ai/docs/providers), read at each call.
-        timeout: Seconds to wait for an answer, or for each next piece of one.
-        provider: Who answers, as genai-prices names them, None for what the model's prefix says.
+        api_base: The base URL; None for the provider's own.
+        api_key: The key; None for the provider's environment variable
+            (https://docs.litellm.ai/docs/providers), which is read at each call.
+        timeout: Seconds to wait for an answer, or for each next piece of a streamed one.
+        provider: The provider that bills, by its name in genai-prices; None to find it by the
+            model's prefix.
 
     Raises:
         MissingExtra: LiteLLM is not installed.
-        ConfigError: The api_base is none.
+        ConfigError: The api_base is not a web address.
     """
 
     api = "litellm"
@@ -102,7 +103,7 @@ class LiteLLMInvoker:
         if api_base is not None:
             place = access(api_base, api_key=None, timeout=timeout, key_env="", headers_env="")
             self.host, self.port = place.host, place.port
-            self._biller = place.provider  # of a model whose name says nothing
+            self._biller = place.provider  # for a model whose name implies no provider
         self.provider = provider or self._biller
         self._named = provider is not None
         self._api_base = Secret((api_base or "").strip())  # it may hold a password
@@ -116,10 +117,10 @@ class LiteLLMInvoker:
         """Make a copy of this invoker with the provider of a given model.
 
         Args:
-            model: By LiteLLM's name for it.
+            model: LiteLLM's name for the model.
 
         Returns:
-            The invoker; this one where nothing is to be changed.
+            The copy; the same invoker if the provider does not change.
         """
         provider = provider_of(model) if "/" in model else self._biller
         if self._named or self.provider == provider:
@@ -132,14 +133,14 @@ class LiteLLMInvoker:
         """Call the model, and wait for its answer.
 
         Args:
-            request: What is asked.
+            request: The request to send.
 
         Returns:
-            The answer.
+            The answer of the model.
 
         Raises:
-            InvokeError: The call fails.
-            ConfigError: `params` sets what lllm decides.
+            InvokeError: The call failed.
+            ConfigError: `params` sets an option that lllm decides.
         """
         asked = self._arguments(request, stream=False)
         loaded = library()
@@ -152,7 +153,7 @@ class LiteLLMInvoker:
         raise failure
 
     async def ainvoke(self, request: Request) -> Answer:
-        """Do what `invoke` does on an event loop."""
+        """Call the model on an event loop, as `invoke` does."""
         asked = self._arguments(request, stream=False)
         loaded = await on_loop()
         try:
@@ -167,15 +168,16 @@ class LiteLLMInvoker:
         """Call the model, and pass on the text of its answer as it arrives.
 
         Args:
-            request: What is asked.
-            on_text: Called with each piece of text. What it raises ends the stream, and is raised.
+            request: The request to send.
+            on_text: A function that is called with each piece of text; an error that it raises ends
+                the stream, and is raised.
 
         Returns:
             The whole answer.
 
         Raises:
-            InvokeError: The stream fails or ends too early; the error has what had come.
-            ConfigError: `params` sets what lllm decides.
+            InvokeError: The stream failed or ended too early; the error has the part that arrived.
+            ConfigError: `params` sets an option that lllm decides.
         """
         coming = LiteLLMStream(request, library(), self._secrets())
         with closing(self._texts(coming)) as texts:
@@ -184,7 +186,7 @@ class LiteLLMInvoker:
         return self._finished_answer(coming)
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an event loop, where on_text is called."""
+        """Stream an answer on an event loop, as `stream` does; on_text is called on the loop."""
         coming = LiteLLMStream(request, await on_loop(), self._secrets())
         async with aclosing(self._atexts(coming)) as texts:
             async for text in texts:
@@ -231,8 +233,9 @@ class LiteLLMInvoker:
             **payload(request, stream=stream),
             "num_retries": 0,
             "max_retries": 0,
-            # Or it looks among the tools for those of an MCP gateway, which takes a package that
-            # LiteLLM does not bring along.
+            # Otherwise LiteLLM looks for the tools of an MCP gateway, which needs a package that it
+            # does not
+            # install.
             "_skip_mcp_handler": True,
         }
 

@@ -1,9 +1,9 @@
 """Imports LiteLLM when it is first needed, and resets its connections after loops and forks.
 
-To import it takes seconds, and would fetch a list of prices from the network, for which lllm has no
-use. It keeps its connections for the whole process, those of an event loop under the loop's id
-(`LLMClientCache` in its caching/llm_caching_handler.py): a later loop may get the same id, and with
-it connections that belong to no loop any more. So they are closed with their loop here.
+Importing LiteLLM takes seconds, and by default downloads a price list that lllm does not use. It
+caches connections process-wide, those of an event loop by the loop's id (`LLMClientCache` in its
+caching/llm_caching_handler.py). A later loop may get the same id, and with it the connections of a
+closed loop. So lllm closes them together with their loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORKER = "litellm.litellm_core_utils.logging_worker"
 class Library(Protocol):
     """The functions of the LiteLLM package that lllm uses.
 
-    What its calls return is asked for by name, and may be another thing in its next version.
+    Their results are typed as `object`, because their classes may change with the next version.
     """
 
     suppress_debug_info: bool
@@ -48,10 +48,11 @@ def is_loaded() -> bool:
 def library() -> Library:
     """Get the LiteLLM package, importing it if needed."""
     if _NAME not in sys.modules:
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # or it asks the network
+        # otherwise it uses the network
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with importing():
         found = cast(Library, import_module(_NAME))
-    found.suppress_debug_info = True  # it prints to stdout whenever a call fails
+    found.suppress_debug_info = True  # otherwise it prints to stdout whenever a call fails
     register_after_fork(_connections)
     return found
 
@@ -75,23 +76,24 @@ class _Connections:
     async def close_with(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the clients of a running loop when it ends.
 
-        asyncio.run closes the asynchronous generators that are still open before it closes its
-        loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
+        An async generator is left open on purpose: asyncio.run closes open async generators before
+        it closes its loop (`loop.shutdown_asyncgens`).
         """
         if loop not in self._closers:
             self._closers[loop] = closer = _until_closed(weakref.ref(loop), id(loop))
             await anext(closer)
 
     def after_fork(self) -> None:
-        """Make the child use new clients: two processes can't share a connection.
+        """Make the child use new clients, because two processes can't share a connection.
 
-        Its parent's are kept, untouched: the connections are the parent's to close.
+        The parent's clients are kept open, because their connections belong to the parent.
         """
         self._closers = weakref.WeakKeyDictionary()
         self._inherited.append(dict(_clients()))
         _clients().clear()
         attributes = vars(sys.modules[_NAME])
-        for name in ("module_level_client", "module_level_aclient"):  # made anew when asked for
+        # LiteLLM makes these again when they are needed
+        for name in ("module_level_client", "module_level_aclient"):
             self._inherited.append(attributes.pop(name, None))
 
 
@@ -110,10 +112,10 @@ async def _until_closed(
     try:
         yield
     finally:
-        with suppress(Exception):  # the callbacks that its users gave it, which run behind a call
+        with suppress(Exception):  # callbacks of the user's, which run after a call
             await import_module(_WORKER).GLOBAL_LOGGING_WORKER.clear_queue()
         shared = [*_clients().values(), vars(sys.modules[_NAME]).get("module_level_aclient")]
-        for client in shared:  # these are of no loop, and open a session for each
+        for client in shared:  # these belong to no loop, and open a session for each
             session = _inside(client, "client", "_transport", "client")
             if session is not None and getattr(session, "_loop", None) is loop():
                 await _close(session)
@@ -129,7 +131,7 @@ def _inside(thing: object, *names: str) -> object:
 
 async def _close(client: object) -> None:
     close = getattr(client, "aclose", None) or getattr(client, "close", None)
-    with suppress(Exception):  # it is of no use any more either way
+    with suppress(Exception):  # the client is not needed any more
         closing = close() if callable(close) else None
         if isawaitable(closing):
             await closing
@@ -138,8 +140,8 @@ async def _close(client: object) -> None:
 def keys() -> list[str]:
     """List the credentials that LiteLLM may send, from the environment and its settings.
 
-    Each provider has variables of its own (https://docs.litellm.ai/docs/providers), so the names
-    decide: whatever is called a key, a token, a secret or a password.
+    Each provider has its own variables (https://docs.litellm.ai/docs/providers), so they are
+    recognised by their names: any that contains key, token, secret or password.
     """
     attributes = vars(sys.modules[_NAME]) if _NAME in sys.modules else {}
     settings = {name: value for name, value in list(attributes.items()) if name.islower()}

@@ -1,8 +1,8 @@
 """Makes and closes an invoker's SDK clients: one for all threads, one for each event loop.
 
-A client is made when it is first needed, and closed where it lives: the connections of an event
-loop belong to it, and are closed with it, or when the invoker is gone. OpenAI's and Anthropic's
-SDKs come from one generator (https://www.stainless.com), so their clients are alike in what matters
+A client is made when it is first needed. The connections of an event loop belong to that loop, and
+are closed with it, or when the invoker is freed. The SDKs of OpenAI and Anthropic are made by the
+same generator (https://www.stainless.com), so their clients are alike in everything that matters
 here.
 """
 
@@ -48,27 +48,28 @@ A = TypeVar("A", bound=AsyncClient)
 class Clients(Generic[S, A]):
     """Makes, keeps and closes the SDK clients of one invoker.
 
-    Clients don't try again: they are made with max_retries=0. When one is made, what a first call
-    would import of the SDK is imported, too, while no fork waits for it; the SDK imports a resource
-    when it is first asked for. Up to Python 3.11 a cached property has a lock, held while it is
-    worked out (https://github.com/python/cpython/issues/87634), which a child would inherit, too:
-    the resources are such, and the processor that the headers tell of.
+    Clients don't retry: they are made with max_retries=0. When a client is made, everything that
+    its first call would import is imported, too, because a fork during a later import could block
+    the child. Up to Python 3.11, a cached property holds a lock while it is computed
+    (https://github.com/python/cpython/issues/87634), which a child would inherit. The SDK's
+    resources and the processor's name for the headers are such properties, so they are computed,
+    too.
 
     Args:
-        make: Makes a client for threads; called, with imports allowed, when one is needed.
-        make_async: The same for an event loop.
+        make: A function that makes a client for threads; importing is allowed when it is called.
+        make_async: A function that makes a client for an event loop.
     """
 
     def __init__(self, make: Callable[[], S], make_async: Callable[[], A]) -> None:
         self._make = make
         self._make_async = make_async
-        self._lock = threading.RLock()  # a signal handler may call a model, too
+        self._lock = threading.RLock()  # reentrant: a signal handler may also call a model
         self._of_threads: S | None = None
         self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop[A]] = {}
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Make the child use new clients: two processes can't share a connection."""
+        """Make the child use new clients, because two processes can't share a connection."""
         self._lock = threading.RLock()
         self._of_threads = None
         self._by_loop = {}
@@ -88,7 +89,7 @@ class Clients(Generic[S, A]):
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            # To import the SDK takes a second, its TLS context some time more: not on the loop.
+            # Importing the SDK takes a second, and its TLS context more, so not on the event loop.
             found = await asyncio.to_thread(self._make_for, loop)
         await found.close_with_loop()
         return found.client
@@ -100,7 +101,7 @@ class Clients(Generic[S, A]):
             if loop not in self._by_loop:
                 client = self._make_async()
                 _import_the_rest(client)
-                with suppress(ImportError):  # another version may name it otherwise
+                with suppress(ImportError):  # another version may have another name for it
                     import_module("anyio._backends._asyncio")
                 self._by_loop[loop] = _OfLoop(client, self._by_loop)
             return self._by_loop[loop]
@@ -139,8 +140,8 @@ class _OfLoop(Generic[A]):
     async def close_with_loop(self) -> None:
         """Close the client when the loop ends.
 
-        asyncio.run closes the asynchronous generators that are still open before it closes its
-        loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
+        An async generator is left open on purpose: asyncio.run closes open async generators before
+        it closes its loop (`loop.shutdown_asyncgens`).
         """
         if self._closer is None:
             self._closer = _until_closed(self.client, self._siblings)
@@ -152,7 +153,7 @@ class _OfLoop(Generic[A]):
 
     async def _close(self) -> None:
         if self._closer is not None:
-            with suppress(RuntimeError):  # the loop ends just now, and is closing it already
+            with suppress(RuntimeError):  # the loop is ending, and closes the client already
                 await self._closer.aclose()
 
 

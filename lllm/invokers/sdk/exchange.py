@@ -1,9 +1,9 @@
 """Turns the HTTP answer to one request into an Answer or an InvokeError.
 
-Nothing here sends; it is the half of an invoker that threads and event loops share. What came back
-is read from the body as it was sent, since an SDK's models add and drop fields. No credential
-leaves: every text passes the `Secrets` of the access first, and an error is made anew, to be raised
-outside of the handler of the SDK's own, whose causes and tracebacks can quote headers.
+Nothing here sends: it is the part of an invoker that threads and event loops share. An answer is
+read from the raw body, because an SDK's models add and drop fields. No credential leaves this
+module: every text passes the `Secrets` of the access. The SDK's errors are replaced by new ones,
+raised outside of the `except` block, because their causes and tracebacks can quote headers.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ class Exchange:
     """Reads the answer to one request, whole or streamed.
 
     Args:
-        access: Where the request went.
-        dialect: That it was made in.
-        model: The one asked.
-        secrets: What must not be told.
-        tier: The service tier that the headers of the request ask for.
+        access: The base URL that the request was sent to, and its key.
+        dialect: The dialect of the request and the answer.
+        model: The requested model.
+        secrets: The secrets to remove from all texts.
+        tier: The service tier that the request's headers ask for; None for the default one.
 
     Attributes:
-        done: True if the provider said that nothing more comes.
+        done: True if the provider has sent its end mark.
     """
 
     def __init__(
@@ -96,29 +96,29 @@ class Exchange:
         self._secrets = secrets
         self._began = time.perf_counter_ns()
         self._request_id: str | None = None
-        self._billed: int | None = None  # as a gateway says beside the answer
+        self._billed: int | None = None  # the cost in a gateway's header
         self._tier = tier
         self._decoder: Decoder | EventStreamDecoder = Decoder()
         self._assembly = dialect.assembly()
         self._first: int | None = None
         self._whole: Answer | None = None
-        self._in_one_piece = False  # what was asked for as a stream
+        self._in_one_piece = False  # although a stream was requested
         self._unstreamed: list[bytes] = []
         self.done = False
 
-    # -- an answer in one piece
+    # -- a whole answer
 
     def answered(self, response: Whole) -> Answer:
         """Read the Answer from a complete body.
 
         Args:
-            response: The whole HTTP answer, of a status that stands for one.
+            response: The whole HTTP answer, with a success status.
 
         Returns:
-            The answer.
+            The answer in lllm's terms.
 
         Raises:
-            InvokeError: The body holds none.
+            InvokeError: The body has no answer.
         """
         self._begin(response)
         try:
@@ -128,7 +128,7 @@ class Exchange:
             body = None
         if body is None:
             raise InvokeError(
-                f"{self._access.host} answered with a body that is no JSON.",
+                f"{self._access.host} answered with a body that is not JSON.",
                 retryable=True,
                 status=response.status_code,
                 request_id=self._request_id,
@@ -154,7 +154,7 @@ class Exchange:
             return answer
         return msgspec.structs.replace(answer, billed=self._billed)
 
-    # -- an answer in pieces
+    # -- a streamed answer
 
     def opened(self, response: Response) -> None:
         """Handle the status and headers of a stream."""
@@ -168,17 +168,17 @@ class Exchange:
         """Handle the next chunk of the body.
 
         Args:
-            chunk: Bytes.
-            came: When it did, by `time.perf_counter_ns`; None for now.
+            chunk: The next bytes of the body.
+            came: The time of its arrival by `time.perf_counter_ns`; None for now.
 
         Yields:
-            The pieces of the answer's text that it brings.
+            The new pieces of the answer's text.
 
         Raises:
-            InvokeError: An event says that the answer failed.
+            InvokeError: An event reports that the answer failed.
         """
         if self._in_one_piece:
-            # Some servers send no stream where one was asked for; others call theirs JSON.
+            # Some servers send no stream although one was requested; others label theirs as JSON.
             self._in_one_piece = bool(self._unstreamed) or chunk.lstrip().startswith(b"{")
         if self._in_one_piece:
             self._unstreamed.append(chunk)
@@ -189,7 +189,7 @@ class Exchange:
             try:
                 event: object = json.loads(self._secrets.cut(data))
             except (ValueError, RecursionError):
-                continue  # an end mark, or a remark of a proxy
+                continue  # an end mark, or a message of a proxy
             text = self._assembly.take(event) if isinstance(event, dict) else ""
             if self._first is None and self._assembly.begun:
                 self._first = (came or time.perf_counter_ns()) - self._began
@@ -197,16 +197,16 @@ class Exchange:
                 yield text
 
     def rest(self, response: Response) -> str:
-        """Read an answer that came in one piece although a stream was asked for.
+        """Read an answer that came in one piece although a stream was requested.
 
         Args:
-            response: Status and headers.
+            response: The status and the headers of the answer.
 
         Returns:
-            Its text; "" where it came as a stream.
+            The text of the answer; "" if it came as a stream.
 
         Raises:
-            InvokeError: The body holds no answer.
+            InvokeError: The body has no answer.
         """
         if not self._unstreamed:
             return ""
@@ -215,41 +215,41 @@ class Exchange:
 
     @property
     def complete(self) -> bool:
-        """True if the whole answer has arrived, so that a broken stream loses nothing."""
+        """True if the whole answer has arrived, so a broken stream loses nothing."""
         return self._whole is not None or self._assembly.complete
 
     def ended(self) -> Answer:
-        """Make the Answer from the stream, which has ended.
+        """Make the Answer from a stream that has ended.
 
         Returns:
-            The answer.
+            The answer in lllm's terms.
 
         Raises:
             InvokeError: The stream ended too early.
         """
         if self._whole is not None:
             return self._whole
-        # Some servers end with their mark, and never say why the model stopped.
+        # Some servers end with their mark, and never send the reason why the model stopped.
         if not (self.complete or (self.done and self._assembly.begun)):
             early = f"The stream of {self._access.host} ended before the answer did."
             raise self.failure(InvokeError(early, retryable=True))
         return msgspec.structs.replace(self._answer_so_far(), first_token=self._first)
 
     def _answer_so_far(self) -> Answer:
-        # Once more: a secret may have come in two pieces.
+        # Secrets are removed once more, because one may have arrived in two pieces.
         return self._read(self._secrets.cut_values(self._assembly.body()))
 
     # -- a failure
 
     def refused(self, response: Response, text: str) -> InvokeError:
-        """Make the error for an HTTP answer that is no success.
+        """Make the error for an HTTP answer without success status.
 
         Args:
-            response: Status and headers.
-            text: The body.
+            response: The status and the headers of the answer.
+            text: The body of the answer.
 
         Returns:
-            The error.
+            The error to raise, without secrets.
         """
         return self._from_response(response.status_code, response.headers, text)
 
@@ -257,10 +257,10 @@ class Exchange:
         """Make lllm's error for an error of the SDK or its transport.
 
         Args:
-            error: Theirs, or an InvokeError.
+            error: The SDK's error, or an InvokeError.
 
         Returns:
-            Ours, without what must not be told, and with what had come of a stream.
+            The error to raise, without secrets, and with the part of a stream that had arrived.
         """
         failed = self._as_invoke_error(error)
         failed.request_id = failed.request_id or self._request_id
@@ -285,7 +285,8 @@ class Exchange:
         cause = error.__cause__ or error
         told = self._secrets.cut_error(f"{type(cause).__name__}: {cause}")
         if "header" in told.lower():
-            # h11 quotes the header that it can't send, escaped, and so unlike the secret.
+            # h11 quotes the invalid header in an escaped form, in which the secret is not
+            # recognised.
             return InvokeError(
                 f"A header of the request can't be sent ({type(cause).__name__}). Are there odd "
                 f"characters in what the invoker was given, or in {self._access.headers_env}?",

@@ -1,8 +1,7 @@
 """The base class of invokers that call models with a provider's own SDK.
 
-The SDK sends and waits; it never tries again, because each attempt is an event of its own. Which
-of its clients are made, and which of their methods are called, an `Sdk` says; what comes back goes
-through an `Exchange`.
+The SDK sends and waits; it never retries, because each attempt is an event. An `Sdk` object makes
+the SDK's clients and calls their methods; the HTTP answers are read by an `Exchange`.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ A = TypeVar("A", bound=AsyncClient)
 
 Body = dict[str, object]
 
-# Clients that a forked child got from its parent. They are kept, untouched: closing one could wait
-# for a lock that a thread of the parent held, and the connections are the parent's to close.
+# The clients that a forked child got from its parent. They are kept and not closed: closing one
+# could wait for a lock that a thread of the parent held, and their connections belong to the
+# parent.
 _inherited: list[object] = []
 
 
@@ -53,41 +53,42 @@ class AsyncPieces(Response, Protocol):
 
 
 class Sdk(Protocol[S, A]):
-    """How to use one SDK. It holds no reference to its invoker, which can thus be dropped."""
+    """The way to use one SDK. It must not refer to its invoker, which could not be freed."""
 
     def client(self) -> S:
         """Make a new client. Raises ConfigError if there is no usable key."""
 
     def async_client(self) -> A:
-        """Make a new client for an event loop. Raises as `client` does."""
+        """Make a new client for an event loop. Raises ConfigError if there is no usable key."""
 
     def credentials(self, client: S | A) -> tuple[str | None, ...]:
-        """List the secrets that a client was made with."""
+        """List the secrets with which a client was made."""
 
     def ask(self, client: S, body: Body) -> Whole:
         """Send a request, and wait for the complete answer."""
 
     async def aask(self, client: A, body: Body) -> Whole:
-        """Do what `ask` does on an event loop."""
+        """Send a request on an event loop, and wait for the complete answer."""
 
     def open(self, client: S, body: Body) -> AbstractContextManager[StreamedResponse]:
         """Send a request, and wait for the answer to begin."""
 
     def aopen(self, client: A, body: Body) -> AbstractAsyncContextManager[AsyncPieces]:
-        """Do what `open` does on an event loop."""
+        """Send a request on an event loop, and wait for the answer to begin."""
 
 
 class SdkInvoker(Generic[S, A]):
     """Calls models with an SDK, in threads and on event loops.
 
-    Threads share a client, each event loop has its own, closed with the loop. A key given by hand
-    travels with a pickle; one of the environment does not, the other process reads its own.
+    Threads share a client. Each event loop has its own, which is closed with the loop. A key that
+    was given is pickled along; a process that unpickles an invoker without one reads its own
+    environment.
 
     Args:
-        sdk: How the SDK is used.
-        access: Where the requests go.
-        dialect: That is spoken there.
-        model_prefix: What is cut from a model's name before it is sent.
+        sdk: The way to use the SDK.
+        access: The base URL of the requests, and the key for it.
+        dialect: The dialect of the API there.
+        model_prefix: A prefix that is removed from the model's name before it is sent.
     """
 
     host: str | None
@@ -107,7 +108,7 @@ class SdkInvoker(Generic[S, A]):
 
     def _begin(self) -> None:
         self._clients = Clients(self._sdk.client, self._sdk.async_client)
-        # Closing waits for locks, which the collector must not.
+        # Closing waits for locks, which the garbage collector must not do.
         self._closer = weakref.finalize(self, finalizer_work.close_later, self._clients.close_all)
         self._closer.atexit = False
         register_after_fork(self)
@@ -140,14 +141,14 @@ class SdkInvoker(Generic[S, A]):
         """Call the model, and wait for its answer.
 
         Args:
-            request: What is asked.
+            request: The request to send.
 
         Returns:
-            The answer.
+            The answer of the model.
 
         Raises:
-            InvokeError: The call fails.
-            ConfigError: It can't be made: there is no key, or `params` sets what lllm decides.
+            InvokeError: The call failed.
+            ConfigError: There is no key, or `params` sets an option that lllm decides.
         """
         client = self._clients.of_threads()
         body, exchange = self._prepared(request, client, stream=False)
@@ -160,7 +161,7 @@ class SdkInvoker(Generic[S, A]):
         raise failure
 
     async def ainvoke(self, request: Request) -> Answer:
-        """Do what `invoke` does on an asyncio event loop."""
+        """Call the model on an asyncio event loop, as `invoke` does."""
         client = await self._clients.of_running_loop()
         body, exchange = self._prepared(request, client, stream=False)
         try:
@@ -175,15 +176,16 @@ class SdkInvoker(Generic[S, A]):
         """Call the model, and pass on the text of its answer as it arrives.
 
         Args:
-            request: What is asked.
-            on_text: Called with each piece of text. What it raises ends the stream, and is raised.
+            request: The request to send.
+            on_text: A function that is called with each piece of text; an error that it raises ends
+                the stream, and is raised.
 
         Returns:
             The whole answer.
 
         Raises:
-            InvokeError: The stream fails or ends too early; the error has what had come.
-            ConfigError: The call can't be made, see `invoke`.
+            InvokeError: The stream failed or ended too early; the error has the part that arrived.
+            ConfigError: There is no key, or `params` sets an option that lllm decides.
         """
         client = self._clients.of_threads()
         body, exchange = self._prepared(request, client, stream=True)
@@ -193,7 +195,7 @@ class SdkInvoker(Generic[S, A]):
         return exchange.ended()
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an asyncio event loop, where on_text is called."""
+        """Stream an answer on an asyncio event loop; on_text is called on the loop."""
         client = await self._clients.of_running_loop()
         body, exchange = self._prepared(request, client, stream=True)
         async with aclosing(self._atexts(client, body, exchange)) as texts:
@@ -202,7 +204,7 @@ class SdkInvoker(Generic[S, A]):
         return exchange.ended()
 
     def _texts(self, client: S, body: Body, exchange: Exchange) -> Generator[str, None, None]:
-        # A generator, so that what on_text raises is not taken for a failure of the stream.
+        # A generator, so that an error of on_text is not mistaken for a failure of the stream.
         try:
             with self._sdk.open(client, body) as response:
                 exchange.opened(response)
@@ -217,7 +219,7 @@ class SdkInvoker(Generic[S, A]):
         except Exception as error:
             if exchange.complete:
                 return
-            chunk = b""  # it may hold a secret, and a traceback shows the names of its frames
+            chunk = b""  # it may hold a secret, and a traceback may show local variables
             failure = exchange.failure(error)
         raise failure
 

@@ -1,7 +1,7 @@
 """Checks that installed SDKs have a supported version; pyproject.toml has the same ranges.
 
-Each range begins with the oldest version that is tested and ends before the next major one, which
-may change what lllm relies on. The newest that is tested stands in constraints.txt.
+Each range begins with the oldest tested version and ends before the next major version, which may
+change what lllm relies on. The newest tested version is in constraints.txt.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import MissingExtra
 from lllm.version import __version__
 
-# The first version that is supported, and the first that is not any more. From 2.34 on OpenAI's SDK
-# reads OPENAI_CUSTOM_HEADERS, which `lllm.invokers.openai` relies on.
+# The first supported version, and the first one that is not supported any more. OpenAI's SDK reads
+# OPENAI_CUSTOM_HEADERS, which `lllm.invokers.openai` relies on, since version 2.34.
 SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.100", "2")}
 
 
@@ -24,11 +24,11 @@ def require(sdk: str) -> None:
     """Check that an SDK is installed in a supported version.
 
     Args:
-        sdk: A key of `SUPPORTED`. The extra that brings it has the same name.
+        sdk: A key of `SUPPORTED`; the extra that installs the SDK has the same name.
 
     Raises:
-        MissingExtra: The SDK is not installed, or in a version out of the range. A version that
-            can't be told is let pass.
+        MissingExtra: The SDK is not installed, or its version is out of the range. An unknown
+            version is accepted.
     """
     if importlib.util.find_spec(sdk) is None:
         raise MissingExtra(
@@ -44,7 +44,7 @@ def require_supported(sdk: str) -> None:
         sdk: A key of `SUPPORTED`.
 
     Raises:
-        MissingExtra: The version is out of the range. One that can't be told is let pass.
+        MissingExtra: The version is out of the range. An unknown version is accepted.
     """
     first, beyond = SUPPORTED[sdk]
     installed = _installed(sdk)
@@ -65,7 +65,7 @@ def _installed(sdk: str) -> str:
 @cache
 def _distributed(sdk: str) -> str:
     with importing():
-        from importlib import metadata  # takes as long as all of `import lllm`
+        from importlib import metadata  # importing it takes as long as `import lllm`
 
     try:
         return metadata.version(sdk)
@@ -74,6 +74,6 @@ def _distributed(sdk: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Parse the release numbers of a version, () if there are none; "2.0.0rc1" counts as 2.0.0."""
+    """Parse the release numbers of a version; () if there are none. "2.0.0rc1" counts as 2.0.0."""
     release = re.match(r"(?:\d+!)?(\d+(?:\.\d+)*)", version)
     return tuple(map(int, release[1].split("."))) if release else ()

@@ -176,12 +176,12 @@ def test_the_way_to_litellm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("", "'' is no name of a model"),
-        ("gpt-4o mini", "is no name of a model: it is empty, or has spaces in it"),
-        (" gpt-4o", "is no name of a model"),
-        ("gpt-4o\n", "is no name of a model"),
-        ("openrouter/", "'openrouter/' names a provider, and no model"),
-        ("openai/", "'openai/' names a provider, and no model"),
+        ("", "'' is not the name of a model"),
+        ("gpt-4o mini", "is not the name of a model: it is empty or has spaces"),
+        (" gpt-4o", "is not the name of a model"),
+        ("gpt-4o\n", "is not the name of a model"),
+        ("openrouter/", "'openrouter/' names a provider, but no model"),
+        ("openai/", "'openai/' names a provider, but no model"),
     ],
 )
 def test_what_is_no_name(model: str, told: str) -> None:
