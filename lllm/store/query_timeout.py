@@ -154,7 +154,7 @@ class _Clock:
 def _check_parameters(sql: str, parameters: Mapping[str, object]) -> None:
     for name in parameters:
         if not re.search(rf"[:@$]{re.escape(name)}(?!\w)", sql):
-            raise ConfigError(f"The SQL has no parameter :{name}, but a value for it was given.")
+            raise ConfigError(f"The SQL has no :{name}, but a value for it was given.")
 
 
 def _error_text(error: Exception) -> str:

@@ -182,8 +182,8 @@ def _schema(
         raise ConfigError(
             # The last line of msgspec's error names the type; the others are for msgspec's own
             # users.
-            f"{_what_has_no_json(parameters, tool_name)} {str(error).splitlines()[-1]}. Use a type "
-            "that JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
+            f"{_what_has_no_json(parameters, tool_name)} {str(error).splitlines()[-1]}. Hint it as "
+            "what JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
             "model), and convert it in the function."
         ) from error
     del schema["title"]

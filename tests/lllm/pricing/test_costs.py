@@ -204,7 +204,7 @@ def test_cursors_of_another_order(store: LogStore) -> None:
     with pytest.raises(ValueError, match="no cursor of a list by started"):
         store.list_sessions(cursor=dearest)
     for cursor in ("cost.1", "cost.x.1", f"cost.{2**63}.1", ""):
-        with pytest.raises(ValueError, match="no cursor"):
+        with pytest.raises(ValueError, match="not a cursor"):
             store.list_sessions(sort="cost", cursor=cursor)
     with pytest.raises(ValueError, match="sort is one of started, cost"):
         store.list_sessions(sort="length")  # type: ignore[arg-type] # what is tested

@@ -98,7 +98,7 @@ def without(name: str) -> Callable[[Lines], Lines]:
     [
         (change("llm.responded", digest="00" * 32), "its digest does not fit"),
         (change("llm.responded", data={"request": 1}), "its digest does not fit"),
-        (change("llm.responded", seq="x"), "this is no event"),
+        (change("llm.responded", seq="x"), "this is not an event"),
         (without("llm.requested"), r"events before number \d+ are missing"),
         (without("session.started"), "the first event of .* is missing"),
         (without("agent.defined"), "the definition of agent 'a' is missing"),
@@ -168,7 +168,7 @@ CUT = "has no end, and all that it has was the same"
         (lambda text: "".join(text.splitlines(keepends=True)[:-2]), CUT),
         (lambda text: "".join(text.splitlines(keepends=True)[:-3]), "The process ended while"),
         (lambda text: text.replace('"hi"', '"ho"'), "its digest does not fit"),
-        (lambda _: "[1, 2]\n", "this is no event"),
+        (lambda _: "[1, 2]\n", "this is not an event"),
         (lambda text: text.replace("program", "another"), "its digest does not fit"),
     ],
 )

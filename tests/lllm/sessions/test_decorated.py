@@ -158,7 +158,7 @@ def test_its_path(store: LogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_can_be_no_tactic(store: LogStore) -> None:
     """Names that are none and budgets that are none are refused, when a function is decorated."""
     for name in ("", "package::"):
-        with pytest.raises(ConfigError, match="has a name"):
+        with pytest.raises(ConfigError, match="needs a name"):
             store.tactic(name)(len)
     with pytest.raises(ConfigError, match="budget_usd"):
         store.tactic("spends", budget_usd=-1)(len)

@@ -133,7 +133,7 @@ def test_tags_of_the_root() -> None:
 def test_what_is_no_point_in_time(store: LogStore) -> None:
     """It is said as for other times."""
     session_id, _ = ticking(store)
-    with pytest.raises(ValueError, match="is no time"):
+    with pytest.raises(ValueError, match="is not a time"):
         store.load_session(session_id, at="soon")
     with pytest.raises(TypeError):
         store.load_session(session_id, at=True)

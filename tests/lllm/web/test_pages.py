@@ -51,7 +51,7 @@ def test_sums(page: Served) -> None:
         ("/?sort=odd", "sort is started or cost"),
         ("/?tag=odd", "is not a tag"),
         ("/?after=odd", "odd"),
-        ("/?cursor=odd", "no cursor"),
+        ("/?cursor=odd", "not a cursor"),
         ("/cost?by=odd", "group_by is one of"),
         ("/calls?sort=odd", "sort"),
         ("/sessions/nothing", "nothing"),

@@ -341,7 +341,7 @@ def test_commands(whole: Whole, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["ls", "--store", rows, "--limit", "0", "--json"]) == 0
     said = capsys.readouterr()
     assert said.out.count('"session_id"') == SESSIONS
-    assert "made anew in memory" in said.err
+    assert "rebuilt in memory" in said.err
     assert main(["verify", "--store", rows]) == 0
     assert main(["rebuild", "--store", rows]) == 0
     capsys.readouterr()
