@@ -170,7 +170,7 @@ def test_a_line_that_is_no_event(
     good.write_text(lines[0] + lines[1])
     bad.write_text("".join([*lines[2:5], NO_EVENTS[what], *lines[5:]]))
     error = refusal(here, bad, good)
-    assert f"{bad}, line 4: this is no event" in str(error) or "numbered from 1" in str(error)
+    assert f"{bad}, line 4: this is not an event" in str(error) or "numbered from 1" in str(error)
     assert paths(here) == ["p::other"]
 
 
@@ -317,7 +317,7 @@ def test_a_session_below_another_that_comes_too_late(
     here.import_sessions(below)
     assert here.load_session(inner.session_id) == inner
     error = refusal(here, whole)
-    assert f"was imported without session {outer.session_id}" in str(error)
+    assert f"was imported before without its ancestor {outer.session_id}" in str(error)
     assert len(paths(here)) == 1
     with LogStore(MemoryBackend()) as third:
         third.import_sessions(below, whole)

@@ -199,9 +199,9 @@ def test_cursors_of_another_order(store: LogStore) -> None:
     """A cursor of one order is refused in the other, and so is an order that there isn't."""
     History(store).start("t", "", {}, None)
     newest, dearest = store.list_sessions()[0].cursor, store.list_sessions(sort="cost")[0].cursor
-    with pytest.raises(ValueError, match="no cursor of a list by cost"):
+    with pytest.raises(ValueError, match="not a cursor of a list by cost"):
         store.list_sessions(sort="cost", cursor=newest)
-    with pytest.raises(ValueError, match="no cursor of a list by started"):
+    with pytest.raises(ValueError, match="not a cursor of a list by started"):
         store.list_sessions(cursor=dearest)
     for cursor in ("cost.1", "cost.x.1", f"cost.{2**63}.1", ""):
         with pytest.raises(ValueError, match="not a cursor"):
