@@ -861,8 +861,9 @@ class LogStore:
         """Find messages by their words, newest first.
 
         Searched are the texts of all messages with their reasoning and tool calls, results of
-        tools, tasks, tags and errors. Words are compared without case and accents. Of scripts that
-        put no spaces between words, and of Korean, any part of a text can be found.
+        tools, tasks, tags and errors; of a text of more than 1,048,576 characters, its beginning.
+        Words are compared without case and accents. Of scripts that put no spaces between words,
+        and of Korean, any part of a text can be found.
 
         Args:
             query: Words that a message must all have; or `refund OR money`, `refund NOT late`,

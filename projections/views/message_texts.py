@@ -32,6 +32,9 @@ from lllm.events.values.readable import readable
 
 Role = Literal["task", "tag", "system", "user", "assistant", "tool", "error", "other", "note"]
 ROLES: tuple[Role, ...] = get_args(Role)
+# Characters of one text that are indexed. SQLite holds several copies of a text while it splits it
+# into words, which for an answer of 40 MB would be more memory than everything before took.
+MOST_SEARCHED = 1 << 20
 _SPEAKERS: dict[str, Role] = {
     "system": "system",
     "user": "user",
@@ -48,11 +51,13 @@ class MessageText(NamedTuple):
             for a role that lllm does not know.
         text: The text; "" if there is none.
         message: The number of the message in its session; None if it is not a message.
+        left_out: The number of characters at the end of the text that can't be searched.
     """
 
     role: Role
     text: str
     message: int | None = None
+    left_out: int = 0
 
 
 def texts_of(payload: Event) -> Sequence[MessageText]:
@@ -63,10 +68,17 @@ def texts_of(payload: Event) -> Sequence[MessageText]:
 
     Returns:
         At most two texts: the start of a session has its task and its tags. The index in the list
-        identifies the text, so empty texts are kept.
+        identifies the text, so empty texts are kept. Of a text of more than MOST_SEARCHED
+        characters, only the beginning is there, and `left_out` says how many characters are not.
     """
     find = _FINDERS.get(type(payload))
-    return () if find is None else find(payload)
+    found = () if find is None else find(payload)
+    if all(len(one.text) <= MOST_SEARCHED for one in found):
+        return found
+    return [
+        one._replace(text=one.text[:MOST_SEARCHED], left_out=max(0, len(one.text) - MOST_SEARCHED))
+        for one in found
+    ]
 
 
 def _of_start(started: SessionStarted) -> Sequence[MessageText]:

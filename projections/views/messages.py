@@ -5,6 +5,7 @@ A row has the place of a text in the log; a search reads the text from there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 
 from lllm.events.codec import decode
@@ -12,6 +13,8 @@ from lllm.events.errors import ViewError
 from lllm.events.model import SessionErased
 from lllm.projections.view import ERASED, Rows, Table, ViewEvent, storable
 from lllm.projections.views.message_texts import ROLES, texts_of
+
+_logger = logging.getLogger("lllm.store")
 
 MESSAGES = Table(
     "messages",
@@ -58,6 +61,12 @@ class MessagesView:
             number = None if session is None else session.number
             delay = delay_of(event.time, 0 if session is None else session.started)
             for place, found in enumerate(texts_of(payload)):
+                if found.left_out:
+                    _logger.warning(
+                        "A text of the event at position %s is long: a search finds words of its "
+                        "first %s characters, and not of the %s after them.",
+                        event.position, len(found.text), found.left_out,
+                    )  # fmt: skip
                 if found.text:
                     rows.put(
                         "messages",

@@ -269,3 +269,15 @@ def test_a_user_view_can_have_an_index(tmp_path: Path) -> None:
         store.list_sessions()
         assert len(store._rows.database.query(sql)) == 1
         assert store.rebuild(check=True).difference is None
+
+
+def test_of_a_long_text_the_beginning_is_found_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        with store.session("p::long", task=f"early {'x ' * (1 << 19)} late"):
+            pass
+        assert len(store.search("early")) == 1
+        assert store.search("late") == []
+        assert "is long: a search finds words of its first 1048576 characters" in caplog.text
+        assert store.rebuild(check=True).difference is None

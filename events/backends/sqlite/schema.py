@@ -7,7 +7,10 @@ FORMAT = 1
 # `data` is the last column: a scan that skips an event by its type then never reads the overflow
 # pages of its payload.
 # INSERT OR REPLACE deletes a row without running the trigger for DELETE, unless the connection set
-# `recursive_triggers` (https://sqlite.org/lang_conflict.html). So a trigger checks each INSERT.
+# `recursive_triggers` (https://sqlite.org/lang_conflict.html). So a trigger checks each INSERT. In
+# an INSERT that leaves the position to SQLite, NEW.position is -1 there
+# (https://sqlite.org/lang_createtrigger.html): nothing is looked up then, since that would read the
+# first page of the table, and fail where this page is damaged.
 SCHEMA = (
     """CREATE TABLE events (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -25,7 +28,8 @@ SCHEMA = (
     """CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
        BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
     """CREATE TRIGGER events_are_never_replaced BEFORE INSERT ON events
-       WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position)
+       WHEN (NEW.position > 0
+             AND EXISTS (SELECT 1 FROM events WHERE position = NEW.position))
          OR EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND seq = NEW.seq)
        BEGIN SELECT RAISE(ABORT, 'events are never replaced'); END""",
 )
