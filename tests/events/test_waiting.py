@@ -263,7 +263,7 @@ def test_a_recorder_in_several_threads() -> None:
     recorder = Recorder(MemoryBackend(), "a::b")
 
     def state() -> object:
-        return len(recorder._unsealed), len(recorder._pending), recorder._stored_seq
+        return len(recorder._unsealed), len(recorder._pending), recorder._stored_tree.size
 
     event = DialogOpened(dialog=1, agent="a", alias="main")
     waits_for(recorder._staging, lambda: recorder.stage(event), state)

@@ -27,6 +27,7 @@ from lllm.events.model import Content
 from lllm.events.statements import append_statement
 from lllm.invokers.scripted import rate_limited, tool_call, tool_calls
 from lllm.time_zones import zone_of
+from tests.support.histories import History
 from tests.support.runs import Asking, config
 
 UTC = zone_of("UTC")
@@ -68,7 +69,7 @@ def work(store: LogStore) -> str:
 
 def half_done(store: LogStore) -> str:
     """A session in which a model was asked and a tool called, and nothing came of either."""
-    recorder = store.session("p::half", task="x").__enter__()
+    recorder = History(store).start("p::half", "", {}, None).recorder
     asked = model.LLMRequested(
         request=1, step=1, attempt=1, provider="p", api="chat", model="m", digest=""
     )

@@ -53,7 +53,7 @@ def test_what_was_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (code, out) == (1, "Imported: 1 session, 2 events.\n")
     one, two = err.splitlines()
     assert one.startswith(f"lllm: {bad}, line 2: event 2 of ")
-    assert r"worse\x1b[31m.jsonl, line 2: this is no event" in two
+    assert r"worse\x1b[31m.jsonl, line 2: this is not an event" in two
     assert "\x1b" not in err
     code, out, _ = run(capsys, *arguments, "--json")
     assert code == 1

@@ -176,7 +176,7 @@ def test_repair(written: tuple[Path, int], lose: Lose, capsys: pytest.CaptureFix
     path, head = written
     lose(path)
     assert main(["repair", "--store", str(path)]) == 1
-    assert f"{head:020}.jsonl: no position is given again" in capsys.readouterr().out
+    assert f"{head:020}.jsonl: no position is used again" in capsys.readouterr().out
     restarted(path / "locks" / "write.lock")
     assert noted_in(path / "locks" / "write.lock") == head
     files = [segment.path for segment in segments_of(path)]
