@@ -12,6 +12,7 @@ position of their root, since they are filtered by the root's tags as well as by
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import get_args
 
 from lllm.events.model import (
     SessionAnnotated,
@@ -23,6 +24,7 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
     SessionTagged,
+    State,
 )
 from lllm.projections.view import ERASED, Rows, SessionContext, Table, ViewEvent, storable
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
@@ -216,7 +218,7 @@ class _Facets:
 
     def erase(self, session: SessionContext, erased: SessionErased, one: ViewEvent) -> None:
         """Remove a session's tags and the statements about it; its state and tactic stay."""
-        if one.is_residue:
+        if one.is_residue and not self._has_begun(session):
             self._begin(session, erased.state)
         before = self._tags_of(session)
         names = [self._rows.get("tag_names", (number,)) for number in before]
@@ -224,6 +226,18 @@ class _Facets:
         self._rows.delete("session_tags", (session.number,))
         self._rows.delete_under("statements", session.number)
         self.keep_statement(session, erased, one)
+
+    def _has_begun(self, session: SessionContext) -> bool:
+        """True if the session has a state, in this batch or in the rows."""
+        if session.number in self._new:
+            return True
+        table = "facets" if session.parent is None else "child_facets"
+        for state in get_args(State):
+            row = self._rows.get("facet_numbers", ("state", "", state))
+            key = row and (row["facet"], session.started, session.number)
+            if key and self._rows.get(table, key) is not None:
+                return True
+        return False
 
     def keep_statement(self, session: SessionContext, _: object, one: ViewEvent) -> None:
         """Store the position of a statement about a session."""

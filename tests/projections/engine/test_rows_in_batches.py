@@ -13,8 +13,16 @@ from typing import get_args, get_type_hints
 import pytest
 
 from lllm import LogStore, SQLiteBackend
-from lllm.events.model import Origin, SessionStarted, SessionSucceeded, Usage
+from lllm.events.model import (
+    Origin,
+    SessionErased,
+    SessionStarted,
+    SessionSucceeded,
+    State,
+    Usage,
+)
 from lllm.events.recorder import Recorder
+from lllm.events.statements import append_statement
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.tables import create_tables
@@ -301,3 +309,21 @@ def test_what_a_view_changed_is_dropped() -> None:
         assert changes.get("cells", (1,)) is None
         assert changes.get("marks", (1, "x")) is None
         assert list(changes.statements()) == []
+
+
+@pytest.mark.parametrize("tactic", ["", "p::t"])
+@pytest.mark.parametrize("state", ["running", "success"])
+def test_a_session_that_is_erased_twice(tmp_path: Path, tactic: str, state: State) -> None:
+    """Rows that followed each event are those of a rebuild, also where a forged start names no
+    tactic, as that of an erased session does."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        recorder = History(store).start(tactic, "", {}, None).recorder
+        for number in range(3):
+            store.list_sessions()
+            said = SessionErased(
+                about=recorder.session_id, by="me", reason="asked", events=1, tactic_path=tactic,
+                state=state, started=0, salt=b"s" * 32,
+            )  # fmt: skip
+            append_statement(store.log, f"erased-{number}", said, salt=said.salt)
+        store.list_sessions()
+        assert store.rebuild(check=True).difference is None
