@@ -20,8 +20,8 @@ def calls_page(pages: StorePages, request: Request) -> Response:
     """Answer with the attempts to call a model that the address selects.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked: the filters of `LogStore.list_calls`.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its parameters are the filters of `LogStore.list_calls`.
     """
     given, query = _asked(request)
     found = listed_calls(pages, request, PAGE + 1)
@@ -52,8 +52,8 @@ def listed_calls(pages: StorePages, request: Request, limit: int) -> list[CallRe
     """List the attempts to call a model that an address selects.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its address says what to show.
         limit: How many at most.
 
     Raises:

@@ -19,8 +19,8 @@ def compare_page(pages: StorePages, request: Request) -> Response:
     """Answer with the comparison of the sessions `a` and `b`.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked; without both ids, the page asks for them.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; without both ids, the page asks for them.
     """
     a, b = (request.query_params.get(name, "").strip() for name in ("a", "b"))
     found = None

@@ -20,8 +20,8 @@ def cost_page(pages: StorePages, request: Request) -> Response:
     """Answer with the costs of the sessions that the address selects.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked: filters, `by`, `as_model`, and `prices`.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its parameters are filters, `by`, `as_model` and `prices`.
     """
     query = ListQuery.of(request.query_params.multi_items())
     by = request.query_params.get("by") or "tactic"

@@ -16,8 +16,9 @@ def health_page(pages: StorePages, request: Request) -> Response:
     """Answer with statistics of the calls that the address selects, by model and in time.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked: filters, `model` and `by`; without `after`, the last seven days.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its parameters are filters of sessions, `model` and `by`.
+            Without `after`, the last seven days are meant.
     """
     query = ListQuery.of(request.query_params.multi_items())
     model = request.query_params.get("model", "").strip()

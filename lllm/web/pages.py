@@ -46,7 +46,7 @@ class StorePages:
         """Answer with a page.
 
         Args:
-            request: What was asked.
+            request: The HTTP request; its address says what to show.
             template: The name of the file in `templates`.
             **values: What the template shows.
         """
@@ -63,7 +63,7 @@ class StorePages:
         """Answer with a page that says what was wrong.
 
         Args:
-            request: What was asked.
+            request: The HTTP request; its address says what to show.
             status: The HTTP status.
             text: What was wrong.
         """

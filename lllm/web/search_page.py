@@ -23,8 +23,8 @@ def search_page(pages: StorePages, request: Request) -> Response:
     """Answer with the messages that have some words, newest first.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked: `q`, `role`, `sort`, and the filters of sessions.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its parameters are `q`, `role`, `sort` and filters of sessions.
     """
     asked = request.query_params
     words = asked.get("q", "").strip()
@@ -78,8 +78,8 @@ def place_of_event(pages: StorePages, request: Request) -> Response:
     """Lead from an event to the step of its session in which it is shown.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked: the session, and the position of the event in the log.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its path has the session, and the position of the event.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     number = _request_at(pages, session_id, request.path_params["position"])

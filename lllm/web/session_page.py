@@ -26,8 +26,8 @@ def session_page(pages: StorePages, request: Request) -> Response:
     """Answer with one session.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked; an id that is cut leads to the whole one.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; an id that is cut leads to the whole one.
     """
     given = request.path_params["session_id"]
     session_id = pages.store.find_id(given)
@@ -87,8 +87,8 @@ def step_page(pages: StorePages, request: Request) -> Response:
     """Answer with one step, whose texts are whole up to 200,000 characters each.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked; with the header of `FRAGMENT`, the inside of the step alone.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; with the header of `FRAGMENT`, the inside of the step alone.
     """
     record, step = _found_step(pages, request)
     only_part = request.headers.get(FRAGMENT) == "step"
@@ -108,8 +108,9 @@ def step_text(pages: StorePages, request: Request) -> Response:
     """Answer with one text of a step, whole, as plain text.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked: `of` is "answer", "sent.N", "arguments.N" or "result.N".
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its parameter `of` is "answer", "sent.N", "arguments.N" or
+            "result.N".
     """
     _, step = _found_step(pages, request)
     texts = _texts(step)
@@ -123,8 +124,8 @@ def events_page(pages: StorePages, request: Request) -> Response:
     """Answer with the events of a session as they are stored, 500 a page.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its address says what to show.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     first = int(request.query_params.get("from", "1"))
@@ -147,8 +148,8 @@ def exported_session(pages: StorePages, request: Request) -> Response:
     """Answer with the export of a session, as `lllm export` writes it.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its address says what to show.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     form = request.path_params["format"]

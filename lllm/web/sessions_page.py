@@ -20,8 +20,8 @@ def sessions_page(pages: StorePages, request: Request) -> Response:
     """Answer with the list of sessions that the address selects.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked; with the header of `FRAGMENT`, the rows alone.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; with the header of `FRAGMENT`, the rows alone.
     """
     began = time.perf_counter()
     query = ListQuery.of(request.query_params.multi_items())
@@ -70,8 +70,8 @@ def sums_part(pages: StorePages, request: Request) -> Response:
     The page asks for them once its rows are shown, since sums of many sessions take longer.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its address says what to show.
     """
     query = ListQuery.of(request.query_params.multi_items())
     filters = query.filters()

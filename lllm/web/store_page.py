@@ -15,8 +15,8 @@ def store_page(pages: StorePages, request: Request) -> Response:
     """Answer with the state of the store.
 
     Args:
-        pages: The pages of the store.
-        request: What was asked.
+        pages: Renders the answer, and has the store to read from.
+        request: The HTTP request; its address says what to show.
     """
     checkup = examine(pages.store, tz=pages.zone)
     return pages.render(request, "store.html", checkup=checkup, severity_signs=SIGNS)
