@@ -1,6 +1,6 @@
-"""The replay that code runs in, as sessions, agents and captured clients see it.
+"""Finds the replay that code runs in, for sessions, agents and captured clients.
 
-This is the seam: they ask here, and know nothing of recordings.
+They use only the protocols of this module, and never read a recording themselves.
 """
 
 from __future__ import annotations
@@ -35,137 +35,142 @@ T = TypeVar("T")
 
 
 class AnswersSessions(Protocol):
-    """What the sessions below it are answered by: a replay, or one session of it."""
+    """A replay, or one session of it, which answers the sessions that begin below it."""
 
     @property
     def host(self) -> SessionHost:
-        """Where the sessions of the replay are written."""
+        """The host that writes the log of the sessions of the replay."""
 
     def begin(self, started: SessionStarted, recorder: Recorder, /) -> Replaying | None:
-        """Find what a session that begins below is answered from.
+        """Find the recorded session that answers a session which now begins below this one.
 
         Args:
-            started: How it begins.
-            recorder: Writes it.
+            started: The first event of the session that begins, with its tactic and its task.
+            recorder: The recorder that writes the events of the session that begins.
 
         Returns:
-            What answers it; None where it runs live, as in a recording of a test.
+            The object that answers the session; None if the session runs live, as it does while
+            a test is recorded.
 
         Raises:
-            ReplayDivergence: No such session was recorded here.
+            ReplayDivergence: No such session was recorded at this place.
         """
 
     def refuse_captured(self, client: str) -> None:
-        """Keep a captured client from a call that is not recorded, and so can't be answered.
+        """Refuse a call of a captured client that is not recorded, so that nothing can answer it.
 
         Args:
-            client: What it calls.
+            client: What the client calls, such as "openai.chat".
 
         Raises:
-            ReplayDivergence: Always, but where the model itself is asked.
+            ReplayDivergence: Always, unless calls go to the real model here.
         """
 
 
 class Replaying(AnswersSessions, Protocol):
-    """What one session of a replay is answered by."""
+    """One session of a replay, which answers the calls that its code makes."""
 
     @property
     def origin(self) -> Origin | None:
-        """The session that this one replays or forks; None where it is new in a fork."""
+        """The session that this one replays or forks; None if it is new in a fork."""
 
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
-        """Answer the calls of models and the tools of one agent call.
+        """Answer the model calls and the tools of one agent call from the recording.
 
         Args:
-            steps: What the agent call does.
+            steps: The effects of the agent call: its model calls, tools and waits.
             agent: The name of the agent.
-            dialog: The alias of the dialog that it answers in.
-            budget: The session's; what was spent within a tool comes out of it.
+            dialog: The alias of the dialog in which the agent answers.
+            budget: The budget of the session; it pays for what was spent within recorded tools.
 
         Returns:
-            The same steps, without what is answered.
+            The same steps without those that the recording answers.
         """
 
     def ask_client(self, asked: ClientRequest) -> AnswersClient | None:
         """Answer one call of a captured client.
 
         Args:
-            asked: What is asked.
+            asked: The request of the client.
 
         Returns:
-            What answers its attempts; None where the model itself is to be asked.
+            The object that answers the attempts of the call; None if the client shall ask the
+            real model.
 
         Raises:
-            ReplayDivergence: It asks something else than was recorded.
+            ReplayDivergence: The request differs from what was recorded.
         """
 
     def drawn(self, kind: DrawnKind, tool: int | None) -> str | float | None:
         """Answer `lllm.now()`, `lllm.uuid4()` or `lllm.random()`.
 
         Args:
-            kind: Which of them.
-            tool: The number of the tool call in which it is called, None outside of tools.
+            kind: Which of the three functions is called.
+            tool: The number of the tool call that calls the function; None outside of tools.
 
         Returns:
-            The recorded value; None where another one is to be drawn.
+            The recorded value; None if the function shall draw a new one.
 
         Raises:
-            ReplayDivergence: It is called once more than in the recording.
-            ReplayInterrupted: The recording ends before this.
+            ReplayDivergence: The function is called more often than in the recording.
+            ReplayInterrupted: The recording ends before this call.
         """
 
     def unbilled(self, event: E) -> E:
-        """What is written of an attempt: it is the recorded one, and costs nothing again.
+        """Set the cost of an answered attempt to 0, since no model was called again.
 
         Args:
-            event: As it would be written of a call of the model.
+            event: The end of the attempt, as it would be logged for a real model call.
 
         Returns:
-            The event with the cost 0.
+            The event with a cost of 0.
         """
 
     def leave(self, error: BaseException) -> None:
-        """Tell an error that leaves the session.
+        """Handle an error that leaves the session, after the session has ended.
 
         Args:
-            error: It, once the session has ended.
+            error: The error that leaves the session.
 
         Raises:
-            Exception: What is raised in its place, where it is about to leave a process that is
-                not the replay's own.
+            Exception: The error is about to leave a process other than the replay's own. Then
+                this exception takes its place.
         """
 
 
 class ReplayBlock(AnswersSessions, Protocol):
-    """A `with` in which what begins is answered."""
+    """A `with` block in which the sessions that begin are answered from a recording."""
 
     @property
     def is_closed(self) -> bool:
-        """True where nothing that begins in it may ask its model, in whatever thread or process."""
+        """True if no code in the block may ask a model, in whatever thread or process."""
 
     def elsewhere(self) -> ReplayElsewhere | None:
-        """What refuses the calls of a process that is started in it; None if it is not closed.
+        """Give what refuses the calls of a process that is started in the block.
+
+        Returns:
+            The object that refuses the calls; None if the block is not closed.
 
         Raises:
-            ReplayError: There is no place for what processes tell each other.
+            ReplayError: The folder that the processes share can't be made.
         """
 
 
 class AnswersClient(Protocol):
-    """What the attempts of one call of a captured client are answered by."""
+    """Answers the attempts of one call of a captured client."""
 
     def attempt(self, number: int) -> AnsweredAttempt | None:
         """Answer one attempt.
 
         Args:
-            number: Which one of the call, from 1.
+            number: The number of the attempt within the call, from 1.
 
         Returns:
-            What answers it; None where the model itself is to be asked from here on.
+            The recorded attempt; None if the client shall ask the real model from here on.
 
         Raises:
-            ReplayDivergence: It was not made.
-            ReplayInterrupted: The recording ends here.
+            ReplayDivergence: The recorded call had no such attempt.
+            ReplayInterrupted: The recording ends at this attempt.
         """
 
 
@@ -174,23 +179,23 @@ class AnsweredAttempt(Protocol):
 
     @property
     def end(self) -> LLMResponded | LLMFailed:
-        """What came of it."""
+        """The event that ended the attempt: an answer or a failure."""
 
     @property
     def http(self) -> HttpAnswer:
-        """The HTTP answer."""
+        """The HTTP answer that the SDK gets."""
 
     @property
     def until_cancelled(self) -> int | None:
-        """Nanoseconds to wait for a timer that cancels it, as then; None where it is answered."""
+        """Nanoseconds to wait for a timer to cancel the attempt; None if it gets an answer."""
 
 
 class ReplayElsewhere(msgspec.Struct, frozen=True):
     """Refuses all calls of a process that the code of a replay started.
 
     Attributes:
-        session_id: The recorded session that is replayed.
-        folder: Of the replay, see SharedFolder.
+        session_id: The id of the recorded session that is replayed.
+        folder: The path of the folder that the processes of the replay share; see `SharedFolder`.
     """
 
     session_id: str
@@ -198,24 +203,24 @@ class ReplayElsewhere(msgspec.Struct, frozen=True):
 
     @property
     def is_closed(self) -> bool:
-        """See ReplayBlock."""
+        """Always True: no call of this process may ask a model; see `ReplayBlock`."""
         return True
 
     @property
     def host(self) -> SessionHost:
-        """Refuse a session. Raises ReplayDivergence."""
+        """Refuse a session: reading this raises ReplayDivergence."""
         self._refuse("A tactic or captured client")
 
     def begin(self, started: SessionStarted, _: Recorder, /) -> NoReturn:
-        """See AnswersSessions."""
+        """Refuse a session that begins; always raises ReplayDivergence."""
         self._refuse(repr(started.tactic_path))
 
     def refuse_captured(self, client: str) -> None:
-        """See AnswersSessions."""
+        """Refuse a call of a captured client; always raises ReplayDivergence."""
         self._refuse(client)
 
     def elsewhere(self) -> ReplayElsewhere:
-        """See ReplayBlock."""
+        """Return itself, to refuse the calls of processes that this process starts."""
         return self
 
     def _refuse(self, called: str) -> NoReturn:
@@ -224,29 +229,29 @@ class ReplayElsewhere(msgspec.Struct, frozen=True):
         raise as_exception(divergence)
 
 
-_VARIABLE = "LLLM_REPLAY_OF"  # of a process's environment: where the replay stands
+_VARIABLE = "LLLM_REPLAY_OF"  # names the folder and the session of the replay that started a process
 
 
 def environment_of(replay: ReplayElsewhere) -> dict[str, str]:
-    """What the environment of a process says that a replay starts.
+    """Give the environment variables for a process that the code of a replay starts.
 
     Args:
-        replay: That refuses its calls.
+        replay: The object that refuses the calls of the process.
     """
     return {_VARIABLE: f"{replay.folder}{os.pathsep}{replay.session_id}"}
 
 
 def close_process(replay: ReplayElsewhere) -> None:
-    """Have all calls of this process, and of those it starts, refused while a replay lasts.
+    """Refuse all calls of this process, and of those it starts, while a replay lasts.
 
     Args:
-        replay: The replay.
+        replay: The object that refuses the calls.
     """
     os.environ.update(environment_of(replay))
 
 
 def replay_of_process() -> ReplayElsewhere | None:
-    """The replay whose code started this process; None where there is none, or it is over."""
+    """Find the replay whose code started this process; None if there is none or it is over."""
     told = os.environ.get(_VARIABLE)
     if not told:
         return None
@@ -258,25 +263,25 @@ def replay_of_process() -> ReplayElsewhere | None:
 
 
 class HasReplay(Protocol):
-    """A session that new ones may stand below."""
+    """A session that may have children."""
 
     @property
     def replaying(self) -> Replaying | None:
-        """What it is answered by, where it is replayed."""
+        """The object that answers the session; None if the session is not replayed."""
 
 
-# Of `with store.replay(...)`: what sessions are answered by that begin inside and have no parent.
+# The block of `with store.replay(...)`; it answers sessions that begin in it without a parent.
 active_replay: ContextVar[ReplayBlock | None] = ContextVar("lllm_replay", default=None)
 
 
 def above_of(parent: HasReplay | None) -> AnswersSessions | None:
-    """What a session that begins here is answered by.
+    """Find what answers a session that begins here.
 
     Args:
-        parent: The session that it stands below.
+        parent: The parent of the session; None if it has none.
 
     Returns:
-        None outside of any replay.
+        The object that answers the session; None outside of any replay.
     """
     if parent is None or parent.replaying is None:
         return active_replay.get() or replay_of_process()

@@ -1,8 +1,8 @@
-"""Answers what an agent call asks of the world from a recorded one.
+"""Answers the model calls and tools of an agent call from the recording of an earlier one.
 
-An agent's logic is a generator of effects (`lllm.agents.effects`). Here calls of models, tools and
-waits are taken out of them and answered; everything else passes on, so that threads, event loops
-and streams share this.
+An agent's logic is a generator of effects (`lllm.agents.effects`). This module answers the effects
+that are model calls, tools and waits, and passes all other effects on. So threads, event loops and
+streams share it.
 """
 
 from __future__ import annotations
@@ -48,61 +48,120 @@ LEFT = "It was left before its end when the session was recorded, so there is no
 
 
 class Judge(Protocol):
-    """Finds what was recorded, compares, and says what a difference leads to."""
+    """Finds what was recorded, compares it with what is asked, and decides on differences."""
 
     @property
     def is_live(self) -> bool:
-        """True once something differed and what begins from then on is not answered."""
+        """True once something differed, so that agent calls that begin later run live."""
 
     def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
-        """The next `respond()` of an agent in a dialog, and its place."""
+        """Find the next recorded `respond()` of an agent in a dialog, and give its place.
+
+        Args:
+            agent: The name of the agent.
+            dialog: The alias of the dialog.
+
+        Returns:
+            The recorded agent call and its place; the call is None if none was recorded.
+        """
 
     def ask(
         self, call: RecordedCall | None, place: ReplayPlace, request: Request
     ) -> RecordedAttempt:
-        """The recorded attempt at a place.
+        """Find the recorded attempt at a place, and compare the request with it.
 
-        Raises ReplayDivergence, ReplayInterrupted, or GoesLive where the model itself is to be
-        asked.
+        Args:
+            call: The recorded agent call; None if none was recorded.
+            place: The place of the attempt, with its step and its number.
+            request: The request that the agent makes now.
+
+        Returns:
+            The recorded attempt, whose answer is given.
+
+        Raises:
+            ReplayDivergence: The request differs, or was never made.
+            ReplayInterrupted: The recording ends before this attempt.
+            GoesLive: The real model is to be asked.
         """
 
     def changed(
         self, call: RecordedCall | None, place: ReplayPlace, tool: int | None
     ) -> TurnEdit | None:
-        """What a fork changes before the model is asked at a place.
+        """Give the change that a fork makes before the model is asked at a place.
 
-        `tool` is the number of the tool that was last answered with a result of the fork's.
+        Args:
+            call: The recorded agent call; None if none was recorded.
+            place: The place of the turn that begins.
+            tool: The number of the last tool whose result the fork changed; None if there is none.
+
+        Returns:
+            The change; None if the fork changes nothing at this place.
         """
 
     def runs(self, run: RunTool, recorded: RecordedTool) -> bool:
-        """True for a tool that runs, whatever is recorded of it; what it draws is answered."""
+        """True if a recorded tool runs again; the values that it draws are still answered."""
 
     def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
-        """Compare what a tool says with what it said. Raises ReplayDivergence."""
+        """Compare the result of a tool that ran with its recorded one.
+
+        Args:
+            text: The text of the result now.
+            recorded: The recorded run of the tool.
+            place: The place of the tool call.
+
+        Raises:
+            ReplayDivergence: The two differ.
+        """
 
     def spend(self, recorded: RecordedTool, budget: Budget) -> None:
-        """Take what ran within a tool as answered: its result is, and it is paid for."""
+        """Count the calls within an answered tool as made, and charge their recorded cost.
+
+        Args:
+            recorded: The recorded run of the tool.
+            budget: The budget of the session, which pays the cost.
+        """
 
     def unrecorded_tool(self, call: RecordedCall | None, place: ReplayPlace) -> NoReturn:
-        """A tool runs that did not. Raises ReplayDivergence, ReplayInterrupted or GoesLive."""
+        """Handle a tool that was never recorded.
+
+        Args:
+            call: The recorded agent call; None if none was recorded.
+            place: The place of the tool call.
+
+        Raises:
+            ReplayDivergence: The recorded code did not call the tool.
+            ReplayInterrupted: The recording ends before this tool.
+            GoesLive: The tool is to run.
+        """
 
     def broke(self, place: ReplayPlace, why: str) -> NoReturn:
-        """The recording ends here. Raises ReplayInterrupted or GoesLive."""
+        """Handle the end of the recording.
+
+        Args:
+            place: The place at which the recording ends.
+            why: Why it ends there, for the message of the error.
+
+        Raises:
+            ReplayInterrupted: The replay can't go on.
+            GoesLive: The model or the tool is to run.
+        """
 
 
 def answered(judge: Judge, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
-    """See `lllm.replay.active_replay.Replaying`."""
+    """Answer the steps of one agent call; see `lllm.replay.active_replay.Replaying.answered`."""
     call, place = judge.call(agent, dialog)
     return (yield from carried_out(steps, _Answers(judge, call, place, budget).carry_out))
 
 
 class _UntilCancelled:
-    """What was cancelled waits to be cancelled again: by a timer, or by a task that fails.
+    """Waits until a call that was cancelled in the recording is cancelled again.
+
+    A timer, or a task that fails, is expected to cancel it.
 
     Args:
-        nanoseconds: How long that can take: a timer of the session has fired by then. Then it is
-            cancelled without.
-        broke: Says that the recording ends here, where there is no task to cancel.
+        nanoseconds: The longest time to wait, in nanoseconds. A timer of the session has fired by
+            then. If nothing has, the call is cancelled anyway.
+        broke: Called where there is no task to cancel; it raises that the recording ends here.
     """
 
     def __init__(self, nanoseconds: int, broke: Callable[[], NoReturn]) -> None:
@@ -120,7 +179,7 @@ class _UntilCancelled:
 
 
 class _Answers:
-    """The answers of one agent call."""
+    """Answers the effects of one agent call."""
 
     def __init__(
         self, judge: Judge, call: RecordedCall | None, place: ReplayPlace, budget: Budget
@@ -129,12 +188,12 @@ class _Answers:
         self._call = call
         self._place = place
         self._budget = budget
-        self._last: RecordedAttempt | None = None  # whose answer was given last
+        self._last: RecordedAttempt | None = None  # the attempt whose answer was given last
         self._live = judge.is_live  # the model is asked, and tools run
-        self._edited_tool: int | None = None  # the number of one with a result of the fork's
+        self._edited_tool: int | None = None  # the number of the tool whose result the fork changed
 
     def carry_out(self, effect: Effect) -> Steps[object]:
-        """Answer an effect, or have it carried out."""
+        """Answer an effect from the recording, or pass it on to be carried out."""
         if isinstance(effect, BeginTurn):
             place = msgspec.structs.replace(self._place, step=effect.step, attempt=effect.attempt)
             tool, self._edited_tool = self._edited_tool, None
@@ -285,7 +344,7 @@ class _Answers:
         error: BaseException | None,
         elapsed: int,
     ) -> None:
-        """One of several tools ran, and has ended: see ToolEnded."""
+        """Compare the result of one of several tools, once it has ended; see `ToolEnded`."""
         index = indexes[ran]
         if index in live or (error is not None and not isinstance(error, Exception)):
             effect.ended(index, value, error, elapsed)
@@ -296,7 +355,7 @@ class _Answers:
 
 
 def _result(recorded: RecordedTool) -> RecordedResult:
-    """What was recorded of a tool that has an end. Raises the error that was."""
+    """Give the recorded result of a tool that has ended, or raise its recorded error."""
     end = recorded.end
     if isinstance(end, ToolReturned):
         return RecordedResult(end.content.text, end.value)
@@ -305,7 +364,7 @@ def _result(recorded: RecordedTool) -> RecordedResult:
 
 
 def _tell(effect: RunTools, index: int, recorded: RecordedTool) -> None:
-    """Hand on the recorded end of one of several tools."""
+    """Report the recorded end of one of several tools to the agent."""
     try:
         value = _result(recorded)
     except Exception as error:

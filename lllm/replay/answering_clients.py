@@ -18,20 +18,39 @@ _SECOND = 1_000_000_000
 
 
 class ClientJudge(Protocol):
-    """Says what a difference leads to."""
+    """Decides what happens where a captured client differs from its recording."""
 
     def unrecorded_client(self, place: ReplayPlace, why: str) -> NoReturn:
-        """It was never recorded. Raises ReplayDivergence, ReplayInterrupted or GoesLive."""
+        """Handle an attempt that was never recorded.
+
+        Args:
+            place: The place of the attempt.
+            why: What differs, for the message of the error.
+
+        Raises:
+            ReplayDivergence: The recorded client made no such attempt.
+            ReplayInterrupted: The recording ends before this attempt.
+            GoesLive: The real model is to be asked.
+        """
 
     def broke_client(self, place: ReplayPlace, why: str) -> NoReturn:
-        """The recording ends here. Raises ReplayInterrupted or GoesLive."""
+        """Handle the end of the recording.
+
+        Args:
+            place: The place at which the recording ends.
+            why: Why it ends there, for the message of the error.
+
+        Raises:
+            ReplayInterrupted: The replay can't go on.
+            GoesLive: The real model is to be asked.
+        """
 
     def attempted(self, attempt: ClientAttempt) -> None:
-        """Note that a recorded attempt was made again."""
+        """Note that the client made a recorded attempt again."""
 
 
 class RecordedHttp(msgspec.Struct, frozen=True):
-    """See `lllm.replay.active_replay.AnsweredAttempt`."""
+    """A recorded attempt of an SDK; see `lllm.replay.active_replay.AnsweredAttempt`."""
 
     end: LLMResponded | LLMFailed
     http: HttpAnswer
@@ -39,13 +58,13 @@ class RecordedHttp(msgspec.Struct, frozen=True):
 
 
 class AnsweredClient:
-    """See `lllm.replay.active_replay.AnswersClient`.
+    """Answers the attempts of one call; see `lllm.replay.active_replay.AnswersClient`.
 
     Args:
-        judge: The session of the replay.
-        call: The recorded call.
-        asked: What is asked now.
-        place: Where.
+        judge: The session of the replay; it decides what a difference leads to.
+        call: The recorded call that answers.
+        asked: The request that the client makes now.
+        place: The place of the call in the session.
     """
 
     def __init__(
@@ -57,7 +76,7 @@ class AnsweredClient:
         self._place = place
 
     def attempt(self, number: int) -> RecordedHttp | None:
-        """See AnswersClient."""
+        """Answer one attempt; see `AnswersClient.attempt`."""
         try:
             return self._attempt(number)
         except GoesLive:
