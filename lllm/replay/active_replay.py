@@ -229,7 +229,7 @@ class ReplayElsewhere(msgspec.Struct, frozen=True):
         raise as_exception(divergence)
 
 
-_VARIABLE = "LLLM_REPLAY_OF"  # names the folder and the session of the replay that started a process
+_VARIABLE = "LLLM_REPLAY_OF"  # names the folder and session of the replay
 
 
 def environment_of(replay: ReplayElsewhere) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Takes sessions of a replay along into other processes, where their sub-tactics are answered, too.
+"""Carries sessions of a replay into other processes, so that sub-tactics are answered there, too.
 
-What is pickled with a session is where its replay stands: a folder, with the recording in a file.
-A process reads that once, whatever number of sessions it is sent.
+A session is pickled with the path of its replay's folder, which has the recording in a file. Each
+process reads that file once, however many sessions it is sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,19 @@ _lock = ThreadLock()
 
 
 class ReplayState(msgspec.Struct, frozen=True):
-    """What another process continues a replay with."""
+    """All that another process needs to continue a replay.
+
+    Attributes:
+        recording: The recorded session that is replayed.
+        folder: The path of the folder that the processes of the replay share.
+        done: The recorded steps that were replayed before the state was written.
+        reports: True if differences are collected, False if the first one is raised.
+        ignored: The parts of requests that comparisons leave out.
+        live_tools: The names of the tools that run again instead of being answered.
+        partition: The partition of the host that writes the replay.
+        redact: The store's filter of what is logged; None if it has none.
+        prices: The user's own prices; None if there are none.
+    """
 
     recording: RecordedSession
     folder: str
@@ -38,42 +50,44 @@ class ReplayState(msgspec.Struct, frozen=True):
     ignored: Ignored
     live_tools: frozenset[str]
     host: SessionHost | None
-    """Where the replay is written; None where other processes can't write there."""
+    """The host that writes the log of the replay; None if other processes can't use it."""
     partition: str
     redact: Redact | None
     prices: PriceTable | None
 
 
 class CarriedReplay(Protocol):
-    """A replay, as far as it goes on in another process."""
+    """A replay that goes on in another process."""
 
     def session_of(self, session_id: str, place: ReplayPlace) -> Replaying:
-        """The session of the replay that is answered from a recorded one.
+        """Give the session of the replay that a recorded session answers.
 
         Args:
-            session_id: The id of the recorded one.
-            place: Where it stands.
+            session_id: The id of the recorded session.
+            place: The place of the session in the replay, for messages.
         """
 
 
-_replays: dict[str, CarriedReplay] = {}  # those that this process knows, by their folder
+_replays: dict[str, CarriedReplay] = {}  # the replays that this process knows, by folder
 
 
 def carry(
     replay: CarriedReplay, joined: Callable[[ReplayState], object], state: ReplayState
 ) -> str:
-    """Write down what other processes continue with, once for each replay.
+    """Write the state of a replay to its folder, so that other processes can continue it.
+
+    The file is written once for each replay.
 
     Args:
-        replay: The replay.
-        joined: Makes it of its state, in another process.
-        state: The state.
+        replay: The replay of this process.
+        joined: A function that makes the replay from its state in another process; it is pickled.
+        state: The state to write.
 
     Returns:
-        The replay's folder.
+        The path of the replay's folder.
 
     Raises:
-        ReplayError: The state can't be written, or not pickled.
+        ReplayError: The state can't be pickled or written.
     """
     import pickle
 
@@ -84,7 +98,7 @@ def carry(
                 with open(f"{file}.new", "wb") as new:
                     pickle.dump((joined, state), new, pickle.HIGHEST_PROTOCOL)
                 os.replace(f"{file}.new", file)
-            except Exception as error:  # what pickles a redact of the user's may raise anything
+            except Exception as error:  # pickling the user's redact may raise anything
                 raise ReplayError(
                     f"The replay of session {state.recording.session_id} can't be sent to another "
                     f"process: {type(error).__name__}: {error}"
@@ -97,18 +111,21 @@ def forget(folder: str) -> None:
     """Forget a replay that is over.
 
     Args:
-        folder: Its folder.
+        folder: The path of the replay's folder.
     """
     _replays.pop(folder, None)
 
 
 def session_in_process(folder: str, session_id: str, place: ReplayPlace) -> Replaying:
-    """What pickle makes of a session of a replay, in whichever process.
+    """Unpickle a session of a replay, in whichever process.
 
     Args:
-        folder: Of the replay.
-        session_id: The id of the recorded session that it is answered from.
-        place: Where it stands.
+        folder: The path of the replay's folder.
+        session_id: The id of the recorded session that answers it.
+        place: The place of the session in the replay, for messages.
+
+    Returns:
+        The session of the replay, which answers calls in this process.
 
     Raises:
         ReplayError: The replay is over.

@@ -1,7 +1,7 @@
-"""Finds the recorded child that a session of a replay begins once more: by tactic and task.
+"""Finds the recorded child session, by tactic and task, that a replayed session begins again.
 
-Its place among its siblings only picks what a difference is shown against, since calls beside each
-other begin in any order.
+Calls that run at the same time begin in any order. So a child's place among its siblings counts
+only if no task is equal: it then picks the child to compare with in the error message.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class RecordedChildren:
     """The recorded children of one session that have not begun in the replay yet.
 
     Args:
-        recorded: The session; None where nothing was recorded.
-        comparing: Makes tasks comparable.
-        progress: Knows which have begun, in whichever process.
+        recorded: The recorded parent session; None if nothing was recorded.
+        comparing: Brings tasks into the form in which they are compared.
+        progress: Knows which children have begun, in all processes of the replay.
     """
 
     def __init__(
@@ -37,19 +37,27 @@ class RecordedChildren:
             self._left.setdefault(child.tactic_path, {})[child.session_id] = child
 
     def take(self, child: RecordedSession, what: Literal["begun", "left out"] = "begun") -> bool:
-        """Take a child out; False if it had begun before."""
+        """Mark a child as begun or left out.
+
+        Args:
+            child: The recorded child.
+            what: "begun" if a session of the replay takes its place, "left out" if none will.
+
+        Returns:
+            True; False if the child was taken before, in whichever process.
+        """
         left = self._left.get(child.tactic_path, {})
         found = left.pop(child.session_id, None) is not None
         return found and self._progress.claim(what, child.session_id)
 
     def take_equal(self, started: SessionStarted) -> RecordedSession | None:
-        """Take the first child of the same tactic with an equal task.
+        """Take the first child that has the same tactic and an equal task.
 
         Args:
-            started: How a session of the replay begins.
+            started: The first event of the session of the replay, with its tactic and its task.
 
         Returns:
-            The child; None if no child that is left has this task.
+            The recorded child; None if no remaining child has this task.
         """
         path = started.tactic_path
         for compared in (self._comparing.plain_task, self._comparing.task):
@@ -61,13 +69,13 @@ class RecordedChildren:
         return None
 
     def take_other(self, started: SessionStarted) -> RecordedSession | None:
-        """Take a child of the same tactic with another task: at the same place, or the next one.
+        """Take a child that has the same tactic but another task, preferably at the same place.
 
         Args:
-            started: How a session of the replay begins.
+            started: The first event of the session of the replay, with its tactic and its place.
 
         Returns:
-            The child; None if none of this tactic is left.
+            The recorded child; None if no child of this tactic remains.
         """
         left = list(self._left.get(started.tactic_path, {}).values())
         left.sort(key=lambda one: one.started.ordinal != started.ordinal)

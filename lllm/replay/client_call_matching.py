@@ -1,7 +1,8 @@
-"""The recorded calls of captured clients of one session, found by what is asked.
+"""Finds the recorded call of a captured client that answers a request of a replay.
 
-A call is found by its conversation: by all that it sends. Of calls that are equal each is served
-once. One that equals none is shown against the call that its conversation has next in the log.
+A call is found by all that it sends: its settings and its messages. Each of several equal calls is
+served once. A request that equals none of them is compared with the next recorded call of its
+conversation.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from lllm.replay.recorded_session import RecordedSession
 
 
 class ClientCalls:
-    """The recorded calls that were not served yet.
+    """The recorded calls of one session that were not served yet.
 
     Args:
-        session: The recorded session.
-        comparing: Brings requests into the form that is compared.
+        session: The recorded session that has the calls.
+        comparing: Brings requests into the form in which they are compared.
     """
 
     def __init__(self, session: RecordedSession, comparing: ClientComparing) -> None:
@@ -32,7 +33,7 @@ class ClientCalls:
         self._equal: dict[bytes, deque[int]] = {}
         self._equal_but_for_ignored: dict[bytes, deque[int]] = {}
         self._set_aside: set[int] = set()
-        self._went_on: dict[bytes, int] = {}  # conversations that differ, and the recorded ones
+        self._went_on: dict[bytes, int] = {}  # by a conversation that differs: the recorded one
         for step, call in session.captured.items():
             contents = [content_of(event) for _, event in session.messages(call.requested)]
             form = comparing.recorded(call.requested, call.definition, contents)
@@ -45,15 +46,15 @@ class ClientCalls:
     def serve(
         self, asked: ClientRequest, *, only_equal: bool = False
     ) -> tuple[ClientCall | None, Comparison, bool]:
-        """Find the recorded call that a request stands for, and take it.
+        """Find the recorded call that a request repeats, and take it.
 
         Args:
-            asked: The request.
-            only_equal: No other call is taken where none is equal.
+            asked: The request of the client.
+            only_equal: True to take only an equal call; False to take the nearest one otherwise.
 
         Returns:
-            The call, None where there is none left; what came of comparing; and whether an equal
-            one was recorded, though less often.
+            The recorded call, or None if none fits; the result of the comparison; and True if an
+            equal call was recorded, even if it is already served.
         """
         with self._lock.held():
             plain = self._comparing.asked(asked)
@@ -87,7 +88,7 @@ class ClientCalls:
         return None
 
     def _nearest(self, asked: ComparedRequest) -> ClientCall | None:
-        """The call that is left, and that a request is most likely meant to be."""
+        """Find the remaining call that a request most likely repeats, with changes."""
         left = [call for call in self._left.values() if call.step not in self._set_aside]
         gone = (self._went_on.get(beginning) for beginning in reversed(asked.chain))
         dialog = next((one for one in gone if one is not None), None)
@@ -104,7 +105,11 @@ class ClientCalls:
         return min(same, key=distance, default=None)
 
     def set_aside(self, call: ClientCall) -> None:
-        """Note that a call stands within a tool that does not run, so that no request means it."""
+        """Note that a call was made within a tool that does not run, so no request repeats it.
+
+        Args:
+            call: The recorded call.
+        """
         self._set_aside.add(call.step)
 
     def _difference(self, now: ComparedRequest, recorded: ComparedRequest) -> Comparison:

@@ -1,7 +1,7 @@
-"""What a captured client asks, in the form in which it is compared with recorded requests.
+"""Brings requests of captured clients into the form in which they are compared.
 
-Two requests are the same where a client that sends an answer back could have made both: what only
-an answer says, as thoughts that nobody signed, is not compared.
+A client may send an earlier answer back with less than the model sent, for example without unsigned
+thoughts. Such parts are not compared.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class ClientRequest(msgspec.Struct, frozen=True):
     """A request of a captured client.
 
     Attributes:
-        client: What calls, as "openai.chat".
-        operation: As llm.requested says it.
-        api: The dialect.
-        model: The one asked.
-        contents: The messages.
-        tools: Those that have a schema.
-        params: All else that seldom or often changes.
-        stream: True if the answer is to come piece by piece.
-        body: Of the HTTP request.
-        bedrock: True for Amazon Bedrock, which streams in frames of its own.
+        client: What the client calls, such as "openai.chat".
+        operation: The name of the operation, as the event llm.requested has it.
+        api: The dialect of the HTTP API.
+        model: The name of the model.
+        contents: The messages, oldest first.
+        tools: The tools that have a schema.
+        params: All other parameters of the request.
+        stream: True if the answer is streamed.
+        body: The JSON body of the HTTP request.
+        bedrock: True for Amazon Bedrock, which streams in a frame format of its own.
     """
 
     client: str
@@ -49,13 +49,13 @@ class ClientRequest(msgspec.Struct, frozen=True):
 
 
 class ComparedRequest(msgspec.Struct, frozen=True):
-    """A request in the form that is compared.
+    """A request in the form in which it is compared.
 
     Attributes:
-        settings: All but the messages, by name, as JSON values.
-        contents: The messages.
-        chain: What stands for each beginning of the messages, the empty one first.
-        key: What stands for all of it.
+        settings: Everything but the messages, by name, as JSON values.
+        contents: The messages, oldest first.
+        chain: The digests of the first 0, 1, 2 and more messages, up to all of them.
+        key: The digest of the whole request; equal requests have the same key.
     """
 
     settings: dict[str, object]
@@ -68,11 +68,11 @@ Digest = Callable[[int, Content], bytes]
 
 
 class ClientComparing:
-    """Brings requests of captured clients into the form that is compared.
+    """Brings requests of captured clients into the form in which they are compared.
 
     Args:
-        redact: The store's.
-        ignored: What is left out.
+        redact: The store's filter of what is logged; None if it has none.
+        ignored: The parts that a comparison leaves out.
     """
 
     def __init__(self, redact: Redact | None, ignored: Ignored) -> None:
@@ -83,12 +83,12 @@ class ClientComparing:
     def recorded(
         self, requested: LLMRequested, defined: AgentDefined | None, contents: Sequence[Content]
     ) -> ComparedRequest:
-        """The form of a recorded request.
+        """Bring a recorded request into the form in which it is compared.
 
         Args:
-            requested: It.
-            defined: What it refers to.
-            contents: What it sent.
+            requested: The event of the request.
+            defined: The event with the tools and parameters of the request; None if there is none.
+            contents: The messages that the request sent, oldest first.
         """
         settings = _settings(
             requested.operation, requested.model, requested.stream,
@@ -98,13 +98,21 @@ class ClientComparing:
         return _compared(settings, contents, _digest)
 
     def asked(self, asked: ClientRequest) -> ComparedRequest:
-        """The form of a request as it is asked now."""
+        """Bring a request into the form in which it is compared, without redacting it.
+
+        Args:
+            asked: The request of the client.
+        """
         params = to_plain(without_secrets(asked.params))
         settings = _settings(asked.operation, asked.model, asked.stream, asked.tools, [params])
         return _compared(settings, asked.contents, _digest)
 
     def redacted(self, asked: ClientRequest) -> ComparedRequest:
-        """The same as a reader of the log would get it."""
+        """Bring a request into the form in which it is compared, redacted as in the log.
+
+        Args:
+            asked: The request of the client.
+        """
         params: object = to_plain(without_secrets(asked.params))
         tools = asked.tools
         written = codec_event(
@@ -128,7 +136,11 @@ class ClientComparing:
         return found
 
     def without_ignored(self, request: ComparedRequest) -> ComparedRequest:
-        """A request without what is ignored."""
+        """Remove the ignored parts from a request.
+
+        Args:
+            request: The request, in the form in which it is compared.
+        """
         settings = {
             name: self._ignored.without(value, name) for name, value in request.settings.items()
         }
@@ -140,7 +152,12 @@ class ClientComparing:
         return bool(self._ignored)
 
     def plain(self, index: int, content: Content) -> object:
-        """A message as JSON values, without what is ignored."""
+        """Convert a message to JSON values, without the ignored parts.
+
+        Args:
+            index: The number of the message in the request, from 0.
+            content: The message.
+        """
         return self._ignored.without(msgspec.to_builtins(content), "messages", str(index))
 
     def _digest_without(self, index: int, content: Content) -> bytes:

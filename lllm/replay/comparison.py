@@ -1,8 +1,8 @@
-"""Whether a request asks what the recorded one asked, and how it differs.
+"""Compares a request with the recorded one, and shows how they differ.
 
-Both are compared as the log has them: what is asked now passes the store's `redact` first. What is
-equal at once needs none of that, and a message that was found equal is not compared again in the
-next request of its dialog, so that a long conversation takes as long as its texts.
+Both are compared as the log has them, so the present request is redacted first. What is equal
+without that needs no redaction. A message that was found equal is not compared again in the next
+request of its dialog, so the time grows with the length of a conversation, not with its square.
 """
 
 from __future__ import annotations
@@ -34,14 +34,19 @@ from lllm.replay.recorded_agents import MessageEvent, RecordedAttempt
 
 Verdict = Literal["same", "ignored", "diverged"]
 
-_CONTEXT = 3  # lines of a diff around a change
+_CONTEXT = 3  # the number of unchanged lines that a diff shows around a change
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What came of comparing two requests."""
+    """The result of comparing two requests.
+
+    Attributes:
+        differs: The names of the parts that differ; empty if none does.
+        diff: A unified diff from the recorded request to the present one; empty if none differs.
+    """
 
     verdict: Verdict
-    """ignored: they are the same without what is ignored."""
+    """"ignored" if the requests are the same only without the ignored parts."""
     differs: tuple[str, ...] = ()
     diff: str = ""
 
@@ -50,17 +55,18 @@ SAME = Comparison("same")
 
 
 class Comparing:
-    """Compares requests of one session.
+    """Compares the requests of one session with the recorded ones.
 
     Args:
-        redact: The store's.
-        ignored: What is left out.
+        redact: The store's filter of what is logged; None if it has none.
+        ignored: The parts that a comparison leaves out.
     """
 
     def __init__(self, redact: Redact | None, ignored: Ignored) -> None:
         self._redact = redact
         self._ignored = ignored
-        # By the event that carries a message: what was found equal to it, and how.
+        # By the number of a recorded message: the message that was found equal to it, and True if
+        # the two are equal only without the ignored parts.
         self._equal: dict[int, tuple[Content, bool]] = {}
 
     def compare(
@@ -72,9 +78,12 @@ class Comparing:
         """Compare a request with a recorded one.
 
         Args:
-            request: What is asked now.
+            request: The request that the agent makes now.
             attempt: The recorded attempt.
-            messages: What that sent.
+            messages: The numbers and events of the messages that the attempt sent, oldest first.
+
+        Returns:
+            The result, with a diff if the two differ.
         """
         settled = [self._settings(request, attempt), self._messages(request.messages, messages)]
         differs = tuple(name for names, _, _ in settled for name in names)
@@ -106,7 +115,7 @@ class Comparing:
         return (), ignored, ([], [])
 
     def _same_message(self, index: int, now: Content, event: MessageEvent) -> bool | None:
-        """True if it is the same, False if it is without what is ignored, None if it differs."""
+        """True if equal, False if equal only without the ignored parts, None if different."""
         recorded = content_of(event)
         if now == recorded:
             return True
@@ -119,7 +128,12 @@ class Comparing:
         return None
 
     def redacted_message(self, now: Content, event: MessageEvent) -> Content:
-        """A message as it would stand in the event that carries the recorded one."""
+        """Redact a message as if the event of the recorded message carried it.
+
+        Args:
+            now: The message that is sent now.
+            event: The event that carries the recorded message.
+        """
         if isinstance(event, LLMResponded):
             return now  # it is the recorded answer
         carried = msgspec.structs.replace(event, content=now)
@@ -132,7 +146,7 @@ class Comparing:
     def _from(
         self, index: int, now: Sequence[Content], recorded: Sequence[tuple[int, MessageEvent]]
     ) -> _Settled:
-        """The messages from the first that differs on, as lines."""
+        """Give the lines of the messages, from one before the first that differs."""
         before: list[str] = []
         after: list[str] = []
         for number in range(max(index - 1, 0), len(recorded)):
@@ -205,38 +219,51 @@ class Comparing:
     # -- other texts
 
     def task(self, started: SessionStarted) -> object:
-        """The task of a session as it would be recorded, without what is ignored."""
+        """Give the task of a session, redacted as in the log and without the ignored parts."""
         written = codec_event(started, self._redact)
         task = written.task if isinstance(written, SessionStarted) else started.task
         return self.recorded_task(task)
 
     def plain_task(self, started: SessionStarted) -> object:
-        """The same, where nothing of it is redacted."""
+        """Give the task of a session without the ignored parts, but not redacted."""
         return self.recorded_task(started.task)
 
     def recorded_task(self, task: object) -> object:
-        """A recorded task, without what is ignored."""
+        """Remove the ignored parts from a recorded task."""
         return self._ignored.without(task, "task")
 
     def tool(self, text: str, end: ToolReturned | ToolFailed) -> tuple[str, str]:
-        """What a tool says now and said then, as they are compared."""
+        """Give the present and the recorded text of a tool's result, as they are compared.
+
+        Args:
+            text: The text of the result now.
+            end: The recorded end of the tool.
+        """
         now = Content("tool", Content.of("tool", text).parts, call_id=end.content.call_id)
         written = self.redacted_message(now, end)
         texts = [self._ignored.without(one.text, "tool") for one in (written, end.content)]
         return str(texts[0]), str(texts[1])
 
 
-# What differs, whether something was ignored, and the lines of the recorded and of this one.
+# The names of what differs; True if something was ignored; the recorded and the present lines.
 _Settled = tuple[tuple[str, ...], bool, tuple[list[str], list[str]]]
 
 
 def content_of(event: MessageEvent) -> Content:
-    """What the message of an event says."""
+    """Give the message that an event carries."""
     return event.content
 
 
 def codec_event(event: Event, redact: Redact | None) -> Event | None:
-    """An event as a reader of the log would get it; None where `redact` left no payload."""
+    """Redact, write and read back an event, to compare it with recorded ones.
+
+    Args:
+        event: The event.
+        redact: The store's filter of what is logged; None if it has none.
+
+    Returns:
+        The event as a reader of the log gets it; None if `redact` left no valid payload.
+    """
     values = codec.values(payload(event, redact))
     if not isinstance(values, dict):
         return None
@@ -257,7 +284,7 @@ def _kind_of_message(
 
 
 def message_lines(plain: object) -> Iterator[str]:
-    """A message, as JSON values, as lines of a diff."""
+    """Format a message, given as JSON values, as lines of a diff."""
     if not isinstance(plain, dict):
         yield str(plain)
         return
@@ -285,7 +312,12 @@ def _list(value: object) -> Sequence[object]:
 
 
 def setting_lines(name: str, plain: object) -> list[str]:
-    """A setting of a request as lines of a diff."""
+    """Format a setting of a request as lines of a diff.
+
+    Args:
+        name: The name of the setting, such as "model".
+        plain: The value as JSON values.
+    """
     if isinstance(plain, str) or plain is None:
         return [f"{name}: {plain if plain is not None else '-'}"]
     return [f"{name}:", *json.dumps(plain, indent=2, ensure_ascii=False, default=str).splitlines()]
@@ -298,20 +330,26 @@ def _json(value: object) -> str:
 def diff_of(
     recorded: Sequence[str], now: Sequence[str], names: tuple[str, str] = ("recorded", "now")
 ) -> str:
-    """A unified diff of two texts in lines."""
+    """Make a unified diff of two texts.
+
+    Args:
+        recorded: The lines of the recorded text.
+        now: The lines of the present text.
+        names: The headings of the two texts in the diff.
+    """
     lines = unified_diff(recorded, now, *names, n=_CONTEXT, lineterm="")
     return "\n".join(line for line in lines if not line.startswith("@@"))
 
 
 def json_lines(value: object) -> list[str]:
-    """A JSON value as lines."""
+    """Format a JSON value as lines; a text is split into its own lines."""
     if isinstance(value, str):
         return value.splitlines() or [""]
     return json.dumps(value, indent=2, ensure_ascii=False, default=str).splitlines()
 
 
 def task_key(task: object) -> bytes:
-    """What tells equal tasks: their JSON, whatever the order of keys."""
+    """Encode a task as JSON with sorted keys, so that equal tasks have equal bytes."""
     try:
         return msgspec.json.encode(task, order="deterministic")
     except (UnicodeEncodeError, TypeError):

@@ -1,7 +1,7 @@
 """What a replay does where the code does something else: it raises, reports, or goes live.
 
-None of what is raised is an Exception: a program that catches every Exception, as agents' programs
-do around a call, must not take a difference for one more answer.
+`ReplayDivergence` and `ReplayInterrupted` do not derive from Exception. Programs with agents often
+catch every Exception around a call, and must not take a difference for one more failed call.
 """
 
 from __future__ import annotations
@@ -14,35 +14,38 @@ import msgspec
 from lllm.events.errors import ConfigError
 
 OnDivergence = Literal["raise", "report", "live"]
-# changed: a request differs; unrecorded: one that was never made; missing: a recorded one that was
-# not made; task: a session begins with another task; tool: a tool that ran gave something else;
-# end: another delivery or error, where many sessions are replayed
+# changed: a request differs from the recorded one
+# unrecorded: a request was never recorded
+# missing: a recorded request was not made
+# task: a session begins with another task
+# tool: a tool that ran gave another result
+# end: a session delivered something else or failed otherwise, where many sessions are replayed
 Kind = Literal["changed", "unrecorded", "missing", "task", "tool", "end"]
 
 
 class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """A place in a session, told by what stands there and not by when it came."""
+    """Names a place in a session by agent, dialog and step, and not by its position in the log."""
 
     tactic: str | None = None
-    """The stable path of the tactic; a place without one may be in any."""
+    """The stable path of the tactic; None for a place that may be in any tactic."""
     session_id: str | None = None
-    """The recorded session; None where none was found."""
+    """The id of the recorded session; None if none was found."""
     child: int | None = None
-    """It is the nth child of its parent; None for the session that is replayed."""
+    """The number of the session among the children of its parent; None for the replayed session."""
     agent: str | None = None
-    """The agent; None where the session as a whole is meant."""
+    """The name of the agent; None if the place is a whole session or a captured client's call."""
     client: str | None = None
-    """What a captured client calls, as "openai.chat"; None where an agent asks."""
+    """What a captured client calls, such as "openai.chat"; None if an agent asks."""
     dialog: str | None = None
-    """The alias of the agent's dialog, or the conversation of the client."""
+    """The alias of the agent's dialog, or the name of the client's conversation."""
     respond: int | None = None
-    """Which `respond()` in that dialog, from 1."""
+    """The number of the `respond()` call within the dialog, from 1."""
     step: int | None = None
-    """Which turn of the model within that, or which call of clients in the session, from 1."""
+    """From 1: the model's turn within `respond()`, or the call of clients within the session."""
     attempt: int | None = None
-    """Which try of that turn, from 1."""
+    """The number of the attempt at the step, from 1."""
     tool: str | None = None
-    """The tool that the answer there asks for."""
+    """The tool that the model's answer at this step calls; None if no tool is meant."""
 
     def __str__(self) -> str:
         told = [] if self.tactic is None else [f"tactic {self.tactic!r}"]
@@ -66,17 +69,19 @@ class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplayDivergence(BaseException):
-    """The code does something else than it did when the session was recorded.
+    """Raised if the code does something else than it did when the session was recorded.
 
     Attributes:
-        kind: "changed" for a request that differs, "unrecorded" for one that was never made,
-            "missing" for a recorded one that was not made, "task" for a session that begins with
-            another task, "tool" for a tool that ran and gave something else, "end" for another
-            delivery or error after equal requests.
-        place: Where.
-        differs: What differs there: messages, tools, params, model, output_schema, tool_choice.
-        diff: A unified diff of that; empty where there is nothing to compare.
-        recorded_next: What the recording has there, or next.
+        kind: "changed" for a request that differs, "unrecorded" for a request that was never
+            recorded, "missing" for a recorded request that was not made, "task" for a session that
+            begins with another task, "tool" for a tool that ran and gave another result, "end" for
+            another delivery or error after equal requests.
+        place: The place in the session at which the code differs.
+        differs: The names of the parts of the request that differ, such as "messages", "tools",
+            "params", "model", "output_schema" or "tool_choice".
+        diff: A unified diff from the recorded parts to the present ones; empty if there is nothing
+            to compare.
+        recorded_next: A sentence on what the recording has at this place, or next; may be empty.
     """
 
     def __init__(
@@ -101,18 +106,18 @@ class ReplayDivergence(BaseException):
         if self.differs:
             told.append(f"What differs: {', '.join(self.differs)}.")
         if self.diff:
-            told.append(self.diff.rstrip())  # its last line may be an empty one of the request
+            told.append(self.diff.rstrip())  # a request may end in an empty line
         if self.recorded_next:
             told.append(f"Recorded next: {self.recorded_next}")
         return "\n".join(told)
 
     def __reduce__(self) -> tuple[Callable[..., ReplayDivergence], tuple[object, ...]]:
-        """Pickled by its fields: it must come home from a worker process."""
+        """Pickle the error by its fields, so that a worker process can send it back."""
         fields = (self.kind, self.place, self.differs, self.diff, self.recorded_next)
         return _divergence, (self.args[0], *fields)
 
     def again(self) -> ReplayDivergence:
-        """The same to be raised once more, with a traceback of its own."""
+        """Copy the error, so that it can be raised once more with a traceback of its own."""
         make, given = self.__reduce__()
         return make(*given)
 
@@ -131,12 +136,12 @@ def _divergence(
 
 
 class ReplayInterrupted(BaseException):
-    """The recording ends here, and everything up to here was the same.
+    """Raised if the recording ends before the code does, and everything up to there was the same.
 
-    Its process ended then, or somebody stopped it.
+    The recorded process ended at that point, or somebody stopped it.
 
     Attributes:
-        place: Where.
+        place: The place in the session at which the recording ends.
     """
 
     def __init__(self, message: str, *, place: ReplayPlace) -> None:
@@ -147,7 +152,7 @@ class ReplayInterrupted(BaseException):
         return f"{self.args[0]}\nWhere: {self.place}."
 
     def __reduce__(self) -> tuple[Callable[..., ReplayInterrupted], tuple[str, ReplayPlace]]:
-        """Pickled by its fields: it must come home from a worker process."""
+        """Pickle the error by its fields, so that a worker process can send it back."""
         return _interrupted, (str(self.args[0]), self.place)
 
 
@@ -156,25 +161,26 @@ def _interrupted(message: str, place: ReplayPlace) -> ReplayInterrupted:
 
 
 class GoesLive(BaseException):
-    """From here on the real model is asked; never leaves a replay."""
+    """Raised inside a replay to ask the real model from here on; user code never sees it."""
 
 
 class Divergences:
-    """The differences of one replay, and what each of them leads to.
+    """Collects the differences of one replay, and decides what each of them leads to.
 
     Args:
-        on_divergence: "raise", "report", or "live": from the first one on, ask the real model.
+        on_divergence: "raise" to raise the first difference; "report" to collect all of them;
+            "live" to ask the real model from the first difference on.
 
     Attributes:
-        divergences: Where the code did something else, in the order in which that was found.
-        interrupted: Where the recording ended before the code did; None where it did not.
-        may_go_live: True for "live".
-        is_live: Something differed, and what begins from then on asks its model.
-        goes_on: True for a fork: behind the end of the recording, the model is asked.
-        went_on: The code came to the end of the recording, and went on behind it.
+        divergences: The differences, in the order in which they were found.
+        interrupted: Says where the recording ended before the code did; None if it did not.
+        may_go_live: True if `on_divergence` is "live".
+        is_live: True once something differed, so that what begins later asks the real model.
+        goes_on: True for a fork, which asks the real model after the end of the recording.
+        went_on: True once a fork has run past the end of the recording.
 
     Raises:
-        ConfigError: `on_divergence` is none of the three.
+        ConfigError: `on_divergence` is none of the three values.
     """
 
     def __init__(self, on_divergence: OnDivergence) -> None:
@@ -192,30 +198,31 @@ class Divergences:
 
     @property
     def bills(self) -> bool:
-        """True where models may be asked, whose answers cost what they cost."""
+        """True if real models may be asked, so that the replay may cost money."""
         return self.may_go_live or self.goes_on
 
     def differ(self, divergence: ReplayDivergence, *, can_go_on: bool = True) -> None:
-        """Remember a difference.
+        """Remember a difference, and raise it unless the replay can go on.
 
         Args:
-            divergence: It.
-            can_go_on: False where the recording has no answer to go on with.
+            divergence: The difference that was found.
+            can_go_on: False if the recording has no answer with which the code could go on.
 
         Raises:
-            ReplayDivergence: The replay does not go on with the recorded answer.
+            ReplayDivergence: `on_divergence` is "raise", or `can_go_on` is False. After an earlier
+                difference that was raised, that one is raised again.
         """
         if not self._reports and self.divergences:
-            raise self.divergences[0].again()  # a program that swallowed it gets no further
+            raise self.divergences[0].again()  # the program caught it, but must not go on
         self.remember(divergence)
         if not (self._reports and can_go_on):
             raise divergence
 
     def interrupt(self, interrupted: ReplayInterrupted) -> NoReturn:
-        """Remember that the recording ended before the code did.
+        """Remember that the recording ended before the code did, and raise that.
 
         Args:
-            interrupted: Where.
+            interrupted: The error, with the place at which the recording ended.
 
         Raises:
             ReplayInterrupted: Always.
@@ -224,10 +231,10 @@ class Divergences:
         raise interrupted
 
     def remember(self, found: ReplayDivergence | ReplayInterrupted) -> None:
-        """Remember a difference, or the first end of the recording.
+        """Remember a difference, or the first end of the recording, without raising it.
 
         Args:
-            found: It.
+            found: The difference, or the end of the recording.
         """
         if isinstance(found, ReplayDivergence):
             self.divergences.append(found)
@@ -235,20 +242,20 @@ class Divergences:
             self.interrupted = found
 
     def go_live(self) -> None:
-        """Ask the real model from here on, with `on_divergence="live"`.
+        """Ask the real model from here on, if `on_divergence` is "live"; else do nothing.
 
         Raises:
-            GoesLive: The replay does so.
+            GoesLive: `on_divergence` is "live".
         """
         if self.may_go_live:
             self.is_live = True
             raise GoesLive
 
     def go_on(self) -> None:
-        """Go on behind the end of the recording, in a fork.
+        """Go on after the end of the recording, if this is a fork; else do nothing.
 
         Raises:
-            GoesLive: It is a fork.
+            GoesLive: This is a fork.
         """
         if self.goes_on:
             self.went_on = True
@@ -256,19 +263,20 @@ class Divergences:
 
 
 class DivergenceElsewhere(ReplayDivergence, Exception):
-    """A ReplayDivergence on its way out of another process than the replay's own.
+    """A ReplayDivergence that leaves a process other than the replay's own.
 
-    It is an Exception there, for a worker of `multiprocessing.Pool` that meets anything else is
-    gone, and its result is waited for without end. Home comes a ReplayDivergence.
+    It is an Exception, because anything else ends a worker of `multiprocessing.Pool`, whose result
+    would then be waited for without end. In the replay's own process a plain ReplayDivergence
+    arrives.
     """
 
 
 class InterruptedElsewhere(ReplayInterrupted, Exception):
-    """A ReplayInterrupted on its way out of another process; see DivergenceElsewhere."""
+    """A ReplayInterrupted that leaves another process; see `DivergenceElsewhere`."""
 
 
 def as_exception(found: ReplayDivergence | ReplayInterrupted) -> Exception:
-    """What is raised in place of a divergence where it leaves another process.
+    """Turn a divergence into an Exception, so that it can leave another process.
 
     Args:
         found: The divergence, or the end of the recording.
@@ -282,12 +290,12 @@ def as_exception(found: ReplayDivergence | ReplayInterrupted) -> Exception:
 
 
 def elsewhere(called: str, session_id: str, tactic: str | None = None) -> ReplayDivergence:
-    """What is found where a process that a replay started calls something on its own.
+    """Make the divergence for a call that a process makes on its own, if a replay started it.
 
     Args:
-        called: What is called, for the message.
-        session_id: The recorded session that is replayed.
-        tactic: The path of the tactic that is called.
+        called: The name of what is called, for the message.
+        session_id: The id of the recorded session that is replayed.
+        tactic: The path of the tactic that is called; None if it is unknown.
     """
     return ReplayDivergence(
         f"{called} is called in a process that was started in the replay of session {session_id}, "

@@ -1,7 +1,7 @@
-"""A fork: a recorded session up to a point from the log, then one change, then live.
+"""Forks a session: replays it up to a point, makes one change there, and then runs live.
 
-It is a replay of the past alone, which goes on with the real model and the real tools where that
-ends.
+A fork is a replay of the events before the point only. After them it goes on with the real model
+and the real tools.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from lllm.tools.results import result_forms
 
 
 class Fork(Replay):
-    """What `store.fork` gives; inside of its `with`, a session goes on from a recorded past.
+    """The block that `store.fork` gives, in which a session goes on from its recorded past.
 
     Attributes:
-        recording: The session up to the point.
-        edit: What is changed there.
-        turn: The place of the turn of the model that is the first with the change; None where
-            nothing is changed.
-        went_on: True once the code came to the point, and went on behind it.
+        recording: The recorded session up to the point of the fork.
+        edit: The change that is made at the point; None if nothing is changed.
+        turn: The place of the first model turn that has the change; None if nothing is changed.
+        went_on: True once the code has run past the point of the fork.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Fork(Replay):
             _prepare(whole, past, self.turn, edit)
 
     def changed(self, place: ReplayPlace, tool: int | None) -> TurnEdit | None:
-        """See Replay."""
+        """Give the edit once, as soon as the model's turn at `turn` begins; see `Replay`."""
         if self.edit is None or self._is_changed or place != self.turn:
             return None
         self._is_changed = True
@@ -78,7 +77,7 @@ class Fork(Replay):
         return TurnEdit(self.edit.without_tool, tool)
 
     def _find_missing(self) -> None:
-        """Find out that the point was never reached."""
+        """Remember a divergence if the code never reached the point of the fork."""
         if self._is_changed:
             return
         self.divergences.append(
@@ -93,7 +92,7 @@ class Fork(Replay):
 def _past(
     events: Sequence[Recorded], whole: RecordedSession, source: str, point: ForkPoint
 ) -> RecordedSession:
-    """The session as it was at the point. Raises ReplayError where it had not begun, or is over."""
+    """Cut the session at the point; raise ReplayError if it had not begun or was over by then."""
     stays = {id(event) for event in point.until.of(events)}
     kept = [event for event in events if id(event) in stays or event.type == AgentDefined.type]
     session_id = whole.session_id
@@ -105,7 +104,7 @@ def _past(
             f"Session {session_id} had ended by {point.until}, so nothing is left to go on with. "
             "Choose an earlier point."
         )
-    for one in past.family():  # what has no answer is asked anew, whatever is asked then
+    for one in past.family():  # a call without an answer is made anew, and may differ
         one.captured = {
             step: call
             for step, call in one.captured.items()
@@ -120,7 +119,7 @@ def _past(
 def _turn(
     whole: RecordedSession, past: RecordedSession, point: ForkPoint, edit: Edit
 ) -> ReplayPlace:
-    """The turn that an edit changes."""
+    """Find the model's turn that an edit changes."""
     place = point.place
     if place is None:
         place = next_turn(whole, past, of_tool=edit.changes_tool)
@@ -141,7 +140,7 @@ def _turn(
 
 
 def _prepare(whole: RecordedSession, past: RecordedSession, turn: ReplayPlace, edit: Edit) -> None:
-    """Check that an edit can be made at a turn, and give the tool before it its other result."""
+    """Check that an edit fits a turn, and set the new result of the tool before the turn."""
     if edit.message is not None:
         call = _call_at(whole, turn)
         found = None if call is None else call.attempts.get((turn.step or 0, turn.attempt or 0))

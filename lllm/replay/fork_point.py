@@ -1,7 +1,7 @@
-"""Finds the point of a fork: what of a recorded session is its past, and which turn comes next.
+"""Finds the point of a fork: which recorded events are its past, and which turn comes next.
 
-The past is what the log had up to a position. Nothing in it was caused by anything behind it,
-however threads and tasks ran beside each other.
+The past is all events up to a position of the log. No later event can have caused one of them, even
+where threads and tasks ran at the same time.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lllm.replay.recorded_session import RecordedSession
 from lllm.store.point_in_time import PointInTime, Until
 
 ForkAt: TypeAlias = ReplayPlace | PointInTime | None
-_MOST_NAMED = 5  # places in the message of an error
+_MOST_NAMED = 5  # the most places that the message of an error lists
 
 
 class ForkPoint(msgspec.Struct, frozen=True):
-    """Where a session is forked.
+    """The point at which a session is forked.
 
     Attributes:
-        until: Selects the events of the past.
-        place: What the user named; None where it was no place.
+        until: Selects the events that are the past of the fork.
+        place: The place that the user named; None if the user named a position, a time or nothing.
     """
 
     until: Until
@@ -40,16 +40,18 @@ def find_point(recording: RecordedSession, at: ForkAt) -> ForkPoint:
     """Find the point that the user names.
 
     Args:
-        recording: The whole session.
-        at: A place, a position of the log, a time, or None for where it broke.
+        recording: The whole recorded session.
+        at: A place, a position of the log or a time; None for the point just before the session
+            failed.
 
     Returns:
-        The point.
+        The point of the fork.
 
     Raises:
-        ReplayError: There is no such place, or more than one; or it did not break.
-        TypeError: It is none of these.
-        ValueError: It is a text that is no time.
+        ReplayError: The session has no such place, or more than one; or `at` is None and the
+            session succeeded.
+        TypeError: `at` is neither a place nor a position nor a time.
+        ValueError: `at` is a text that can't be read as a time.
     """
     if at is None:
         return ForkPoint(Until(_before_break(recording)))
@@ -94,13 +96,13 @@ def _fits(wanted: ReplayPlace, place: ReplayPlace) -> bool:
 def place_of(
     recording: RecordedSession, call: RecordedCall, step: int, attempt: int
 ) -> ReplayPlace:
-    """The place of a turn of the model.
+    """Build the place of a turn of the model.
 
     Args:
         recording: The session that is replayed or forked.
-        call: The agent call.
-        step: The turn.
-        attempt: The try of it.
+        call: The agent call that has the turn.
+        step: The number of the turn within the agent call, from 1.
+        attempt: The number of the attempt at the turn, from 1.
     """
     session = call.session
     return ReplayPlace(
@@ -118,7 +120,7 @@ def place_of(
 def _places(
     recording: RecordedSession, wanted: ReplayPlace
 ) -> Iterator[tuple[ReplayPlace, RecordedAttempt | RecordedTool | ClientAttempt]]:
-    """All turns of the model, or all tools where one is wanted."""
+    """Find all turns of the model, or all tool calls if `wanted` names a tool."""
     for session in recording.family():
         for attempt in session.attempts():
             requested = attempt.requested
@@ -152,7 +154,7 @@ def _place_of_client(
 
 
 def _before_break(recording: RecordedSession) -> int:
-    """The last position before what ended a session otherwise than it should."""
+    """Find the last position before the event that made a session fail."""
     end = recording.end
     if end is None:
         return last_position(recording)
@@ -172,7 +174,7 @@ def _before_break(recording: RecordedSession) -> int:
 
 
 def _last_beginning(recording: RecordedSession) -> int:
-    """The position at which anything of a session began last: a session, a request or a tool."""
+    """Find the position of the last child session, model request or client attempt to begin."""
     found = [1]
     for one in recording.family():
         found += [one.first, *(attempt.position for attempt in one.attempts())]
@@ -182,9 +184,10 @@ def _last_beginning(recording: RecordedSession) -> int:
 
 
 def _broke(one: object, end: SessionFailed, nothing_began: bool) -> bool:
-    """True if the failure of a call or a session is what ended the session above it.
+    """True if the failure of a call or a child session made its session fail.
 
-    It has the same error, or nothing began behind it: then the code made another error of it.
+    That is so if both have the same error or both were cancelled. It is also so if nothing began
+    after the failure: then the code turned the error into another one.
     """
     if not isinstance(one, SessionFailed | AgentFailed):
         return False
@@ -193,7 +196,7 @@ def _broke(one: object, end: SessionFailed, nothing_began: bool) -> bool:
 
 
 def last_position(recording: RecordedSession) -> int:
-    """The position of the last event of a session and of those below it."""
+    """Find the position of the last event of a session and all sessions below it."""
     return max(map(_own_last, recording.family()))
 
 
@@ -221,7 +224,7 @@ def _ended(call: RecordedCall) -> int:
 
 
 def _before_break_of_call(call: RecordedCall) -> int:
-    """Before the turn of the model that failed, or the tool that was stopped."""
+    """Find the position before the model's turn that failed, or the tool that was stopped."""
     last = call.last
     if last is None:
         return call.ended - 1
@@ -243,18 +246,19 @@ def _before_break_of_call(call: RecordedCall) -> int:
 
 
 def next_turn(whole: RecordedSession, past: RecordedSession, *, of_tool: bool) -> ReplayPlace:
-    """The turn of the model that is the first behind a point, where no place names it.
+    """Find the first turn of the model after a point, if the user named no place.
 
     Args:
         whole: The session as it was recorded.
-        past: What it had at the point.
-        of_tool: The result of a tool is changed, so an answer that asks for tools comes before it.
+        past: The session as it was at the point.
+        of_tool: True if the fork changes the result of a tool. Then the turn must follow an answer
+            that calls tools.
 
     Returns:
-        Its place in the past.
+        The place of the turn.
 
     Raises:
-        ReplayError: More than one agent was at work then, or none is behind the point.
+        ReplayError: More than one agent was at work at the point, or no agent works after it.
     """
     at_work = [call for one in past.family() for call in one.agent_calls() if call.end is None]
     with_tools = [call for call in at_work if call.last is not None and call.last.tools]
@@ -295,11 +299,11 @@ def _has_open_tool(call: RecordedCall) -> bool:
 
 
 def turn_after(past: RecordedSession, call: RecordedCall) -> ReplayPlace:
-    """The turn that comes next in an agent call that is at work.
+    """Find the place of the next turn in an agent call that has not ended.
 
     Args:
-        past: The session that it belongs to, or stands below of.
-        call: The call.
+        past: The forked session, as it was at the point; the call is in it or in one below it.
+        call: The agent call.
     """
     last = call.last
     if last is None:

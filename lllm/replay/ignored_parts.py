@@ -1,4 +1,4 @@
-"""Volatile parts of a request, which a comparison leaves out: times, ids, random numbers."""
+"""Leaves the volatile parts of a request out of a comparison: times, ids, random numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MARK = "(ignored)"
 
 
 class Ignored:
-    """What a comparison leaves out.
+    """Removes the parts of JSON values that a comparison leaves out.
 
     Args:
-        given: Key paths, as "params.seed" or "messages.*.parts.0.text", in which `*` stands for any
-            key or number; and patterns, whose matches are left out of every text.
+        given: Key paths such as "params.seed" or "messages.*.parts.0.text", in which `*` stands
+            for any key or number; and patterns, whose matches are removed from every text.
 
     Raises:
-        ConfigError: One of them is neither.
+        ConfigError: One of them is neither a key path nor a pattern.
     """
 
     def __init__(self, given: Iterable[Ignore]) -> None:
@@ -45,11 +45,14 @@ class Ignored:
         return bool(self._paths or self._patterns)
 
     def without(self, value: object, *path: str) -> object:
-        """A JSON value without what is ignored, a mark in its place.
+        """Replace the ignored parts of a JSON value by a mark.
 
         Args:
-            value: The value.
-            *path: Where in a request it stands, as "messages", "0".
+            value: The JSON value; it is not changed.
+            *path: The keys that lead to the value in a request, such as "messages", "0".
+
+        Returns:
+            The value with `MARK` in place of each ignored part.
         """
         if not self:
             return value

@@ -1,4 +1,4 @@
-"""Records what runs live in a block, wherever its tactics would be recorded otherwise."""
+"""Records the live sessions of a block in memory, instead of in the store of their tactics."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lllm.store.session_export import as_jsonl
 
 
 class LiveRecording:
-    """Takes the sessions of a block into memory; use it in a `with`.
+    """Records the sessions of a `with` block in memory.
 
     Args:
-        redact: Filters what is recorded.
+        redact: Filters what is recorded; None to record everything as it is.
     """
 
     def __init__(self, redact: Redact | None) -> None:
@@ -32,17 +32,17 @@ class LiveRecording:
 
     @property
     def is_closed(self) -> bool:
-        """See ReplayBlock."""
+        """Always False: the code of the block may ask its models; see `ReplayBlock`."""
         return False
 
     def elsewhere(self) -> None:
-        """See ReplayBlock."""
+        """Return None: nothing refuses the calls of processes; see `ReplayBlock`."""
 
     def begin(self, _: SessionStarted, __: Recorder, /) -> None:
-        """See AnswersSessions: nothing is answered."""
+        """Return None: every session runs live; see `AnswersSessions`."""
 
     def refuse_captured(self, client: str) -> None:
-        """See AnswersSessions: captured clients call their model, too."""
+        """Refuse nothing: captured clients call their models; see `AnswersSessions`."""
 
     def __enter__(self) -> Self:
         self._stack.enter_context(outside_of_sessions())
@@ -55,13 +55,13 @@ class LiveRecording:
         self._stack.close()
 
     def exported(self) -> str:
-        """The one session that was recorded, with those below it, as it is exported.
+        """Export the one session that was recorded, with all sessions below it.
 
         Returns:
-            Lines of JSON.
+            JSON lines, one for each event.
 
         Raises:
-            ReplayError: There is none, or more than one that stands alone.
+            ReplayError: The block ran no session, or more than one that has no parent.
         """
         events = list(self.host.log.read())
         started = [codec.decode(event) for event in events if event.type == "session.started"]

@@ -1,4 +1,4 @@
-"""What was recorded, and not done in a replay."""
+"""Finds recorded calls, requests and values that the code of a replay did not repeat."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NOT_ASKED = "A recorded request was not made"
 
 
 class Missing:
-    """Finds what was recorded and not done.
+    """Finds what a session has recorded and its replay did not repeat.
 
     Args:
-        recording: The session that is replayed.
-        progress: What was done.
+        recording: The recorded session that is replayed.
+        progress: Knows what the replay has repeated.
     """
 
     def __init__(self, recording: RecordedSession, progress: Progress) -> None:
@@ -30,7 +30,11 @@ class Missing:
         self._progress = progress
 
     def divergence(self) -> ReplayDivergence | None:
-        """All that was not done, the first of it with its place; None where there is nothing."""
+        """Make one divergence of all that is missing.
+
+        Returns:
+            The divergence, at the place of the first missing step; None if nothing is missing.
+        """
         missing = list(self._found())
         if not missing:
             return None
@@ -42,7 +46,7 @@ class Missing:
         )
 
     def _found(self) -> Iterator[tuple[str, ReplayPlace, str]]:
-        """Tell what was not done, where, and what the recording has there."""
+        """Find what is missing, each with its place and the text of what was recorded there."""
         waiting = [self._recording]
         while waiting:
             session = waiting.pop()
@@ -93,10 +97,10 @@ class Missing:
             yield "A recorded value was not drawn", place, gave
 
     def is_missing(self, attempt: RecordedAttempt) -> bool:
-        """Tell whether a recorded attempt was not asked for and should have been.
+        """True if the replay should have repeated a recorded attempt, and did not.
 
         Args:
-            attempt: Of an agent.
+            attempt: The recorded attempt of an agent.
         """
         end, session = attempt.end, attempt.call.session
         if self._progress.has("asked", attempt.position) or session.is_stopped:
@@ -108,14 +112,14 @@ class Missing:
         return not session.may_be_cut_off
 
     def of_client(self, session: RecordedSession, call: ClientCall) -> ClientAttempt | None:
-        """Find the first attempt of a client's call that was not made and should have been.
+        """Find the first attempt of a client's call that the replay should have repeated.
 
         Args:
-            session: That the call is of.
-            call: The recorded call.
+            session: The recorded session that made the call.
+            call: The recorded call of a captured client.
 
         Returns:
-            The attempt; None if all were made.
+            The first missing attempt; None if none is missing.
         """
         if session.is_stopped or session.may_be_cut_off:
             return None
@@ -128,7 +132,7 @@ class Missing:
         return None
 
     def _values(self, session: RecordedSession) -> Iterator[RecordedValue]:
-        """What the code of a session drew, and did not draw now; of tools, of those that ran."""
+        """Find the recorded values that were not drawn; for tools, only for those that ran."""
         if session.is_stopped or session.may_be_cut_off:
             return
         for (_, tool), values in session.values.items():
