@@ -60,7 +60,7 @@ class AnswersSessions(Protocol):
         """Refuse a call of a captured client that is not recorded, so that nothing can answer it.
 
         Args:
-            client: What the client calls, such as "openai.chat".
+            client: The SDK, HTTP method and URL of the call, for the message of the error.
 
         Raises:
             ReplayDivergence: Always, unless calls go to the real model here.

@@ -110,7 +110,7 @@ class Judge(Protocol):
             place: The place of the tool call.
 
         Raises:
-            ReplayDivergence: The two differ.
+            ReplayDivergence: The two differ, and the replay does not only report differences.
         """
 
     def spend(self, recorded: RecordedTool, budget: Budget) -> None:
