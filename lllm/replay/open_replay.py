@@ -1,4 +1,4 @@
-"""Opens replays: of a session in a store, or in an exported file, and of one tactic's call."""
+"""Opens replays and forks of a recorded session, from a store or from an exported file."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ R = TypeVar("R")
 
 
 class ReplayableTactic(Protocol):
-    """A tactic, as far as its replay needs it."""
+    """The parts of a tactic that a replay uses."""
 
     call: Callable[..., Any]
 
     def __call__(self, task: object, **options: Any) -> object:
-        """Call it."""
+        """Call the tactic with a task and options."""
 
 
 def open_replay(
@@ -57,19 +57,22 @@ def open_replay(
     """Open the replay of a session.
 
     Args:
-        session: Its id in the store, or the path of a file that it was exported to as jsonl.
-        store: Where it is recorded, and where the replay is; None where there is none.
-        on_divergence: See `LogStore.replay`, as for the others.
-        ignore: See there.
-        live_tools: See there.
-        record: See there.
+        session: The id of the session in the store, or the path of an exported jsonl file.
+        store: The store that holds the session and receives the replay. None if there is no store;
+            `session` is then a file, and the replay is kept in memory.
+        on_divergence: What a difference leads to: "raise", "report" or "live", as for
+            `LogStore.replay`.
+        ignore: Parts of requests that are not compared: key paths and patterns, as for
+            `LogStore.replay`.
+        live_tools: The names of tools that run instead of being answered from the log.
+        record: True to record the replay in the store; False to keep it in memory.
 
     Raises:
-        SessionNotFound: There is no such session.
-        LogDamaged: An event is not what was written.
+        SessionNotFound: The store has no such session.
+        LogDamaged: An event in the log is corrupt.
         ReplayError: The session can't be replayed.
-        ConfigError: An option can't be.
-        LogReadOnly: The store can't be written to, and the replay is to be recorded.
+        ConfigError: An option is invalid, or `session` is an id and there is no store.
+        LogReadOnly: The store is read-only, and `record` is True.
     """
     recording = read_recording(*read_session(session, store))
     return Replay(
@@ -91,20 +94,23 @@ def open_fork(
     """Open a fork of a session.
 
     Args:
-        session: Its id in the store, or the path of a file that it was exported to as jsonl.
-        store: Where it is recorded, and where the fork is; None where there is none.
-        at: See `LogStore.fork`, as for the others.
-        edit: See there.
-        on_divergence: See there.
-        ignore: See there.
-        live_tools: See there.
+        session: The id of the session in the store, or the path of an exported jsonl file.
+        store: The store that holds the session and receives the fork. None if there is no store;
+            `session` is then a file, and the fork is kept in memory.
+        at: The point to continue from, in one of the forms that `LogStore.fork` lists. None means
+            the point where the session broke.
+        edit: A change to an agent at that point; None for no change.
+        on_divergence: What a difference before the point leads to: "raise", "report" or "live".
+        ignore: Parts of requests that are not compared: key paths and patterns, as for
+            `LogStore.replay`.
+        live_tools: The names of tools that run before the point, too.
 
     Raises:
-        SessionNotFound: There is no such session.
-        LogDamaged: An event is not what was written.
-        ReplayError: The session can't be forked, or not there.
-        ConfigError: An option can't be.
-        LogReadOnly: The store can't be written to.
+        SessionNotFound: The store has no such session.
+        LogDamaged: An event in the log is corrupt.
+        ReplayError: The session can't be forked, or not at that point.
+        ConfigError: An option is invalid, or `session` is an id and there is no store.
+        LogReadOnly: The store is read-only.
     """
     return Fork(
         *read_session(session, store), _host(store, True), at=at, edit=edit,
@@ -115,20 +121,21 @@ def open_fork(
 def read_session(
     session: str | os.PathLike[str], store: StoreSessionHost | None
 ) -> tuple[list[Recorded], str | None, str]:
-    """Read the events of a session, with those below it.
+    """Read the events of a session and of all sessions below it.
 
     Args:
-        session: Its id in the store, or the path of a file that it was exported to as jsonl.
-        store: The store; None where there is none.
+        session: The id of the session in the store, or the path of an exported jsonl file.
+        store: The store to read an id from; None if there is no store.
 
     Returns:
-        The events, the session's id where that is known, and where they come from.
+        Three items: the events, the id of the session (None for a file), and a name of the source
+        for error messages.
 
     Raises:
-        SessionNotFound: There is no such session.
-        LogDamaged: An event is not what was written.
+        SessionNotFound: The store has no such session.
+        LogDamaged: An event in the store is corrupt.
         ReplayError: The file can't be read.
-        ConfigError: It is an id, and there is no store.
+        ConfigError: `session` is an id, and there is no store.
     """
     if is_file(session):
         return read_file(session), None, str(os.fspath(session))
@@ -163,17 +170,17 @@ def call_again(
     """Call a tactic as it was called in a recorded session, with its task and options.
 
     Args:
-        tactic: The tactic.
-        path: Its stable path.
-        replay: Of the session, not entered yet.
-        return_session: Return the replay's session, and not what the call returns.
+        tactic: The tactic to call inside the replay.
+        path: The stable path of the tactic.
+        replay: The replay of the session, whose `with` block is not entered yet.
+        return_session: True to return the session of the replay instead of the tactic's result.
 
     Returns:
-        What the call returns.
+        The result of the tactic, or the session of the replay.
 
     Raises:
-        ReplayError: The session is of another tactic, or its task can't be made again.
-        ReplayDivergence: The tactic does something else than it did.
+        ReplayError: The session is a call of another tactic, or its task can't be restored.
+        ReplayDivergence: The tactic does something else than in the recording.
         ReplayInterrupted: The recording ends before the tactic does.
     """
     call: Callable[[], object] = recorded_call(
@@ -194,23 +201,25 @@ def recorded_call(
     budget_usd: float | None = None,
     budget_unpriced: OnUnpriced | None = None,
 ) -> Callable[[], R]:
-    """Make the call that a recorded session is of.
+    """Prepare the call of a tactic that a recorded session began with.
 
     Args:
-        tactic: The tactic.
-        path: Its stable path.
-        recording: The session.
-        return_session: Return the call's own session, and not what it returns.
-        method: How it is called; None for the tactic itself.
-        tags: Added to the recorded ones.
-        budget_usd: US dollars that it may spend; None for what it might then.
-        budget_unpriced: As for a call.
+        tactic: The tactic to call.
+        path: The stable path of the tactic.
+        recording: The recorded session, which has the task and the options of the call.
+        return_session: True to return the session of the new call instead of the tactic's result.
+        method: The function that makes the call, such as an async method of the tactic; None to
+            call the tactic itself.
+        tags: Tags to add to the recorded ones; None for no more tags.
+        budget_usd: The budget of the call in US dollars; None for the recorded budget.
+        budget_unpriced: What the budget does about calls whose price is unknown; None for the
+            default of a call.
 
     Returns:
         A function that calls the tactic with the recorded task, options, tags and budget.
 
     Raises:
-        ReplayError: The session is of another tactic, or its task can't be made again.
+        ReplayError: The session is a call of another tactic, or its task can't be restored.
     """
     if recording.tactic_path != path:
         raise ReplayError(
@@ -234,7 +243,7 @@ def recorded_call(
 
 
 def _made(plain: object, recording: RecordedSession, what: str) -> object:
-    """A value of its recorded form. Raises ReplayError where that does not say it all."""
+    """Restore a value from its recorded form. Raises ReplayError if only its repr was recorded."""
     value = from_plain(plain)
     if to_plain(value) != plain:
         raise ReplayError(
@@ -246,32 +255,34 @@ def _made(plain: object, recording: RecordedSession, what: str) -> object:
 
 
 def recorded_options(recording: RecordedSession) -> object:
-    """What a session was called with besides its task.
+    """Restore the options that a session was called with besides its task.
 
     Args:
-        recording: The session.
+        recording: The recorded session.
 
     Returns:
-        The options by name; None where there are none.
+        The options by name; None if there are none.
 
     Raises:
-        ReplayError: They can't be made again.
+        ReplayError: The options can't be restored, since only their repr was recorded.
     """
     return _made(recording.started.options, recording, "options")
 
 
 def recorded_task(call: Callable[..., object], recording: RecordedSession) -> object:
-    """The recorded task, of the type that a tactic's `call`, or a function, names.
+    """Restore the recorded task, in the type that the called function names for it.
 
     Args:
-        call: What it is for.
-        recording: The session.
+        call: The `call` method of a tactic, or a function. The type hint of its first parameter is
+            the type of the task.
+        recording: The recorded session.
 
     Returns:
-        The task.
+        The task, as the dataclass, msgspec struct or pydantic model of the hint; else as plain
+        JSON values.
 
     Raises:
-        ReplayError: It can't be made again.
+        ReplayError: The task can't be restored, or no longer fits its type.
     """
     task = _made(recording.started.task, recording, "task")
     if not isinstance(task, dict):

@@ -1,7 +1,7 @@
-"""The pytest plugin: a test runs against a recorded session, and says where the code now differs.
+"""A pytest plugin that runs tests against recorded sessions and reports what now differs.
 
-It is registered as an entry point, and so loaded in every run of pytest where lllm is installed.
-Nothing of lllm is imported here before a test has the mark.
+The plugin is registered as an entry point, so every run of pytest loads it if lllm is installed.
+To keep such runs fast, nothing else of lllm is imported before a test has the mark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPTIONS = ("ignore", "live_tools", "redact")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the options `--lllm-record` and `--lllm-verify` to pytest."""
     group = parser.getgroup("lllm", "replays of sessions that lllm recorded")
     group.addoption(
         "--lllm-record", dest="lllm_record", action="store_true", default=False,
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the mark `lllm_replay`, and refuse both options at once."""
     config.addinivalue_line(
         "markers",
         f"{_MARK}(path, *, ignore=(), live_tools=(), redact=None): run the test against the "
@@ -84,7 +84,7 @@ def _mode(config: pytest.Config) -> Mode:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give a marked test its recording, whether it asks for the fixture or not."""
+    """Set up the fixture of a marked test, even if the test does not name the fixture."""
     if item.get_closest_marker(_MARK) is None:
         return
     is_function = isinstance(item, pytest.Function) and not _of_unittest(item)
@@ -103,14 +103,14 @@ def _of_unittest(item: pytest.Function) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Have a marked test run inside of its replay, on its event loop where it has one."""
+    """Run a marked test inside its replay; an async test stays on its event loop."""
     if item.get_closest_marker(_MARK) is not None and isinstance(item, pytest.Function):
         recorded: Any = item.funcargs[_MARK]
         item.obj = _inside(item.obj, recorded)
 
 
 def _inside(function: Callable[..., Any], recorded: RecordedTest) -> Callable[..., Any]:
-    function = getattr(function, "__lllm_test__", function)  # where it runs once more
+    function = getattr(function, "__lllm_test__", function)  # unwraps a test that is run again
     run: Callable[..., Any]
     if inspect.iscoroutinefunction(function):
 

@@ -1,4 +1,4 @@
-"""One test of the pytest plugin, which runs against a recorded session: what its fixture gives."""
+"""Runs one test of the pytest plugin against a recorded session."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ _ANEW = "Record it anew with `pytest --lllm-record`, or by `lllm export ID --for
 
 
 class RecordedTest:
-    """What the fixture `lllm_replay` gives; the test runs inside of its replay.
+    """The value of the fixture `lllm_replay`; the test runs inside its replay.
 
     Args:
-        path: The file of the recorded session.
-        mode: "replay" to answer from it, "record" to run live and write it, "verify" to answer from
-            it and ask the live model as well.
-        ignore: As for `LogStore.replay`.
-        live_tools: See there.
-        redact: As for `LogStore`: what is cut out of recordings, and out of what is compared.
+        path: The path of the jsonl file of the recorded session.
+        mode: "replay" to answer the test from the file; "record" to run the test live and write the
+            file; "verify" to answer from the file and also ask the live model.
+        ignore: Parts of requests that are not compared: key paths and patterns, as for
+            `LogStore.replay`.
+        live_tools: The names of tools that run instead of being answered from the file.
+        redact: The rules by which secrets are cut out of recordings, and out of what is compared,
+            as for `LogStore`; None to cut out nothing more than by default.
 
     Attributes:
-        path: The file.
-        mode: The mode.
+        path: The path of the file of the recorded session.
+        mode: "replay", "record" or "verify".
     """
 
     def __init__(
@@ -66,10 +68,10 @@ class RecordedTest:
 
     @property
     def recording(self) -> RecordedSession:
-        """The recorded session; in "record", the one that is about to be replaced.
+        """The recorded session; in the mode "record", the one that is about to be replaced.
 
         Raises:
-            ReplayError: There is none, or it can't be read.
+            ReplayError: The file does not exist, or can't be read.
         """
         if self._recording is None:
             if not self.path.exists():
@@ -79,39 +81,40 @@ class RecordedTest:
 
     @property
     def task(self) -> object:
-        """What the recorded session was asked."""
+        """The task that the recorded session was called with."""
         return recorded_task(lambda: None, self.recording)
 
     @property
     def delivery(self) -> object:
-        """What the recorded session delivered, in its recorded form; None where it failed."""
+        """The recorded result of the session, as plain values; None if no result was recorded."""
         return None if self.recording.end is None else from_plain(self.recording.end.delivery)
 
     @property
     def requests(self) -> list[JudgedRequest]:
-        """The requests that were compared so far, with what came of it."""
+        """The requests that were compared so far, each with its place and its verdict."""
         return [] if self._replay is None else self._replay.requests
 
     def call(self, code: object) -> object:
-        """Call a tactic, or a function under `@store.tactic`, as it was called then.
+        """Call a tactic, or a function under `@store.tactic`, with the recorded task and options.
 
         Args:
-            code: The tactic or function.
+            code: The tactic or function to call.
 
         Returns:
-            What it returns; a coroutine where the function is one.
+            The result of the call; a coroutine if the function is async.
 
         Raises:
-            ReplayError: The session is of another tactic, or its task can't be made again.
+            ReplayError: The session is a call of another tactic, or its task can't be restored.
         """
         return ReplayTarget(code, "lllm_replay.call").recorded_call(self.recording)()
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """Run the test inside.
+        """Open the block in which the test runs.
 
         Raises:
-            Failed: pytest's own, with what differs.
+            Failed: The test differs from the recording. This is the error of pytest; its message
+                says what differs.
         """
         try:
             if self.mode == "record":

@@ -1,4 +1,4 @@
-"""A replay: a block in which one recorded session runs again, answered from the log."""
+"""Replays a recorded session: inside a `with` block, its calls are answered from the log."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from lllm.sessions.threads import closed_off
 
 
 class Replay(Divergences):
-    """What `store.replay` gives; inside of its `with`, sessions are answered from the log.
+    """Answers a session from the log inside its `with` block; `store.replay` returns it.
 
     Attributes:
-        recording: The session that is replayed.
+        recording: The recorded session that is replayed.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class Replay(Divergences):
 
     @property
     def requests(self) -> list[JudgedRequest]:
-        """Every request that was compared, with what came of it."""
+        """Every request that was compared so far, each with its place and its verdict."""
         return self.progress.requests
 
     @property
     def session_id(self) -> str | None:
-        """The id of the replay's own session; None before it begins."""
+        """The id of the session that the replay records; None before that session begins."""
         return None if self._recorder is None else self._recorder.session_id
 
     def load_session(self) -> TacticCallSession:
-        """The replay's own session, once it has ended, whether it is kept or not.
+        """Load the session of the replay after it has ended, from the store or from memory.
 
         Raises:
-            ReplayError: Nothing was called yet.
+            ReplayError: No tactic was called in the block yet.
         """
         if self._recorder is None:
             raise ReplayError("Nothing was called in this replay yet, so it has no session.")
@@ -95,17 +95,17 @@ class Replay(Divergences):
 
     @property
     def is_closed(self) -> bool:
-        """See ReplayBlock."""
+        """True if no code in the block may ask a model, in whatever thread or process."""
         return not self.bills and self.verified is None
 
     def elsewhere(self) -> ReplayElsewhere | None:
-        """See ReplayBlock."""
+        """Give what refuses the calls of a started process; see `ReplayBlock.elsewhere`."""
         return (
             ReplayElsewhere(self.recording.session_id, self._folder()) if self.is_closed else None
         )
 
     def _folder(self) -> str:
-        """The folder through which processes tell each other. Raises ReplayError."""
+        """Make the folder that the processes share. Raises ReplayError if it can't be made."""
         try:
             return self.progress.share().path
         except OSError as error:
@@ -116,7 +116,7 @@ class Replay(Divergences):
 
     @property
     def host(self) -> SessionHost:
-        """See AnswersSessions."""
+        """The host that writes the log of the sessions of the replay, in this process."""
         home = self._home_host
         if home.spans_processes or not self.progress.is_away:
             return home
@@ -129,16 +129,17 @@ class Replay(Divergences):
         return self._away_host[1]
 
     def carried(self, session: ReplayedSession) -> str:
-        """Be ready to go on in another process, for a session that is sent there.
+        """Prepare the replay to continue in another process, to which a session is sent.
 
         Args:
-            session: The session.
+            session: The session that is sent to the other process.
 
         Returns:
-            The folder through which the processes tell each other.
+            The path of the folder in which the processes leave notes for each other.
 
         Raises:
-            ReplayError: It can't be sent there.
+            ReplayError: The replay may ask models, the folder can't be made, or the state of the
+                replay can't be pickled.
         """
         if not self.is_closed:
             raise ReplayError(
@@ -159,10 +160,10 @@ class Replay(Divergences):
 
     @classmethod
     def joined(cls, state: ReplayState) -> Replay:
-        """Make the replay that another process opened.
+        """Continue in this process a replay that another process opened.
 
         Args:
-            state: What it continues with.
+            state: The recording, the options and the progress of the replay.
         """
         host = state.host or InMemorySessionHost(
             persists=True, partition=state.partition, redact=state.redact, prices=state.prices
@@ -177,7 +178,7 @@ class Replay(Divergences):
         return replay
 
     def session_of(self, session_id: str, place: ReplayPlace) -> ReplayedSession:
-        """See CarriedReplay."""
+        """Find the session that continues in another process; see `CarriedReplay.session_of`."""
         with self.lock.held():
             found = self.sessions.get(session_id)
             if found is None:
@@ -228,7 +229,7 @@ class Replay(Divergences):
         error.add_note(str(found[0]))
 
     def _collect(self) -> None:
-        """Take what other processes did and found."""
+        """Read the notes of the other processes: what they did, and the differences they found."""
         folder = self.progress.folder
         for found in self.progress.collect(partial(write_told, self.host)):
             self.remember(found)
@@ -236,13 +237,13 @@ class Replay(Divergences):
             forget(folder.path)
 
     def _find_missing(self) -> None:
-        """Find what was recorded and not asked for."""
+        """Remember a divergence if something that was recorded was not done in the replay."""
         missing = self.missing.divergence()
         if missing is not None:
             self.divergences.append(missing)
 
     def _find_end(self) -> None:
-        """Find out that the code came to its end, and the recording has none."""
+        """Remember that the recording was cut off, if only the code came to an end."""
         recording = self.recording
         if recording.end is None and not self.bills and not self.divergences:
             self.remember(
@@ -257,7 +258,7 @@ class Replay(Divergences):
     # -- sessions
 
     def begin(self, started: SessionStarted, recorder: Recorder, /) -> ReplayedSession:
-        """See AnswersSessions: what is called in the block is the session that is replayed."""
+        """Answer the one tactic call that the block is for, from the recorded session."""
         recording, path = self.recording, started.tactic_path
         if self.progress.is_away:
             divergence = elsewhere(repr(path), recording.session_id, path)
@@ -292,18 +293,18 @@ class Replay(Divergences):
         return replayed
 
     def refuse_captured(self, client: str) -> None:
-        """See AnswersSessions."""
+        """Refuse a captured client's call outside of sessions; see `refuse`."""
         self.refuse(client, ReplayPlace(tactic=self.recording.tactic_path))
 
     def refuse(self, client: str, place: ReplayPlace) -> None:
-        """Keep a captured client from a call that is not recorded.
+        """Refuse a call of a captured client that is not recorded.
 
         Args:
-            client: What it calls.
-            place: Where.
+            client: The SDK, HTTP method and URL of the call, for the message of the error.
+            place: The place of the call in the replay.
 
         Raises:
-            ReplayDivergence: Always, but where the model itself is asked.
+            ReplayDivergence: Always, unless calls go to the real model here.
         """
         if self.is_live or self.went_on:
             return
@@ -319,15 +320,15 @@ class Replay(Divergences):
         self.is_live = True
 
     def changed(self, place: ReplayPlace, tool: int | None) -> TurnEdit | None:  # noqa: ARG002
-        """What is changed before the model is asked at a place; a replay changes nothing.
+        """Give the change to make before the model is asked: always None, except in a fork.
 
         Args:
-            place: Where.
-            tool: The number of the tool that was answered with another result.
+            place: The place of the turn that begins.
+            tool: The number of the last tool whose result a fork changed; None if there is none.
         """
         return None
 
     def remember(self, found: ReplayDivergence | ReplayInterrupted) -> None:
-        """See Divergences; the process that opened the replay is told, too."""
+        """Remember a difference here, and pass it on to the process that opened the replay."""
         super().remember(found)
         self.progress.tell(found)

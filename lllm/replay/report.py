@@ -1,4 +1,4 @@
-"""What came of replaying many sessions: counts, and the diverged ones grouped by where."""
+"""Summarizes the replays of many sessions: counts, and groups of those that diverged alike."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from lllm.replay.verdict import ReplayResult, SessionVerdict
 
 
 class DivergedGroup(msgspec.Struct, frozen=True):
-    """Sessions that diverged in the same place, in the same way."""
+    """A group of sessions that diverged at the same place in the same way."""
 
     kind: str
-    """A kind of ReplayDivergence, or "end"."""
+    """The kind of the divergence: one of ReplayDivergence, or "end" for another end."""
     where: str
-    """The place in the code's tactics, agents and steps."""
+    """The place in words: tactic, agent, dialog and step."""
     differs: tuple[str, ...]
-    """What differs there."""
+    """The names of the parts that differ at the place, such as "messages"."""
     sessions: tuple[str, ...]
-    """The recorded sessions."""
+    """The ids of the recorded sessions, or the paths of exported files."""
     message: str
-    """What was found in the first of them."""
+    """The description of the difference in the first session of the group."""
     diff: str
-    """The diff of the first of them."""
+    """The unified diff of the first session of the group; may be empty."""
 
 
 class ReplayReport:
-    """The results of many replays.
+    """Summarizes the results of many replays.
 
     Args:
-        results: One for each session.
-        erased: How many sessions fit and were left out, since nothing of them is left.
+        results: One result for each replayed session.
+        erased: How many matching sessions were left out because they were erased.
     """
 
     def __init__(self, results: Sequence[ReplayResult], erased: int = 0) -> None:
@@ -39,16 +39,16 @@ class ReplayReport:
         self.erased = erased
 
     def of(self, verdict: SessionVerdict) -> list[ReplayResult]:
-        """The results with a verdict.
+        """Select the results with a verdict.
 
         Args:
-            verdict: Which one.
+            verdict: The verdict: "same", "diverged" or "failed".
         """
         return [one for one in self.results if one.verdict == verdict]
 
     @property
     def groups(self) -> list[DivergedGroup]:
-        """The diverged sessions by where, the largest group first."""
+        """The diverged sessions, grouped by kind, place and parts; the largest group is first."""
         found: dict[tuple[str, str, tuple[str, ...]], list[ReplayResult]] = {}
         for one in self.of("diverged"):
             found.setdefault((one.kind, one.where, one.differs), []).append(one)
@@ -62,7 +62,7 @@ class ReplayReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if all are the same; 1 if one diverged, whatever else; else 125."""
+        """0 if all replays are the same; 1 if any diverged; 125 if any failed or there are none."""
         if self.of("diverged"):
             return 1
         return 125 if self.of("failed") or not self.results else 0

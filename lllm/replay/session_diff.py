@@ -1,4 +1,4 @@
-"""Compares two recorded sessions: where they first differ, what they delivered, what they took."""
+"""Compares two recorded sessions: their steps, their deliveries and their figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lllm.replay.session_pairs import client_numbers, paired_children
 from lllm.replay.session_steps import Key, Lines, Parts, SessionStep, StepKind, StepReader
 
 Side = Literal["a", "b"]
-# How many steps come before it, the step in A and in B.
+# How many steps come before the pair, then the step of A and the step of B (None if missing).
 _Pair = tuple[int, SessionStep | None, SessionStep | None]
 _NAMES = ("A", "B")
 _WHAT: dict[StepKind, str] = {
@@ -38,13 +38,13 @@ class SessionDifference(msgspec.Struct, frozen=True, kw_only=True):
     """A step at which two sessions differ.
 
     Attributes:
-        kind: What happens there: "session" (it begins), "request", "answer", "tool" or "end".
-        place: Where.
-        only_in: "a" or "b" where the other one does not have the step; None where both have.
-        differs: What differs of it, as ("messages", "model").
-        message: The same in words.
-        diff: A unified diff, whole, of the first difference; empty for the others, which mostly
-            follow from it.
+        kind: What happens at the step: "session" (it begins), "request", "answer", "tool" or "end".
+        place: The place of the step, by tactic, agent, dialog and step.
+        only_in: "a" or "b" if only that session has the step; None if both have it.
+        differs: The names of the parts that differ, such as ("messages", "model").
+        message: The difference as a sentence.
+        diff: The whole unified diff for the first difference of two sessions. Empty for the later
+            ones, which mostly follow from the first.
     """
 
     kind: StepKind
@@ -56,26 +56,27 @@ class SessionDifference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one session took, with those below it.
+    """The counts, costs and duration of one session, including the sessions below it.
 
     Attributes:
-        session_id: The session.
-        source: The store or the file that it is in.
-        tactic_path: Its tactic.
+        session_id: The id of the session.
+        source: The store or the file that holds the session.
+        tactic_path: The stable path of the session's tactic.
         state: "success", "failure", "running" or "interrupted".
-        sessions: It, and those below.
-        agent_calls: How often an agent was asked to respond.
-        messages: In all dialogs.
-        calls: Attempts to call a model that were answered.
-        failed_calls: Those that failed.
-        tools: Runs of tools.
-        prompt_tokens: Of the input.
-        completion_tokens: Of the output.
-        cost: US dollars.
-        recorded_cost: US dollars that answers from the log cost at first, of a replay or a fork.
-        unpriced_calls: Calls whose price nobody knows.
-        elapsed: Seconds; None where it has no end.
-        unknown_events: Events that a newer lllm wrote, and that are not compared.
+        sessions: The number of sessions: this one and all below it.
+        agent_calls: The number of agent calls (`respond()`).
+        messages: The number of messages in all dialogs.
+        calls: The number of model calls that were answered.
+        failed_calls: The number of model calls that failed.
+        tools: The number of tool runs.
+        prompt_tokens: The number of input tokens.
+        completion_tokens: The number of output tokens.
+        cost: The cost in US dollars.
+        recorded_cost: For a replay or fork, what the answers from the log first cost, in US
+            dollars.
+        unpriced_calls: The number of model calls whose price is unknown.
+        elapsed: The duration in seconds; None if the session has no end.
+        unknown_events: The number of events that a newer lllm wrote; they are not compared.
     """
 
     session_id: str
@@ -100,15 +101,15 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
 class SessionDiff(msgspec.Struct, frozen=True, kw_only=True):
     """How two sessions differ.
 
-    They are the same where the same was asked, answered and delivered at the same places. What they
-    took does not count, nor do ids, tags and times.
+    Two sessions are the same if their requests, answers and deliveries are the same at the same
+    places. Costs, durations, ids, tags and times are not compared.
 
     Attributes:
-        a: What the one took.
-        b: What the other took.
-        differences: Where they differ, in the order of the steps.
-        steps: How many steps they have in common, those that differ among them.
-        delivery: A unified diff of what they delivered; empty where that is the same.
+        a: The counts, costs and duration of the first session.
+        b: The counts, costs and duration of the second session.
+        differences: The steps at which the sessions differ, in their order.
+        steps: The number of steps that both sessions have, including those that differ.
+        delivery: A unified diff of the two deliveries; empty if they are the same.
     """
 
     a: SessionFigures
@@ -119,22 +120,23 @@ class SessionDiff(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def same(self) -> bool:
-        """True if they do not differ."""
+        """True if the two sessions do not differ."""
         return not self.differences
 
     @property
     def first(self) -> SessionDifference | None:
-        """The first difference, which most others follow from; None where there is none."""
+        """The first difference, from which most others follow; None if there is no difference."""
         return self.differences[0] if self.differences else None
 
 
 class ReadSession(msgspec.Struct, frozen=True):
-    """A session that is compared.
+    """The events of a session that is to be compared.
 
     Attributes:
-        events: Its own, those of the sessions below it, and what they refer to.
-        session_id: Its id; None for the one that all others are below.
-        source: Where it comes from.
+        events: The events of the session and of all sessions below it, and the agent definitions
+            that they refer to, in the order of the log.
+        session_id: The id of the session; None for the top session among the events.
+        source: The store or the file that the events come from, for messages.
     """
 
     events: Sequence[Recorded]
@@ -143,17 +145,17 @@ class ReadSession(msgspec.Struct, frozen=True):
 
 
 def diff_sessions(a: ReadSession, b: ReadSession) -> SessionDiff:
-    """Compare two sessions.
+    """Compare two sessions step by step.
 
     Args:
-        a: The one.
-        b: The other.
+        a: The first session, called A in messages.
+        b: The second session, called B in messages.
 
     Returns:
-        How they differ.
+        The differences and the figures of both sessions.
 
     Raises:
-        ReplayError: One can't be read.
+        ReplayError: One of the sessions can't be read.
     """
     try:
         one, other = (
@@ -190,7 +192,7 @@ def _rank(pair: _Pair) -> int:
 def _all_steps(
     a: RecordedSession, b: RecordedSession
 ) -> tuple[list[SessionStep], list[SessionStep]]:
-    """The steps of two sessions and of those below them, in the order of the log."""
+    """List the steps of two sessions and of the sessions below them, in the order of the log."""
     readers = StepReader(a), StepReader(b)
     steps: tuple[list[SessionStep], list[SessionStep]] = ([], [])
     waiting: list[tuple[RecordedSession | None, RecordedSession | None, Key]] = [(a, b, ())]
@@ -217,7 +219,7 @@ def _position(step: SessionStep) -> int:
 def _difference(
     a: SessionStep | None, b: SessionStep | None, *, with_diff: bool = False
 ) -> SessionDifference | None:
-    """How a step of two sessions differs; None where it does not."""
+    """Describe how one step differs between two sessions; None if it does not."""
     step = a or b
     assert step is not None
     ours, theirs = ({} if one is None else one.parts() for one in (a, b))
@@ -253,7 +255,7 @@ def _diff(ours: Parts, theirs: Parts, differs: Sequence[str]) -> str:
 
 
 def _same_beginning(a: Sequence[Lines], b: Sequence[Lines]) -> int:
-    """How many messages need not be shown: all that are the same, but for the last of them."""
+    """Count the equal messages at the beginning; the last equal one is still shown, for context."""
     pairs = zip(a, b, strict=False)
     same = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
     return max(same - 1, 0)

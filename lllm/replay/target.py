@@ -1,4 +1,4 @@
-"""The code that recorded sessions run through: named as `module:name`, called as it was then."""
+"""Imports the code that sessions are replayed with, and calls it as it was recorded."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lllm.store.log_store import session_host
 
 
 class ReplayTarget:
-    """A tactic, or a function under `@store.tactic`, that recorded sessions are replayed with.
+    """Wraps the tactic, or function under `@store.tactic`, with which sessions are replayed.
 
     Args:
         code: The tactic or function.
-        name: How it was named, for messages.
+        name: The name that the user gave for the code, for messages.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: `code` is neither a tactic nor a function.
     """
 
     def __init__(self, code: object, name: str) -> None:
@@ -41,7 +41,7 @@ class ReplayTarget:
 
     @property
     def tactic_path(self) -> str | None:
-        """The stable path whose sessions it can replay; None for a function without one."""
+        """The stable path of the tactic whose sessions it can replay; None for a plain function."""
         if isinstance(self._code, Tactic):
             return tactic_path(type(self._code))
         decorated = decorated_tactic(self._code)
@@ -49,7 +49,7 @@ class ReplayTarget:
 
     @property
     def own_host(self) -> SessionHost | None:
-        """Its own store, whose `redact` recorded requests passed; None where it has none."""
+        """The store of the code, whose `redact` was applied to recordings; None without a store."""
         if isinstance(self._code, Tactic):
             store = self._code.log_store
             return None if store is None else session_host(store)
@@ -57,16 +57,16 @@ class ReplayTarget:
         return None if decorated is None else decorated.host
 
     def recorded_call(self, recording: RecordedSession) -> Callable[[], object]:
-        """Make the call that a recorded session is of.
+        """Prepare the call that a recorded session began with.
 
         Args:
-            recording: The session.
+            recording: The recorded session, which has the task and the options of the call.
 
         Returns:
-            A function that makes it; what it returns is a coroutine or generator where the code is.
+            A function that makes the call. It returns a coroutine or generator if the code is one.
 
         Raises:
-            ReplayError: The session is of another tactic, or its task can't be made again.
+            ReplayError: The session is a call of another tactic, or its task can't be restored.
         """
         if isinstance(self._code, Tactic):
             return recorded_call(self._code, tactic_path(type(self._code)), recording)
@@ -84,14 +84,14 @@ class ReplayTarget:
         return partial(function, *given.args, **given.kwargs)
 
     def replay(self, replay: Replay) -> None:
-        """Call it as it was called in a recorded session, to its end.
+        """Call the code inside a replay, as in the recorded session, and run it to its end.
 
         Args:
-            replay: Of the session, not entered yet.
+            replay: The replay of the session, whose `with` block is not entered yet.
 
         Raises:
-            ReplayError: The session is of another tactic, or its task can't be made again.
-            ReplayDivergence: The code does something else than it did.
+            ReplayError: The session is a call of another tactic, or its task can't be restored.
+            ReplayDivergence: The code does something else than in the recording.
             ReplayInterrupted: The recording ends before the code does.
         """
         call = self.recorded_call(replay.recording)
@@ -100,17 +100,18 @@ class ReplayTarget:
 
 
 def decorated_tactic(function: object) -> DecoratedTactic | None:
-    """What a function under `@store.tactic` is known by; None for anything else.
+    """Find the tactic that `@store.tactic` made of a function; None if it made none.
 
     Args:
-        function: It, also under other decorators that use functools.wraps.
+        function: Any object. Further decorators around the function are fine if they use
+            functools.wraps.
     """
     found = getattr(function, DECORATED, None)
     return found if isinstance(found, DecoratedTactic) else None
 
 
 def _exhaust(result: object) -> None:
-    """Have a coroutine or generator run to its end."""
+    """Run a coroutine or generator to its end; do nothing for other results."""
     if inspect.isawaitable(result):
         awaited = result
 
@@ -135,16 +136,16 @@ def load_target(name: str) -> ReplayTarget:
     """Import the code that sessions are replayed with.
 
     Args:
-        name: As "my_module:make_tactic". A class or another callable is called without arguments
-            and gives the tactic or function; a tactic, or a function under `@store.tactic`, is
-            taken as it is.
+        name: The module and the name in it, such as "my_module:make_tactic". A tactic, or a
+            function under `@store.tactic`, is used directly. A class or another callable is called
+            without arguments, and must return a tactic or function.
 
     Returns:
-        The code.
+        The imported code, ready to be called in replays.
 
     Raises:
-        ConfigError: There is no such module or name, it can't be imported, or it gives neither a
-            tactic nor a function. Whatever the user's code raised is the cause.
+        ConfigError: There is no such module or name, the import fails, or the result is neither a
+            tactic nor a function. An error that the user's code raised is the cause.
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
@@ -159,7 +160,7 @@ def load_target(name: str) -> ReplayTarget:
         return ReplayTarget(found, name)
     except (KeyboardInterrupt, ConfigError):
         raise
-    except BaseException as error:  # of code of the user's, which may even end the process
+    except BaseException as error:  # the user's code may raise anything, even SystemExit
         where = _last_line(error)
         raise ConfigError(
             f"{name} can't be used: {type(error).__name__}: {error}{where}"
@@ -167,7 +168,7 @@ def load_target(name: str) -> ReplayTarget:
 
 
 def _last_line(error: BaseException) -> str:
-    """Where in the user's code an error was raised, for one line of a message."""
+    """Name the file and line in the user's code at which an error was raised, for a message."""
     frame = error.__traceback__
     ours = (sys.modules[__name__].__file__, importlib.__file__)
     found = ""

@@ -1,4 +1,4 @@
-"""What comes of replaying one session with today's code: the same, diverged, or not replayed."""
+"""Replays one session with today's code, and says if it is the same, diverged or failed."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ _End: TypeAlias = SessionSucceeded | SessionFailed
 
 
 class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of replaying one recorded session."""
+    """The result of replaying one recorded session."""
 
     session_id: str
-    """The id of the recorded session; the path, where it was given as an exported file."""
+    """The id of the recorded session, or the path of the exported file."""
     tactic_path: str = ""
-    """Its tactic; empty where it could not be read."""
+    """The stable path of the session's tactic; empty if the session could not be read."""
     verdict: SessionVerdict
-    """same: all requests and the end are as recorded; failed: it could not be replayed."""
+    """same: requests and end are as recorded; diverged: one differs; failed: no replay possible."""
     kind: str = ""
-    """How it diverged: a kind of ReplayDivergence, or "end" for another delivery or error."""
+    """The kind of ReplayDivergence, or "end" for another delivery or error; empty if none."""
     where: str = ""
-    """Where, without what is of this one session, so that equal places can be grouped."""
+    """The place in words, without the session's id, so that results can be grouped by place."""
     differs: tuple[str, ...] = ()
-    """What differs there."""
+    """The names of the parts that differ at the place, such as "messages"."""
     message: str = ""
-    """What was found, in words; for failed, why."""
+    """The difference in words; for a failed replay, the reason."""
     diff: str = ""
-    """A unified diff; empty where there is nothing to compare."""
+    """A unified diff from recorded to present; empty if there is nothing to compare."""
     cut_off: bool = False
-    """True where the recording ended before the code did, and all was the same up to there."""
+    """True if everything was the same, and then the recording ended before the code did."""
     seconds: float = 0.0
-    """How long the replay took."""
+    """The duration of the replay in seconds."""
 
 
 def failed(session_id: str, why: str, tactic_path: str = "") -> ReplayResult:
-    """The result of a session that could not be replayed.
+    """Make the result of a session that could not be replayed.
 
     Args:
-        session_id: The recorded session.
-        why: What was wrong.
-        tactic_path: Its tactic, where it is known.
+        session_id: The id of the recorded session, or the path of the exported file.
+        why: The reason, for the `message` of the result.
+        tactic_path: The stable path of the session's tactic; empty if it is unknown.
     """
     return ReplayResult(
         session_id=session_id, tactic_path=tactic_path, verdict="failed", message=why
@@ -58,14 +58,17 @@ def failed(session_id: str, why: str, tactic_path: str = "") -> ReplayResult:
 
 
 def verdict_of(target: ReplayTarget, replay: Replay) -> ReplayResult:
-    """Replay a session, and say what came of it.
+    """Replay a session with today's code, and compare its requests and its end.
 
     Args:
-        target: Today's code.
-        replay: Of the session, not entered yet.
+        target: The code to call.
+        replay: The replay of the session, whose `with` block is not entered yet.
 
     Returns:
-        The result. Whatever the code raises is compared with the recorded end.
+        The result. An error that the code raises is compared with the recorded end.
+
+    Raises:
+        KeyboardInterrupt: The user pressed Ctrl-C.
     """
     recording = replay.recording
     own, path = recording.session_id, recording.tactic_path
@@ -104,9 +107,9 @@ def _diverged(divergence: ReplayDivergence, session_id: str, path: str) -> Repla
 
 
 def _other_end(replay: Replay) -> ReplayDivergence | None:
-    """How the session ends otherwise than the recorded one; None where it does not.
+    """Compare the end of the session with the recorded end; None if both are equal.
 
-    Both ends are as the log has them, so that what is cut out of one is cut out of the other.
+    Both ends are read from their logs, so that redaction has cut the same parts out of both.
     """
     recorded = replay.recording.end
     if recorded is None or replay.recording.is_stopped:
@@ -134,7 +137,7 @@ def _end_of(replay: Replay) -> _End | None:
 
 
 def _told(end: _End | None, ignored: Ignored) -> dict[str, object]:
-    """What an end says, without where in the code it was raised."""
+    """Give the delivery and the error of an end, without the error's traceback."""
     told: dict[str, object] = {"delivery": None, "error": None}
     if end is not None:
         told["delivery"] = ignored.without(end.delivery, "delivery")

@@ -1,4 +1,4 @@
-"""Replays many sessions in worker processes, which may die of what the code does."""
+"""Replays many sessions in worker processes, and survives code that ends its process."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from lllm.store.session_host import StoreSessionHost
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
-_AT_ONCE = 16  # sessions that a worker is handed, so that handing takes no time
-_MOST_DEATHS = 5  # of workers, before no more is tried
+_AT_ONCE = 16  # sessions per job of a worker, so that sending jobs takes little time
+_MOST_DEATHS = 5  # of workers, after which the remaining sessions are not tried
 
 
 class _Job(NamedTuple):
-    """What each worker replays with."""
+    """The store, the code and the options with which each worker replays."""
 
     store: str | None
     using: str
@@ -43,14 +43,16 @@ class _Job(NamedTuple):
 
 
 class ReplayWorkers:
-    """Processes that replay sessions of a store with today's code; use it in a `with`.
+    """Replays sessions with today's code in worker processes; use it in a `with` statement.
 
     Args:
-        store: The path or URL of the store, which is only read. None where all sessions are
-            exported files.
-        using: The code, as `load_target` reads it. It is imported by the workers alone.
-        jobs: How many processes.
-        ignore: What a comparison of requests leaves out, see `LogStore.replay`.
+        store: The path or URL of the store, which is only read. None if all sessions are exported
+            files.
+        using: The name of the code, such as "my_module:make_tactic"; see `load_target`. Only the
+            workers import it.
+        jobs: The number of worker processes.
+        ignore: Parts of requests that are not compared: key paths and patterns, as for
+            `LogStore.replay`.
     """
 
     def __init__(
@@ -70,25 +72,30 @@ class ReplayWorkers:
         self._stop()
 
     def tactic_path(self) -> str | None:
-        """The stable path whose sessions the code can replay; None for a function without one.
+        """Give the stable path of the tactic whose sessions the code can replay.
+
+        Returns:
+            The stable path; None for a plain function, which has none.
 
         Raises:
-            ConfigError: The code can't be imported, or is none.
-            BrokenProcessPool: Importing it ended the process.
+            ConfigError: The code can't be imported, or is neither a tactic nor a function.
+            BrokenProcessPool: The import of the code ended the worker process.
         """
         return self._submit(_path_of, self._job).result()
 
     def replay(
         self, sessions: Sequence[str], progress: Progress | None = None
     ) -> list[ReplayResult]:
-        """Replay sessions.
+        """Replay sessions in the workers.
 
         Args:
-            sessions: Whole ids, and paths of exported files.
-            progress: Is told how many are done, of how many.
+            sessions: Whole session ids, or paths of exported files.
+            progress: Called after each session with the number of finished sessions and the number
+                of all sessions; None for no such calls.
 
         Returns:
-            What came of each, in their order. One that ended its process has failed.
+            One result for each session, in the order of `sessions`. If the code ended its process,
+            the result has the verdict "failed".
         """
         found: dict[str, ReplayResult] = {}
         size = max(1, min(_AT_ONCE, len(sessions) // (self._jobs * 4)))
@@ -109,7 +116,7 @@ class ReplayWorkers:
                     why = f"It was not tried: the code ended {deaths} processes before."
                     rest = [one for one in left if one not in found]
                     found |= {one: failed(one, why) for one in rest}
-                size = self._jobs = 1  # so that the next death has one culprit
+                size = self._jobs = 1  # so that the next death can be blamed on one session
         return [found[one] for one in sessions]
 
     def _results(self, session_ids: Sequence[str], size: int) -> Iterator[ReplayResult]:
@@ -133,7 +140,7 @@ class ReplayWorkers:
 
     def _submit(self, function: Callable[..., T], *given: object) -> Future[T]:
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")  # the code gets a process like its own
+            context = multiprocessing.get_context("spawn")  # a fresh process for the code
             self._pool = ProcessPoolExecutor(self._jobs, context, initializer=_begin)
         before = set(multiprocessing.active_children())
         future = self._pool.submit(function, *given)
@@ -141,7 +148,7 @@ class ReplayWorkers:
         return future
 
     def _stop(self) -> None:
-        """End the processes, whatever threads the code has left in them."""
+        """End the worker processes, even if the code has left threads running in them."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for process in self._processes:
@@ -190,16 +197,17 @@ def _replay_each(job: _Job, session_ids: Sequence[str]) -> list[ReplayResult]:
 def replay_one(
     target: ReplayTarget, store: LogStore | None, session: str, *, ignore: Sequence[Ignore] = ()
 ) -> ReplayResult:
-    """Replay one session in this process, writing nothing.
+    """Replay one session in this process, without writing to the store.
 
     Args:
-        target: The code.
-        store: Where the session is recorded; None for an exported file.
-        session: The whole id, or the path of the file.
-        ignore: What a comparison of requests leaves out.
+        target: The code to replay with.
+        store: The store that holds the session; None for an exported file.
+        session: The whole id of the session, or the path of the exported file.
+        ignore: Parts of requests that are not compared: key paths and patterns, as for
+            `LogStore.replay`.
 
     Returns:
-        What came of it. It has failed where it can't be read.
+        The result. Its verdict is "failed" if the session can't be read.
     """
     began = time.perf_counter()
     try:
@@ -210,7 +218,7 @@ def replay_one(
         )
         recording = _recording(host, session)
         result = verdict_of(target, Replay(recording, in_memory, ignore=ignore))
-    except Exception as error:  # one session that can't be read keeps no other from being replayed
+    except Exception as error:  # the other sessions are still replayed
         result = failed(session, str(error) or type(error).__name__)
     seconds = time.perf_counter() - began
     return msgspec.structs.replace(result, session_id=session, seconds=seconds)
