@@ -1,7 +1,7 @@
-"""What a recorded attempt or tool comes to in a replay: an answer, a result, or an error.
+"""Turns the recorded end of an attempt or tool into the answer or the error that code gets.
 
-An error is told in the record as it was told then. No class is looked up that a log names, but for
-Python's own exceptions.
+When such an error is logged again, the log repeats the recorded error. A class that a log names is
+never looked up, except for the built-in exceptions of Python.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lllm.events.errors import InvokeError, ParseError
 from lllm.events.model import Error, LLMFailed, LLMResponded, Price
 from lllm.invokers import Answer, Finish
 
-_RECORDED = "lllm_recorded"  # the attribute of an exception
+_RECORDED = "lllm_recorded"  # the attribute of an exception that holds its RecordedFailure
 _FINISHES: tuple[Finish, ...] = ("stop", "tool_calls", "length", "content_filter", "other")
 _CANCELLED = ("KeyboardInterrupt", "SystemExit", "GeneratorExit")
 CANCELLED_TASK = "asyncio.exceptions.CancelledError"
@@ -24,20 +24,26 @@ _FREE = Price("free", nanos=0, reason="The answer comes from the log, and is not
 
 
 def price_of_answered(price: Price | None) -> Price:
-    """The price of an attempt that is answered from the log: nothing, with what it cost then.
+    """Make the price of an attempt that is answered from the log: 0, with the recorded cost.
 
     Args:
-        price: What it cost when it was recorded; None where nobody said.
+        price: The recorded price of the attempt; None if the price is unknown.
+
+    Returns:
+        A price of 0 nano-dollars. Its `recorded` is the recorded cost, if that is known.
     """
     recorded = None if price is None else price.nanos
     return _FREE if recorded is None else msgspec.structs.replace(_FREE, recorded=recorded)
 
 
 def first_price(price: Price | None) -> Price | None:
-    """What an attempt cost when its answer was first given: before any replay or fork of it.
+    """Give the price that an attempt had when a model was asked, before any replay or fork.
 
     Args:
-        price: As it is recorded.
+        price: The price in the recording; None if the price is unknown.
+
+    Returns:
+        The price with the first cost in `nanos`; None if the price is unknown.
     """
     if price is None or price.recorded is None:
         return price
@@ -45,19 +51,19 @@ def first_price(price: Price | None) -> Price | None:
 
 
 class RecordedAnswer(Answer, frozen=True, kw_only=True):
-    """The answer of a recorded attempt."""
+    """The answer of a recorded attempt, with its recorded price."""
 
     price: Price
-    """What it cost then."""
+    """The price of the attempt when it was recorded."""
 
 
 class RecordedFailure:
-    """How an error was told when it happened.
+    """Keeps the record of an error, so that a replay logs the error as it was logged first.
 
     Args:
-        error: The error as it was recorded.
-        attempt: The failed attempt to call a model; None for a tool.
-        wait: Nanoseconds that were waited before the next attempt; None where none followed.
+        error: The recorded error.
+        attempt: The event of the failed attempt to call a model; None for a tool.
+        wait: The recorded wait before the next attempt in nanoseconds; None if no attempt followed.
     """
 
     __slots__ = ("attempt", "error", "wait")
@@ -74,30 +80,30 @@ class RecordedFailure:
 
 
 class RecordedError(Exception):
-    """An error that a model or a tool met when a session was recorded; its message is that one's.
+    """Raised in a replay in place of a recorded exception whose class is not built into Python.
 
-    It stands for an exception whose class is not Python's own.
+    It has the message of the recorded exception.
     """
 
 
 def recorded_failure(error: BaseException) -> RecordedFailure | None:
-    """How an error of a replay was told when it happened.
+    """Find the record of an error that a replay raised.
 
     Args:
-        error: Any error.
+        error: Any error that code met.
 
     Returns:
-        None for one that was raised now.
+        The record of the error; None if the error is new and not from a recording.
     """
     found = error.__dict__.get(_RECORDED) if hasattr(error, "__dict__") else None
     return found if isinstance(found, RecordedFailure) else None
 
 
 def answer_of(responded: LLMResponded) -> RecordedAnswer:
-    """The answer of a recorded attempt, whole.
+    """Make the complete answer of a recorded attempt.
 
     Args:
-        responded: What was recorded of it.
+        responded: The event that ended the attempt.
     """
     finish: Finish = next((one for one in _FINISHES if one == responded.finish), "other")
     return RecordedAnswer(
@@ -117,16 +123,17 @@ def answer_of(responded: LLMResponded) -> RecordedAnswer:
 
 
 def failure_of(failed: LLMFailed, *, retried: bool | None, wait: int | None) -> Exception:
-    """The error of a recorded attempt that failed.
+    """Make the error of a recorded attempt that failed.
 
     Args:
-        failed: What was recorded of it.
-        retried: True where another attempt followed or would have, False where the agent took it
-            for one that no other mends; None where nobody knows.
-        wait: Nanoseconds that were waited before the next.
+        failed: The event that ended the attempt.
+        retried: True if the agent tried again, or would have; False if the agent took the failure
+            for final; None if neither is known.
+        wait: The recorded wait before the next attempt in nanoseconds; None if no attempt followed.
 
     Returns:
-        An InvokeError, or an error of Python's own where that was met. It is not raised yet.
+        An InvokeError, or a built-in exception of Python if the attempt failed with one. The
+        caller has to raise it.
     """
     error = failed.error
     recorded = RecordedFailure(error, failed, wait)
@@ -155,22 +162,22 @@ def failure_of(failed: LLMFailed, *, retried: bool | None, wait: int | None) -> 
 
 
 def tool_failure(error: Error) -> Exception:
-    """The error of a recorded tool that failed.
+    """Make the error of a recorded tool that failed.
 
     Args:
-        error: As it was recorded.
+        error: The recorded error.
 
     Returns:
-        An error that is told as that one was. It is not raised yet.
+        An exception that is logged like the recorded error. The caller has to raise it.
     """
     return _marked(_like(error), RecordedFailure(error))
 
 
 def is_stop(error: Error) -> bool:
-    """Tell whether an error was no fault but the wish to stop: Ctrl-C, a cancelled task.
+    """True if a recorded error only stopped the code, such as Ctrl-C or a cancelled task.
 
     Args:
-        error: As it was recorded.
+        error: The recorded error.
     """
     return error.type in _CANCELLED or error.type == CANCELLED_TASK
 

@@ -1,4 +1,4 @@
-"""Says in words what came of a recorded attempt, for the messages of divergences."""
+"""Describes the outcome of a recorded attempt in words, for the messages of divergences."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from lllm.events.model import LLMFailed, LLMResponded
 from lllm.replay.recorded_agents import RecordedAttempt
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 
-_SHOWN = 200  # characters of an answer
+_SHOWN = 200  # characters of each text that are shown
 
 
 def client_outcome_text(call: ClientCall) -> str:
-    """What came of a recorded call of a captured client, in words."""
+    """Describe the outcome of a recorded call of a captured client: that of its last attempt."""
     return outcome_text(list(call.attempts.values())[-1])
 
 
 def outcome_text(attempt: RecordedAttempt | ClientAttempt) -> str:
-    """What came of a recorded attempt, in words."""
+    """Describe the outcome of a recorded attempt in words: its answer or its error."""
     end = attempt.end
     if end is None:
         return "no answer was recorded."

@@ -1,4 +1,4 @@
-"""What a replay has done of its recording so far, in all of its processes."""
+"""Keeps track of what a replay has done of its recording so far, in all of its processes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,34 @@ from lllm.replay.comparison import Verdict
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.shared_folder import SharedFolder
 
-# begun: a session; left out: a session within a tool that did not run; asked: an attempt to call a
-# model; within tool: an agent's call within a tool that did not run; drawn: a value; ran: a tool
+# begun: a session began
+# left out: a session was skipped, because the tool that called it did not run
+# asked: an attempt to call a model was made
+# within tool: an agent call was skipped, because the tool that made it did not run
+# drawn: a time, id or random number was drawn
+# ran: a tool ran
 What = Literal["begun", "left out", "asked", "within tool", "drawn", "ran"]
-Key: TypeAlias = "str | int | tuple[str, int]"  # an id of a session, a position of the log, a tool
+# A key is a session's id, a position in the log, or a session's id with a tool's number.
+Key: TypeAlias = "str | int | tuple[str, int]"
 
 
 class JudgedRequest(msgspec.Struct, frozen=True):
-    """What came of comparing one request of a replay."""
+    """The result of comparing one request of a replay with the recorded one."""
 
     place: ReplayPlace
     verdict: Verdict
-    """same; ignored: the same without what `ignore` names; diverged."""
+    """same; ignored: the same without the parts that `ignore` names; diverged: it differs."""
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A note that something recorded was done."""
+    """A note that something recorded was done in the replay."""
 
     what: What
     key: Key
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A note of events that another process could not write where the replay's are."""
+    """A note with events that another process can't write to the replay's log itself."""
 
     events: Sequence[NewEvent]
 
@@ -47,11 +52,11 @@ Note: TypeAlias = Done | JudgedRequest | ReplayDivergence | ReplayInterrupted | 
 
 
 class Progress:
-    """What was done, judged and found.
+    """Records what a replay did, and shares it between the processes of the replay.
 
     Attributes:
-        requests: Every request that was compared.
-        folder: Through which processes tell each other; None while there is one process.
+        requests: Every request that was compared so far.
+        folder: The folder in which processes leave notes; None while there is only one process.
     """
 
     def __init__(self) -> None:
@@ -70,33 +75,34 @@ class Progress:
         return os.getpid() != self._home
 
     def has(self, what: What, key: Key) -> bool:
-        """Tell whether something recorded was done.
+        """True if something recorded was done in the replay.
 
         Args:
-            what: What.
-            key: Of which.
+            what: The kind of the thing, such as "asked".
+            key: The session id, the position in the log, or the tool that identifies the thing.
         """
         return (what, key) in self._done
 
     def note(self, what: What, key: Key) -> None:
-        """Note that something recorded was done.
+        """Note that something recorded was done in the replay.
 
         Args:
-            what: What.
-            key: Of which.
+            what: The kind of the thing, such as "asked".
+            key: The session id, the position in the log, or the tool that identifies the thing.
         """
         self._done.add((what, key))
         self.tell(Done(what, key))
 
     def claim(self, what: Literal["begun", "left out"], session_id: str) -> bool:
-        """Take a recorded session, which only one session of the replay can be answered from.
+        """Reserve a recorded session, because it can answer only one session of the replay.
 
         Args:
-            what: What it is taken for.
-            session_id: Its id.
+            what: "begun" if the session begins in the replay; "left out" if it is skipped with its
+                tool.
+            session_id: The id of the recorded session.
 
         Returns:
-            False if it was taken before, in whichever process.
+            True if the session is now reserved; False if it already was, in any process.
         """
         with self._lock.held():
             if self.has("begun", session_id) or self.has("left out", session_id):
@@ -107,21 +113,21 @@ class Progress:
         return True
 
     def judge(self, place: ReplayPlace, verdict: Verdict) -> None:
-        """Keep what came of comparing a request.
+        """Record the result of comparing a request.
 
         Args:
-            place: Where it is made.
-            verdict: What came of it.
+            place: The place of the request in the session.
+            verdict: "same", "ignored" or "diverged".
         """
         judged = JudgedRequest(place, verdict)
         self.requests.append(judged)
         self.tell(judged)
 
     def tell(self, note: Note) -> None:
-        """Tell the process that opened the replay.
+        """Send a note to the process that opened the replay; do nothing in that process itself.
 
         Args:
-            note: What it is to know.
+            note: The note to send.
         """
         if self.folder is not None and self.is_away:
             self.folder.tell(note)
@@ -129,25 +135,25 @@ class Progress:
     # -- other processes
 
     def pause(self) -> bool:
-        """Be ready for a fork, so that the child can tell what it does; see Pausable."""
+        """Make the folder before a fork, so that the child can leave notes; see `Pausable`."""
         if self._may_fork:
             with suppress(OSError):  # without it, what the child does is missed at the end
                 self.share()
         return False
 
     def resume(self) -> None:
-        """See Pausable."""
+        """Do nothing after a fork; see `Pausable`."""
 
     def may_fork(self) -> None:
-        """From now on, be ready for each fork of this process."""
+        """Make the folder before each later fork of this process."""
         self._may_fork = True
         pause_at_fork(self)
 
     def share(self) -> SharedFolder:
-        """Make the folder, once.
+        """Make the shared folder, or return the one that was made before.
 
         Raises:
-            OSError: There is no place for it.
+            OSError: The folder can't be made.
         """
         with self._lock.held():
             if self.folder is None:
@@ -155,17 +161,17 @@ class Progress:
             return self.folder
 
     def done(self) -> frozenset[tuple[What, Key]]:
-        """All that was done by now, which another process continues with."""
+        """All that was done so far, so that another process can continue from there."""
         with self._lock.held():
             return frozenset(self._done)
 
     @classmethod
     def joined(cls, path: str, done: frozenset[tuple[What, Key]]) -> Progress:
-        """The progress of a replay that another process opened.
+        """Continue the progress of a replay that another process opened.
 
         Args:
-            path: Of the folder.
-            done: As `done` gave it.
+            path: The path of the shared folder.
+            done: The result of the method `done` in the other process.
         """
         progress = cls()
         progress.folder = SharedFolder(path)
@@ -176,13 +182,13 @@ class Progress:
     def collect(
         self, write: Callable[[Sequence[NewEvent]], None]
     ) -> list[ReplayDivergence | ReplayInterrupted]:
-        """Take what other processes told, and remove the folder.
+        """Read the notes of the other processes, and remove the shared folder.
 
         Args:
-            write: Writes events that they could not.
+            write: Called with the events that another process could not write to the log.
 
         Returns:
-            Where their code did something else, or their recording ended.
+            The differences, and the ends of the recording, that the other processes found.
         """
         self._may_fork = False
         found: list[ReplayDivergence | ReplayInterrupted] = []

@@ -1,4 +1,4 @@
-"""The recorded calls of agents: each with its attempts to call a model, and their tools."""
+"""Holds the recorded calls of agents: each with its attempts to call a model and its tools."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ MessageEvent: TypeAlias = MessageAdded | LLMResponded | ToolReturned | ToolFaile
 
 @dataclass(eq=False, slots=True)
 class RecordedTool:
-    """A tool that an answer asked for."""
+    """A recorded run of a tool that a model's answer called."""
 
     called: ToolCalled
     end: ToolReturned | ToolFailed | None = None
     ended: int = 0
-    """The position of its end in the log; 0 where it has none."""
+    """The position in the log at which the tool ended; 0 if it has no end."""
     is_edited: bool = False
-    """True where a fork gave it another result."""
+    """True if a fork replaced the result of the tool."""
 
 
 @dataclass(eq=False, slots=True)
 class RecordedAttempt:
-    """One attempt to call a model."""
+    """One recorded attempt to call a model."""
 
     call: RecordedCall
     requested: LLMRequested
     definition: AgentDefined
     position: int
-    """Of its start in the log."""
+    """The position in the log at which the attempt began."""
     end: LLMResponded | LLMFailed | None = None
     after: int = 0
-    """Nanoseconds from the session's start to the end of the attempt."""
+    """Nanoseconds from the start of the session to the end of the attempt."""
     retry: RetryScheduled | None = None
-    """That the model was called again after it failed."""
+    """The event that scheduled another attempt after this one failed; None if there is none."""
     tools: list[RecordedTool] = field(default_factory=list)
-    """Those that its answer asked for, in the order of the calls."""
+    """The tools that the answer called, in the order of the calls."""
 
     @property
     def retried(self) -> bool | None:
-        """True where the failed attempt was taken for one that another mends; None if unknown."""
+        """True if the agent tried again, or would have, after the failure; None if unknown."""
         if self.retry is not None:
             return True
         end = self.call.end
@@ -68,23 +68,23 @@ class RecordedAttempt:
 
 @dataclass(eq=False, slots=True)
 class RecordedCall:
-    """One `agent.respond()`."""
+    """One recorded call of `agent.respond()`."""
 
     session: RecordedSession
     started: AgentStarted
     alias: str
     nth: int
-    """The nth in dialogs of this alias of the agent."""
+    """The number of the call among those of the agent in dialogs with this alias, from 1."""
     definition: AgentDefined
     position: int
-    """Of its start in the log."""
+    """The position in the log at which the call began."""
     attempts: dict[tuple[int, int], RecordedAttempt] = field(default_factory=dict)
-    """By step and attempt."""
+    """The attempts by the numbers of their step and of the attempt at it."""
     end: AgentSucceeded | AgentFailed | None = None
     ended: int = 0
-    """The position of its end in the log; 0 where it has none."""
+    """The position in the log at which the call ended; 0 if it has no end."""
 
     @property
     def last(self) -> RecordedAttempt | None:
-        """The attempt that began last."""
+        """The attempt that began last; None if there was no attempt."""
         return list(self.attempts.values())[-1] if self.attempts else None

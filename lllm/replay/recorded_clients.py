@@ -1,4 +1,4 @@
-"""The recorded calls of captured clients: each with its attempts, as the SDK made them."""
+"""Holds the recorded calls of captured clients: each with the attempts that the SDK made."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from lllm.events.model import AgentDefined, LLMFailed, LLMRequested, LLMResponde
 
 @dataclass(eq=False, slots=True)
 class ClientAttempt:
-    """One attempt of the SDK."""
+    """One recorded attempt of an SDK to call a model."""
 
     requested: LLMRequested
     position: int
-    """Of its start in the log."""
+    """The position in the log at which the attempt began."""
     end: LLMResponded | LLMFailed | None = None
     ended: int = 0
-    """Nanoseconds UTC."""
+    """The time of the end in nanoseconds UTC since 1970; 0 if the attempt has no end."""
     after: int = 0
-    """Nanoseconds from the session's start to its end."""
+    """Nanoseconds from the start of the session to the end of the attempt."""
 
 
 @dataclass(eq=False, slots=True)
 class ClientCall:
-    """One call that an SDK was asked for."""
+    """One recorded call of an SDK's method, with all of its attempts."""
 
     step: int
-    """Which of the session's, from 1."""
+    """The number of the call among those of clients in the session, from 1."""
     definition: AgentDefined | None
-    """The tools, and what else seldom changes."""
+    """The tools and settings that the call shares with others; None if it has none."""
     attempts: dict[int, ClientAttempt] = field(default_factory=dict)
 
     @property
     def requested(self) -> LLMRequested:
-        """What it asked, which all of its attempts ask."""
+        """The request of the first attempt; all attempts make the same request."""
         return next(iter(self.attempts.values())).requested
 
     @property
     def dialog(self) -> int:
-        """The number of its conversation."""
+        """The number of the conversation that the call belongs to."""
         return self.requested.dialog or 0
 
     @property
     def place(self) -> str:
-        """Its conversation, as it is called in the log."""
+        """The name of the conversation, such as "conversation 2"."""
         return f"conversation {self.dialog}"

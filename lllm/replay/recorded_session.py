@@ -1,7 +1,7 @@
-"""A recorded session as a replay asks it: by place, in one step, whatever came when.
+"""Holds a recorded session so that a replay can look up its parts by place, not by time.
 
-The events of a session and of those below it are read once. What a request sent is told by its
-dialog and its last message, as in the log, so that memory grows with the events alone.
+The events of a session and of those below it are read once. For each request, only its dialog and
+its last message are kept, as in the log, so that memory grows with the number of events alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Dialog:
 
     def messages(self, upto: int) -> list[tuple[int, MessageEvent]]:
         if not self._sorted:
-            self.own.sort(key=_ordinal)  # tools that ran at once stand in the log as they ended
+            self.own.sort(key=_ordinal)  # the log has concurrent tools in the order of their ends
             self._sorted = True
         shared = [] if self.parent is None else self.parent.messages(self.opened.upto or 0)
         return [message for message in (*shared, *self.own) if message[0] <= upto]
@@ -68,46 +68,46 @@ def _ordinal(message: tuple[int, MessageEvent]) -> int:
 
 @dataclass(eq=False, slots=True)
 class RecordedValue:
-    """A time, an id or a random number that the code drew."""
+    """A recorded time, id or random number that the code drew, as with `lllm.now()`."""
 
     drawn: ValueDrawn
     position: int
-    """Of its event in the log."""
+    """The position of the event in the log."""
 
 
 @dataclass(eq=False)
 class RecordedSession:
-    """One session, with those below it."""
+    """One recorded session, with the sessions below it."""
 
     session_id: str
     started: SessionStarted
     began: int
-    """Nanoseconds UTC."""
+    """The time of the start in nanoseconds UTC since 1970."""
     end: SessionSucceeded | SessionFailed | None = None
     ended: int | None = None
-    """Nanoseconds UTC; None where it has no end."""
+    """The time of the end in nanoseconds UTC since 1970; None if the session has no end."""
     first: int = 0
-    """The position of the first of its events in the log."""
+    """The position of the session's first event in the log."""
     last: Recorded | None = None
-    """The last of them."""
+    """The last event of the session; None before any event was read."""
     edits: dict[tuple[int, int, int], SessionEdited] = field(default_factory=dict)
-    """What a fork changed, by agent call, step and attempt."""
+    """The changes that a fork made, by the numbers of the agent call, the step and the attempt."""
     children: list[RecordedSession] = field(default_factory=list)
     calls: dict[tuple[str, str], list[RecordedCall]] = field(default_factory=dict)
-    """By agent and alias of the dialog, in their order."""
+    """The agent calls by the agent's name and the dialog's alias, in the order of the calls."""
     parent: RecordedSession | None = None
-    """The session above, where it is replayed, too."""
+    """The session that called this one; None if that session is not part of the replay."""
     captured: dict[int, ClientCall] = field(default_factory=dict)
-    """Calls of captured clients, which belong to no agent, by step."""
+    """The calls of captured clients, which belong to no agent, by the number of their step."""
     tools: dict[int, RecordedTool] = field(default_factory=dict)
     values: dict[tuple[DrawnKind, int | None], list[RecordedValue]] = field(default_factory=dict)
-    """What the code drew, by kind and the tool that it was drawn in, in the order of the log."""
+    """The drawn values by kind and by the tool that drew them (None: no tool), in order."""
     calls_in_tool: dict[int, list[RecordedCall]] = field(default_factory=dict)
-    """What ran within a tool of this session: its agents,"""
+    """The agent calls that were made within a tool, by the number of the tool."""
     children_in_tool: dict[int, list[RecordedSession]] = field(default_factory=dict)
-    """sessions below it,"""
+    """The sessions that began within a tool, by the number of the tool."""
     clients_in_tool: dict[int, list[ClientCall]] = field(default_factory=dict)
-    """and captured clients that were asked while it was open."""
+    """The calls of captured clients that began while a tool ran, by the number of the tool."""
     _dialogs: dict[int, _Dialog] = field(default_factory=dict)
     _calls: dict[int, RecordedCall] = field(default_factory=dict)
     _requests: dict[int, RecordedAttempt] = field(default_factory=dict)
@@ -116,17 +116,17 @@ class RecordedSession:
 
     @property
     def tactic_path(self) -> str:
-        """The stable path of its tactic."""
+        """The stable path of the session's tactic."""
         return self.started.tactic_path
 
     @property
     def forked(self) -> Origin:
-        """The origin of a fork that has all of these events."""
+        """The `origin` of a fork that continues this session after its last event."""
         return Origin(self.session_id, "fork", None if self.last is None else self.last.seq)
 
     @property
     def stopped_by(self) -> RecordedSession | None:
-        """The first call below it whose error ended it; None where it ended of itself."""
+        """The first session below whose error ended this one; None if no such error did."""
         end = self.end
         if not isinstance(end, SessionFailed):
             return None
@@ -140,9 +140,9 @@ class RecordedSession:
 
     @property
     def may_be_cut_off(self) -> bool:
-        """True where the error of a call beside it, of the same parent, ended that one.
+        """True if another call of the same parent failed, and its error ended the parent.
 
-        How far it gets before that stops it is up to the threads.
+        The timing of the threads then decides how far this session gets before it is stopped.
         """
         beside = None if self.parent is None else self.parent.stopped_by
         if beside is None or beside is self:
@@ -151,29 +151,29 @@ class RecordedSession:
 
     @property
     def is_stopped(self) -> bool:
-        """True where its process ended before it, or somebody stopped it."""
+        """True if the session was cancelled, or its process ended before the session did."""
         return self.end is None or (isinstance(self.end, SessionFailed) and self.end.cancelled)
 
     def messages(self, requested: LLMRequested) -> list[tuple[int, MessageEvent]]:
-        """What a request sent: the messages' numbers and the events that carry them, in order."""
+        """The messages that a request sent, in order: their numbers, and their events."""
         dialog = self._dialogs.get(requested.dialog or 0)
         return [] if dialog is None else dialog.messages(requested.upto or 0)
 
     def attempts(self) -> Iterator[RecordedAttempt]:
-        """All attempts of its agents, in their order."""
+        """Iterate over all attempts of the session's agents, in their order."""
         return iter(self._requests.values())
 
     @property
     def message_count(self) -> int:
-        """How many messages entered its dialogs."""
+        """The number of messages in the session's dialogs; a shared one is counted once."""
         return sum(len(dialog.own) for dialog in self._dialogs.values())
 
     def agent_calls(self) -> Iterator[RecordedCall]:
-        """All calls of its agents, in their order."""
+        """Iterate over all calls of the session's agents, in their order."""
         return iter(self._calls.values())
 
     def family(self) -> Iterator[RecordedSession]:
-        """This session and all below it."""
+        """Iterate over this session and all sessions below it."""
         waiting = [self]
         while waiting:
             one = waiting.pop()
@@ -181,7 +181,7 @@ class RecordedSession:
             waiting += reversed(one.children)
 
     def prices(self) -> Iterator[Price]:
-        """What each attempt of it and below it cost."""
+        """Iterate over the known prices of all attempts in this session and below it."""
         for one in self.family():
             ends = [attempt.end for attempt in one.attempts()]
             ends += [attempt.end for attempt in one._of_clients.values()]
@@ -192,7 +192,16 @@ class RecordedSession:
     # -- reading
 
     def take(self, event: Recorded, payload: Event, definitions: dict[str, AgentDefined]) -> None:
-        """Add the next event of the session."""
+        """Add the next event of the session.
+
+        Args:
+            event: The event as it was recorded.
+            payload: The decoded payload of the event.
+            definitions: The definitions of agents that were read so far, by their id.
+
+        Raises:
+            ReplayError: The event refers to something that the recording does not have.
+        """
         self.first = self.first or event.position
         self.last = event
         taking = _TAKING.get(type(payload))

@@ -1,4 +1,4 @@
-"""Reads the file that a session was exported to, so that it can be replayed without its store."""
+"""Reads the exported file of a session, so that it can be replayed without its store."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from lllm.events.errors import LogDamaged, ReplayError
 from lllm.events.integrity.session_root import ENDS, check_root
 from lllm.importing.exported_lines import NoEvent, read_lines
 
-_MOST_BYTES = 1 << 30  # of a file: it is held in memory
+_MOST_BYTES = 1 << 30  # of a file, since the whole file is held in memory
 
 
 def is_file(session: str | os.PathLike[str]) -> bool:
-    """Tell the path of an exported file from a session's id.
+    """True if an argument is the path of an exported file, and not the id of a session.
 
     Args:
-        session: Either of them; ids have neither dots nor slashes.
+        session: A path or an id. Ids contain neither dots nor slashes.
     """
     return not isinstance(session, str) or "." in session or os.sep in session
 
 
 def read_file(path: str | os.PathLike[str]) -> list[Recorded]:
-    """The events of an exported session; each is checked against its digest.
+    """Read the events of an exported session, and check each against its digest.
 
     Args:
-        path: The file that `lllm export ID --format jsonl` wrote.
+        path: The path of the file that `lllm export ID --format jsonl` wrote.
 
     Returns:
-        The events, in the order of the file.
+        The events in the order of the file.
 
     Raises:
-        ReplayError: There is no such file, or it is not what was exported.
+        ReplayError: The file does not exist, can't be read, or was changed after the export.
     """
     file = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Makes a recording of the events of a session, and refuses what can't be replayed."""
+"""Builds a recorded session from its events, and refuses one that can't be replayed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from lllm.replay.recorded_session import RecordedSession
 def read_recording(
     events: Iterable[Recorded], session_id: str | None, source: str, *, skip_unknown: bool = False
 ) -> RecordedSession:
-    """The session that some events tell of, with those below it.
+    """Build a recorded session, with all sessions below it, from their events.
 
     Args:
-        events: Of all sessions in the tree, and the definitions that they refer to, in the order of
-            the log.
-        session_id: The session; None for the one that all others are below.
-        source: Where the events come from, for messages.
-        skip_unknown: Leave out what a newer lllm wrote.
+        events: The events of the session and of all sessions below it, and the agent definitions
+            that they refer to, in the order of the log.
+        session_id: The id of the session; None for the top session among the events.
+        source: The store or file that the events come from, for error messages.
+        skip_unknown: True to skip events that can't be decoded, as those of a newer lllm; False to
+            refuse them.
 
     Returns:
-        The session.
+        The recorded session.
 
     Raises:
-        ReplayError: It is not among the events, some of it is missing or erased, or a newer lllm
-            wrote it.
+        ReplayError: The session is not among the events, some of its events are missing, erased or
+            can't be decoded, or `session_id` is None and there is not exactly one top session.
     """
     definitions: dict[str, AgentDefined] = {}
     sessions: dict[str, RecordedSession] = {}
@@ -54,7 +55,7 @@ def read_recording(
         if one is None:
             if event.seq > 1:
                 raise _cut(event.stream, "its beginning is missing", source)
-            continue  # what was said of a session later
+            continue  # a later event about a session that is not read here
         if event.seq != last.get(event.stream, 0) + 1:
             raise _cut(event.stream, f"events before number {event.seq} are missing", source)
         last[event.stream] = event.seq

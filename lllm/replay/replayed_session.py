@@ -1,4 +1,4 @@
-"""One session of a replay: what its agents and sub-tactics are answered from."""
+"""Answers the agents, captured clients and sub-tactics of one session of a replay."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ T = TypeVar("T")
 
 
 class ReplayedSession:
-    """Answers one session from a recorded one.
+    """Answers one session of a replay from a recorded session.
 
     Args:
-        replay: The replay that it belongs to.
-        recorded: What it is answered from; None where nothing was recorded.
-        place: Where in the tree it stands.
-        is_carried: True if the session itself runs in another process.
+        replay: The replay that the session belongs to.
+        recorded: The recorded session that has the answers; None if none was recorded.
+        place: The place of the session in the tree of sessions.
+        is_carried: True if the session began in another process, and only continues here.
     """
 
     def __init__(
@@ -75,30 +75,30 @@ class ReplayedSession:
     ) -> None:
         self._replay = replay
         self._process = 0 if is_carried else os.getpid()
-        self._is_outermost = False  # of those in a process that is not the replay's own
+        self._is_outermost = False  # the top session of another process
         self.recorded = recorded
         self.place = place
         self._comparing = Comparing(replay.host.redact, replay.ignored)
         self._made_in = _thread_and_task()
-        self._given: set[int] = set()  # the ids of recorded prices that are still held
+        self._given: set[int] = set()  # id() of recorded prices, kept in memory
         self._billed: set[int] = set()  # requests that a model was really asked
-        self.clients: ClientCalls | None = None  # from the first call of a client on
-        self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
-        self._recorded_numbers: dict[int, int] = {}  # of the tools that run, by their own
+        self.clients: ClientCalls | None = None  # None before the first call of a client
+        self._next: dict[tuple[str, str], int] = {}  # index of the next call, by agent and alias
+        self._recorded_numbers: dict[int, int] = {}  # recorded tools, by present numbers
         self._drawn: Counter[tuple[DrawnKind, int | None]] = Counter()  # values, by kind and tool
         self._children = RecordedChildren(recorded, self._comparing, replay.progress)
 
     def __reduce__(self) -> tuple[Callable[..., Replaying], tuple[str, str, ReplayPlace]]:
-        """Pickled as its place in the replay; what it is sent to with it goes on there."""
+        """Pickle only the place in the replay, so that another process can continue from there."""
         return session_in_process, (self._replay.carried(self), self.recorded_id, self.place)
 
     @property
     def recorded_id(self) -> str:
-        """The id of the recorded session that it is answered from."""
+        """The id of the recorded session that has the answers, or of the replayed session."""
         return (self.recorded or self._replay.recording).session_id
 
     def leave(self, error: BaseException) -> None:
-        """See Replaying."""
+        """Raise a divergence as an Exception if it is about to leave this process."""
         plain = not isinstance(error, Exception)
         if self._is_outermost and plain and isinstance(error, ReplayDivergence | ReplayInterrupted):
             raise as_exception(error) from error
@@ -107,12 +107,12 @@ class ReplayedSession:
 
     @property
     def host(self) -> SessionHost:
-        """See AnswersSessions."""
+        """The host that writes the log of the sessions of the replay."""
         return self._replay.host
 
     @property
     def origin(self) -> Origin | None:
-        """See Replaying."""
+        """The session that this one replays or forks; None if it is new in a fork."""
         replay, recorded = self._replay, self.recorded
         if replay.goes_on:
             return None if recorded is None else recorded.forked
@@ -120,7 +120,7 @@ class ReplayedSession:
         return Origin(one.session_id, "fork" if replay.may_go_live else "replay")
 
     def begin(self, started: SessionStarted, _: Recorder, /) -> ReplayedSession:
-        """See AnswersSessions."""
+        """Find the recorded session that answers a sub-tactic; see `AnswersSessions.begin`."""
         is_outermost = self._process != os.getpid()
         try:
             replayed = self._begin(started)
@@ -157,30 +157,37 @@ class ReplayedSession:
         return replayed
 
     def _stopped_by(self) -> Error | None:
-        """The error of a recorded call that ended this session, where calls run beside each other.
+        """The error of the recorded concurrent call that ended this session; None if none did.
 
-        How many others begin before it stops them is up to the threads. One that was not recorded
-        can't be answered, and fails like that one.
+        The timing of the threads decides how many other calls begin before that error stops them.
+        A call that was not recorded for this reason can't be answered, and fails with that error.
         """
         if self.recorded is None or self._made_in == _thread_and_task():
-            return None  # what is called where this session runs is beside no other
+            return None  # a call in the session's own thread and task is not concurrent
         child = self.recorded.stopped_by
         failed = None if child is None else child.end
         return failed.error if isinstance(failed, SessionFailed) else None
 
     def _child(self, started: SessionStarted) -> tuple[RecordedSession | None, bool]:
-        """The recorded child that begins so, and whether its task is another one."""
+        """Find the recorded child for a session that begins, and say if its task differs."""
         child = self._children.take_equal(started)
         if child is not None:
             return child, False
         if self._stopped_by() is not None:
             return None, True
         if self._is_open and self._made_in != _thread_and_task():
-            return None, True  # which one of those beside each other comes first is up to threads
+            return None, True  # the order of concurrent calls is up to threads
         return self._children.take_other(started), True
 
     def compare_task(self, started: SessionStarted) -> None:
-        """Compare the task that it begins with. Raises ReplayDivergence."""
+        """Compare the task of the session with the recorded one.
+
+        Args:
+            started: The first event of the session, which has the task.
+
+        Raises:
+            ReplayDivergence: The tasks differ, and the replay does not only report differences.
+        """
         if self.recorded is None:
             return
         recorded = self._comparing.recorded_task(self.recorded.started.task)
@@ -200,13 +207,13 @@ class ReplayedSession:
         )
 
     def refuse_captured(self, client: str) -> None:
-        """See AnswersSessions."""
+        """Refuse a call of a captured client that is not recorded; see `Replay.refuse`."""
         self._replay.refuse(client, self.place)
 
     # -- captured clients
 
     def ask_client(self, asked: ClientRequest) -> AnsweredClient | None:
-        """See Replaying."""
+        """Answer one call of a captured client; see `Replaying.ask_client`."""
         if self.is_live:
             return None
         try:
@@ -252,34 +259,34 @@ class ReplayedSession:
             return self.clients
 
     def attempted(self, attempt: ClientAttempt) -> None:
-        """See ClientJudge."""
+        """Note that a recorded attempt of a captured client was made; see `ClientJudge`."""
         self._replay.progress.note("asked", attempt.position)
         if attempt.end is not None:
             self._given.add(id(attempt.end.price))
 
     def unrecorded_client(self, place: ReplayPlace, why: str) -> NoReturn:
-        """See ClientJudge."""
+        """Handle a call of a captured client that was never recorded; see `ClientJudge`."""
         self._unrecorded(None, place, why)
 
     def broke_client(self, place: ReplayPlace, why: str) -> NoReturn:
-        """See ClientJudge."""
+        """Handle the end of the recording in a captured client's call; see `ClientJudge`."""
         self.broke(place, why)
 
     # -- agents
 
     @property
     def is_live(self) -> bool:
-        """See Judge."""
+        """True if calls that begin now ask the real model; see `Judge.is_live`."""
         return self._replay.is_live or (self._replay.goes_on and self.recorded is None)
 
     @property
     def _is_open(self) -> bool:
-        """True in a fork whose point is in this session."""
+        """True in a fork that continues within this session, which then has no recorded end."""
         recorded = self.recorded
         return self._replay.goes_on and recorded is not None and recorded.end is None
 
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
-        """See Replaying."""
+        """Answer the steps of one agent call; see `Replaying.answered`."""
         verified = self._replay.verified
         if verified is not None:
             place = msgspec.structs.replace(self.place, agent=agent, dialog=dialog)
@@ -287,7 +294,7 @@ class ReplayedSession:
         return answered(self, steps, agent, dialog, budget)
 
     def unbilled(self, event: E) -> E:
-        """See Replaying."""
+        """Set the cost of an answered attempt to 0; see `Replaying.unbilled`."""
         if isinstance(event, LLMRefused):
             if event.request in self._billed:
                 return event
@@ -299,7 +306,7 @@ class ReplayedSession:
         return msgspec.structs.replace(event, price=price_of_answered(event.price))
 
     def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
-        """See Judge."""
+        """Find the next recorded `respond()` of an agent in a dialog; see `Judge.call`."""
         key = (agent, dialog)
         calls = [] if self.recorded is None else self.recorded.calls.get(key, [])
         number = self._next.get(key, 0)
@@ -315,7 +322,7 @@ class ReplayedSession:
     def ask(
         self, call: RecordedCall | None, place: ReplayPlace, request: Request
     ) -> RecordedAttempt:
-        """See Judge."""
+        """Find the recorded attempt at a place, and compare the request; see `Judge.ask`."""
         key = (place.step or 0, place.attempt or 0)
         attempt = None if call is None else call.attempts.get(key)
         if call is None or attempt is None:
@@ -347,7 +354,7 @@ class ReplayedSession:
     def changed(
         self, call: RecordedCall | None, place: ReplayPlace, tool: int | None
     ) -> TurnEdit | None:
-        """See Judge."""
+        """Give the change that a fork makes at a place; see `Judge.changed`."""
         key = (place.step or 0, place.attempt or 0)
         edited = None if call is None else call.session.edits.get((call.started.call, *key))
         return self._replay.changed(place, tool) if edited is None else turn_edit(edited, tool)
@@ -387,7 +394,7 @@ class ReplayedSession:
         return "nothing: the session failed."
 
     def broke(self, place: ReplayPlace, why: str) -> NoReturn:
-        """See Judge."""
+        """Handle the end of the recording; see `Judge.broke`."""
         self._replay.go_on()
         self._replay.go_live()
         recorded = self.recorded or self._replay.recording
@@ -402,13 +409,13 @@ class ReplayedSession:
     # -- values
 
     def drawn(self, kind: DrawnKind, tool: int | None) -> str | float | None:
-        """See Replaying."""
+        """Answer `lllm.now()`, `lllm.uuid4()` or `lllm.random()`; see `Replaying.drawn`."""
         if self.is_live:
             return None
-        if tool is not None:  # what else ran or did not run changes the numbers of tools
+        if tool is not None:  # tools are numbered anew in a replay
             tool = self._recorded_numbers.get(tool)
             if tool is None:
-                return None  # it was never recorded, and runs live
+                return None  # the tool was never recorded, and runs live
         with self._replay.lock.held():
             number = self._drawn[kind, tool]
             self._drawn[kind, tool] += 1
@@ -436,7 +443,7 @@ class ReplayedSession:
     # -- tools
 
     def runs(self, run: RunTool, recorded: RecordedTool) -> bool:
-        """See Judge."""
+        """True if a recorded tool runs again; see `Judge.runs`."""
         if run.tool.replay != "run" and run.tool.name not in self._replay.live_tools:
             return False
         self._recorded_numbers[run.ordinal] = recorded.called.tool
@@ -444,7 +451,7 @@ class ReplayedSession:
         return True
 
     def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
-        """See Judge."""
+        """Compare the result of a tool that ran with its recorded one; see `Judge`."""
         if recorded.end is None:
             return
         now, then = self._comparing.tool(text, recorded.end)
@@ -460,11 +467,11 @@ class ReplayedSession:
             )
 
     def unrecorded_tool(self, call: RecordedCall | None, place: ReplayPlace) -> NoReturn:
-        """See Judge."""
+        """Handle a tool that was never recorded; see `Judge.unrecorded_tool`."""
         self._unrecorded(call, place, "A tool runs that did not run before.")
 
     def spend(self, recorded: RecordedTool, budget: Budget) -> None:
-        """See Judge."""
+        """Charge the recorded cost of the calls within an answered tool; see `Judge.spend`."""
         session = self.recorded
         waiting = [recorded.called.tool]
         while waiting and session is not None:
@@ -483,7 +490,7 @@ class ReplayedSession:
                         budget.spend(attempt.end.price)
 
     def _leave_out_client(self, call: ClientCall, budget: Budget) -> None:
-        """A call of a client that ran within a tool, which is answered from the log."""
+        """Skip and charge a client's call that was made within a tool which the log answers."""
         self._client_calls().set_aside(call)
         for attempt in call.attempts.values():
             if self._replay.progress.has("asked", attempt.position):
@@ -493,7 +500,7 @@ class ReplayedSession:
                 budget.spend(attempt.end.price)
 
     def _leave_out(self, child: RecordedSession, budget: Budget) -> None:
-        """A session that ran within a tool, which is answered from the log."""
+        """Skip and charge a session that ran within a tool which the log answers."""
         with self._replay.lock.held():
             found = self._children.take(child, "left out")
         if found:
@@ -502,8 +509,8 @@ class ReplayedSession:
 
 
 def _thread_and_task() -> tuple[int, int | None]:
-    """What runs this code."""
-    asyncio = sys.modules.get("asyncio")  # where nobody has it, there is no task
+    """The ids of the thread and of the asyncio task (None without one) that run this code."""
+    asyncio = sys.modules.get("asyncio")  # if it is not imported, there is no task
     task = None
     if asyncio is not None:
         with suppress(RuntimeError):

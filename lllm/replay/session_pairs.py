@@ -1,6 +1,6 @@
-"""Pairs what stands beside each other in two sessions that are compared, in whatever order it came.
+"""Finds out which items of two compared sessions belong together, whatever their order.
 
-That is the sessions below them, and the calls of captured clients.
+The items are the sessions below the two, and the calls of captured clients.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ _Call: TypeAlias = tuple[StepReader, RecordedSession, ClientCall]
 def paired(
     a: Sequence[T], b: Sequence[T], equal: Callable[[T], Hashable], alike: Callable[[T], Hashable]
 ) -> Iterator[tuple[T | None, T | None]]:
-    """Pair what stands beside each other in two sessions, in whatever order it came.
+    """Pair the items of two sessions, whatever their order.
 
     Args:
-        a: Of the one session.
-        b: Of the other.
-        equal: What tells those that are equal, which belong together first.
-        alike: What tells those that may belong together otherwise, in their order.
+        a: The items of the first session.
+        b: The items of the second session.
+        equal: Gives a key that is the same for equal items; these are paired first.
+        alike: Gives a key that is the same for similar items; those that are left are paired by it,
+            in their order.
 
     Yields:
-        Two that belong together, or one that stands alone.
+        Two items that belong together, or one item and None if it has no counterpart.
     """
     for key in (equal, alike):
         waiting: dict[Hashable, deque[T]] = {}
@@ -55,11 +56,11 @@ def paired_children(
     """Pair the sessions below two sessions: by tactic and task, then by tactic and order.
 
     Args:
-        a: A session; None where there is none.
-        b: The other.
+        a: The first session; None if only the second one exists.
+        b: The second session; None if only the first one exists.
 
     Yields:
-        Two that belong together, or one that stands alone.
+        Two sessions that belong together, or one session and None if it has no counterpart.
     """
     ours, theirs = ([] if one is None else one.children for one in (a, b))
     yield from paired(ours, theirs, _tactic_and_task, _tactic)
@@ -76,14 +77,15 @@ def _tactic_and_task(session: RecordedSession) -> Hashable:
 def client_numbers(
     a: tuple[StepReader, RecordedSession | None], b: tuple[StepReader, RecordedSession | None]
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """Number the calls of captured clients of two sessions, the same where they belong together.
+    """Number the captured clients' calls of two sessions, with equal numbers for counterparts.
 
     Args:
-        a: A session, None where there is none, and what reads it.
-        b: The other.
+        a: The reader of the first side, and its session; the session is None if only the second
+            one exists.
+        b: The same for the second side.
 
     Returns:
-        The numbers by step, of the one and of the other.
+        For each of the two sessions, the numbers of its calls by their step.
     """
     numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})
     ours, theirs = (

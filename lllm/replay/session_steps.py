@@ -1,8 +1,7 @@
-"""What happened in a session, step by step, in the form in which two sessions are compared.
+"""Lists what happened in a session, step by step, so that two sessions can be compared.
 
-Two steps of different sessions are the same step where they stand at the same place: never by when
-they came. Ids that a provider draws anew for each call, and reasoning that only it can read, are
-left out.
+Steps of two sessions are matched by their place, never by their time. Ids that a provider draws
+anew for each call are left out, and so is reasoning that only the provider can read.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from lllm.replay.recorded_session import RecordedSession
 StepKind = Literal["session", "request", "answer", "tool", "end"]
 Key: TypeAlias = tuple[object, ...]
 Lines: TypeAlias = tuple[str, ...]
-# What is compared, by what it is called: texts in lines, of messages one each.
+# The compared parts by name. Each part is a list of texts in lines, such as one for each message.
 Parts: TypeAlias = Mapping[str, Sequence[Lines]]
 
 
@@ -40,11 +39,11 @@ class SessionStep(msgspec.Struct, frozen=True):
     """One step: a session begins or ends, a model is asked or answers, a tool gives its result.
 
     Attributes:
-        key: The same for the same step of another session.
-        kind: What happens.
-        place: Where.
-        position: In the log.
-        parts: Reads what is compared.
+        key: Identifies the step; the same step of another session has an equal key.
+        kind: What happens: "session" (it begins), "request", "answer", "tool" or "end".
+        place: The place of the step, by tactic, agent, dialog and step.
+        position: The position of the step in the log.
+        parts: A function that gives the parts to compare, by their names.
     """
 
     key: Key
@@ -55,22 +54,22 @@ class SessionStep(msgspec.Struct, frozen=True):
 
 
 class StepReader:
-    """Reads the steps of one side of a comparison.
+    """Reads the steps of one of two compared sessions, and of the sessions below it.
 
     Args:
-        root: The session at the top.
+        root: The top session of this side.
     """
 
     def __init__(self, root: RecordedSession) -> None:
         self._root = root
-        self._messages: dict[int, Lines] = {}  # by the id of the event, which the session holds
+        self._messages: dict[int, Lines] = {}  # by id() of the event, which the session keeps alive
 
     def asked(self, session: RecordedSession, client: ClientCall) -> Hashable:
-        """What a captured client asked, to find an equal call of another session by.
+        """Make a key of a captured client's request, by which an equal call can be found.
 
         Args:
-            session: The session.
-            client: A call of it.
+            session: The session that made the call.
+            client: The call of the captured client.
         """
         parts = self._request(session, client.requested, client.definition)
         return tuple((name, tuple(lines)) for name, lines in parts.items())
@@ -78,13 +77,13 @@ class StepReader:
     def steps_of(
         self, session: RecordedSession, path: Key, clients: Mapping[int, int]
     ) -> Iterator[SessionStep]:
-        """The steps of one session, without those below it.
+        """Iterate over the steps of one session, without the sessions below it.
 
         Args:
-            session: The session.
-            path: What its keys begin with.
-            clients: Numbers of the calls of captured clients, by their step: the same for the same
-                call of another session.
+            session: The session to read.
+            path: The beginning of the keys of the session's steps.
+            clients: The numbers of the captured clients' calls by their step, as `client_numbers`
+                gives them; the same call of another session has the same number.
         """
         place = ReplayPlace(
             tactic=session.tactic_path,
@@ -167,7 +166,7 @@ def _message_lines(content: Content) -> Lines:
 
 
 def _comparable(content: Content) -> object:
-    """A message as JSON values, without what a provider draws anew."""
+    """Give a message as JSON values, without the ids that a provider draws anew."""
     plain: dict[str, object] = {"role": content.role}
     plain["parts"] = [
         {"kind": part.kind, "text": part.text}

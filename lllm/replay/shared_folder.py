@@ -1,8 +1,8 @@
-"""A folder through which the processes of one replay tell what they did.
+"""A folder in which the processes of one replay leave notes about what they did.
 
-Each process appends to a file of its own as things happen, so that what one did is told even if it
-is killed. Which recorded session a process took stands as an empty file of that session's name,
-which only one of them can make.
+Each process appends to a file of its own as things happen, so that its notes survive even if it is
+killed. To reserve a recorded session, a process makes an empty file with the session's name, which
+only one process can do.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 _SESSIONS = "sessions"
-_LENGTH = 4  # bytes that say how long a note is
+_LENGTH = 4  # bytes before each note, which give its length
 
 
 class SharedFolder:
-    """The folder of one replay.
+    """The folder that the processes of one replay share.
 
     Args:
-        path: Of the folder; it is there while the replay's block is open.
+        path: The path of the folder, which exists while the block of the replay is open.
     """
 
     def __init__(self, path: str) -> None:
@@ -27,10 +27,10 @@ class SharedFolder:
 
     @classmethod
     def make(cls) -> SharedFolder:
-        """Make one that only this user can read.
+        """Make a temporary folder that only this user can read.
 
         Raises:
-            OSError: There is no place for it.
+            OSError: The folder can't be made.
         """
         import tempfile
 
@@ -40,17 +40,18 @@ class SharedFolder:
 
     @property
     def is_open(self) -> bool:
-        """True while the replay's block is open."""
+        """True if the folder exists, which it does while the block of the replay is open."""
         return os.path.isdir(self.path)
 
     def claim(self, session_id: str) -> bool:
-        """Take a recorded session for this process.
+        """Reserve a recorded session for this process.
 
         Args:
-            session_id: Its id.
+            session_id: The id of the recorded session.
 
         Returns:
-            False if another process took it, or the replay's block is over.
+            True if the session is now reserved; False if it already was, or if the block of the
+            replay has ended.
         """
         file = os.path.join(self.path, _SESSIONS, session_id)
         try:
@@ -60,10 +61,10 @@ class SharedFolder:
         return True
 
     def tell(self, note: object) -> None:
-        """Append a note of this process; nobody reads it once the replay's block is over.
+        """Append a note of this process; do nothing once the block of the replay has ended.
 
         Args:
-            note: Anything that can be pickled.
+            note: Any object that can be pickled.
         """
         import pickle
 
@@ -77,7 +78,7 @@ class SharedFolder:
                 os.close(descriptor)
 
     def told(self) -> Iterator[object]:
-        """Read the notes of all processes, those of one in their order."""
+        """Iterate over the notes of all processes; the notes of one process keep their order."""
         import pickle
 
         for name in sorted(os.listdir(self.path)):
@@ -89,12 +90,12 @@ class SharedFolder:
             while start + _LENGTH <= len(data):
                 end = start + _LENGTH + int.from_bytes(data[start : start + _LENGTH], "big")
                 if end > len(data):
-                    break  # its process was killed as it wrote
+                    break  # the process was killed while it wrote the note
                 yield pickle.loads(data[start + _LENGTH : end])
                 start = end
 
     def remove(self) -> None:
-        """Remove it with all that is inside; processes that still run are told nothing more."""
+        """Remove the folder with its contents; processes that still run can leave no more notes."""
         import shutil
 
         shutil.rmtree(self.path, ignore_errors=True)

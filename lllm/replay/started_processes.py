@@ -1,9 +1,9 @@
-"""Keeps processes that the code of a replay starts from asking their models.
+"""Keeps processes that are started in a replay from asking real models.
 
-Sub-tactics of the replayed session take the replay along (see `lllm.replay.carried_sessions`). What
-a process calls of its own was never recorded below the session, so it is refused there. A forked
-child has the replay in its memory; all others are told: what `multiprocessing` starts in its first
-step, what `subprocess` starts by a variable of the environment.
+Sub-tactics that run in other processes take the replay along; see `lllm.replay.carried_sessions`.
+All other calls of such a process were never recorded below the session, so they are refused. A
+process learns of the replay in one of three ways: a forked child has it in its memory, a process of
+`multiprocessing` gets it in its first step, and one of `subprocess` in an environment variable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Method = Callable[..., object]
 
 
 class _Run(msgspec.Struct):
-    """The first step of a process of `multiprocessing`."""
+    """Runs first in a process of `multiprocessing`, and has its calls of models refused."""
 
     process: BaseProcess
     replay: ReplayElsewhere
@@ -41,7 +41,7 @@ class _Run(msgspec.Struct):
 
 
 class _Work(msgspec.Struct):
-    """Work for a ProcessPoolExecutor whose processes may have begun before the replay."""
+    """Runs a function in a ProcessPoolExecutor, whose processes may be older than the replay."""
 
     function: Method
     replay: ReplayElsewhere
@@ -52,7 +52,7 @@ class _Work(msgspec.Struct):
 
 
 class _NewProcesses:
-    """Replaces what starts processes, process-wide, while blocks of replays are open."""
+    """Replaces the methods that start processes, process-wide, while a replay's block is open."""
 
     def __init__(self) -> None:
         self._open = 0
@@ -60,10 +60,10 @@ class _NewProcesses:
         self._methods = ReplacedMethods()
 
     def adapt(self, opened: int) -> None:
-        """Replace the methods for the first block, and put them back after the last.
+        """Replace the methods at the first open block, and restore them after the last.
 
         Args:
-            opened: Blocks that are opened, or -1 for one that is left.
+            opened: The change in the number of open blocks: 1 on entering one, -1 on leaving one.
         """
         with self._lock.held():
             self._open += opened
@@ -72,7 +72,7 @@ class _NewProcesses:
                 return
             self._methods.replace(BaseProcess, "start", self._start)
             self._methods.replace(subprocess.Popen, "__init__", self._popen)
-            futures = sys.modules.get("concurrent.futures.process")  # or there is no pool yet
+            futures = sys.modules.get("concurrent.futures.process")  # None if no pool can exist yet
             if futures is not None:
                 self._methods.replace(futures.ProcessPoolExecutor, "submit", self._submit)
 
@@ -118,7 +118,7 @@ class _NewProcesses:
 
 
 def _closed_block() -> ReplayElsewhere | None:
-    """Where the replay stands in whose block the code runs; None outside of those of replays."""
+    """What refuses the calls of a process that starts now; None outside of closed replays."""
     replay = active_replay.get()
     return None if replay is None else replay.elsewhere()
 
@@ -128,7 +128,7 @@ _new_processes = _NewProcesses()
 
 @contextmanager
 def processes_closed_off() -> Iterator[None]:
-    """A `with` for the block of a replay: processes that begin in it ask no model."""
+    """Keep processes that start in the `with` block from asking models."""
     _new_processes.adapt(1)
     try:
         yield

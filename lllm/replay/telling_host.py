@@ -1,4 +1,4 @@
-"""Where sessions of a replay are written that another process runs, and that is kept in memory."""
+"""Passes on the events of sessions that another process runs in a replay kept in memory."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from lllm.sessions.in_memory_host import InMemorySessionHost
 
 
 class _TellingLog(MemoryBackend):
-    """A log in memory that tells the replay's own process what is appended."""
+    """A log in memory that also sends all appended events to the replay's own process."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self._progress = progress
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend."""
+        """Append events, and send them to the replay's own process; see `LogBackend.append`."""
         positions = super().append(events)
         self._progress.tell(Written(tuple(events)))
         return positions
 
 
 class TellingHost(InMemorySessionHost):
-    """See SessionHost.
+    """Writes sessions in memory, and sends their events to the replay's own process.
 
     Args:
-        progress: Through which the events are told.
-        partition: Of the replay's own host.
-        redact: Of that.
-        prices: Of that.
+        progress: The progress of the replay, which sends the events.
+        partition: The partition of the replay's own host.
+        redact: The redaction rules of the replay's own host; None if it has none.
+        prices: The price table of the replay's own host; None if it has none.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class TellingHost(InMemorySessionHost):
 
 
 def write_told(host: SessionHost, events: Sequence[NewEvent]) -> None:
-    """Write what another process told.
+    """Write events that another process sent, except for agent definitions already written.
 
     Args:
-        host: The replay's own.
-        events: Of one append there.
+        host: The host of the replay in its own process.
+        events: The events that the other process appended at once.
     """
     known = host.definitions.known
     new = [one for one in events if one.type != AgentDefined.type or one.stream not in known]

@@ -1,7 +1,7 @@
-"""Asks the live model what a recording has, and compares the shapes of both answers.
+"""Sends recorded requests to the live model too, and compares the shapes of both answers.
 
-The recorded answer is the one that the code goes on with, so that every request is the recorded
-one, and each answer is checked by itself.
+The code continues with the recorded answer. So every later request is the recorded one, too, and
+each live answer is checked independently of the others.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Shape: TypeAlias = "str | dict[str, Shape] | list[Shape]"
 
 
 class _AskLive(msgspec.Struct, frozen=True):
-    """Calls the model, whatever answers the code."""
+    """Calls the live model, although the recording has answered the code."""
 
     invoke: Invoke
 
     def run(self) -> object:
-        """See Effect."""
+        """Call the live model, and return its answer or its error; see `Effect`."""
         try:
             return self.invoke.run()
-        except Exception as error:  # it is told, and the recorded answer goes on
+        except Exception as error:  # it is reported; the code continues with the recorded answer
             return error
 
     async def arun(self) -> object:
-        """See Effect."""
+        """Await the live model, and return its answer or its error; see `Effect`."""
         try:
             return await self.invoke.arun()
         except Exception as error:
@@ -47,13 +47,14 @@ class VerifiedShapes:
     """Compares the shapes of live answers with recorded ones.
 
     Args:
-        recording: What is verified.
+        recording: The recorded session to verify.
 
     Attributes:
-        differences: Where a shape is another one, and which, in words.
+        differences: One text for each live answer that failed or has another shape, with its place
+            and both shapes.
 
     Raises:
-        ConfigError: It has calls of captured clients, which can't be verified.
+        ConfigError: The session has calls of captured clients, which can't be verified.
     """
 
     def __init__(self, recording: RecordedSession) -> None:
@@ -65,14 +66,14 @@ class VerifiedShapes:
         self.differences: list[str] = []
 
     def verified(self, steps: Steps[T], place: ReplayPlace) -> Steps[T]:
-        """Ask the live model what is answered from the log.
+        """Also ask the live model for each answer that comes from the log.
 
         Args:
-            steps: What an agent call does.
-            place: Where it stands.
+            steps: The effects of the agent call: its model calls, tools and waits.
+            place: The place of the agent call in the session.
 
         Returns:
-            The same steps; behind each answered call of the model comes a live one.
+            The same steps, with a live model call added after each answered one.
         """
         return carried_out(steps, partial(self._ask_both, place))
 
@@ -97,14 +98,14 @@ class VerifiedShapes:
 
 
 def shape_of(content: Content) -> Shape:
-    """The shape of an answer: tools with the types of their arguments, and what its text is.
+    """Describe the shape of an answer: its tool calls, the types of their arguments, its text.
 
     Args:
-        content: The answer.
+        content: The answer of a model.
 
     Returns:
-        Names of types, in the structure of the answer. Text that is a JSON object or array has the
-        shape of that.
+        The names of types, in the structure of the answer. A text that is a JSON object or array
+        is described by the shape of its JSON.
     """
     tools: list[Shape] = [
         {"tool": call.name, "arguments": _of_text(call.arguments)} for call in content.tool_calls
@@ -133,16 +134,18 @@ def _of_value(value: object) -> Shape:
 
 
 def _each(shapes: list[Shape]) -> Shape:
-    """A list whose items have places of their own."""
+    """Make a shape in which the items of a list are compared one by one, by their number."""
     return {str(number): shape for number, shape in enumerate(shapes, 1)}
 
 
 def alike(recorded: Shape, live: Shape) -> bool:
-    """Compare shapes; lists are alike if each live item is like a recorded one, or one is empty.
+    """True if two shapes match; lists match if each live item matches any recorded item.
+
+    An empty list matches every list.
 
     Args:
-        recorded: The shape that is wanted.
-        live: The other one.
+        recorded: The shape of the recorded answer.
+        live: The shape of the live answer.
     """
     if isinstance(recorded, dict) and isinstance(live, dict):
         return recorded.keys() == live.keys() and all(

@@ -1,5 +1,5 @@
-"""Recorded answers in the form in which a provider sends them, so that its SDK can read them again.
+"""Builds recorded answers as a provider sends them, so that the provider's SDK can read them again.
 
-One module a dialect, each the inverse of the reader in `lllm.invokers.dialects`: what it builds of
-an answer is read as that answer again, whole or as a stream.
+There is one module for each dialect, the inverse of its reader in `lllm.invokers.dialects`. If the
+reader reads what the module built, as one body or as a stream, it gets the same answer again.
 """

@@ -1,7 +1,7 @@
-"""Events of a stream in the frames in which Amazon Bedrock sends them.
+"""Encodes the events of a stream as the binary frames in which Amazon Bedrock sends them.
 
-The frames are binary, with checksums (https://smithy.io/2.0/aws/amazon-eventstream.html), and each
-has an event of the provider's own stream
+The frames have checksums (https://smithy.io/2.0/aws/amazon-eventstream.html). Each frame contains
+one event of the stream of the model's provider
 (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html).
 """
 
@@ -16,16 +16,17 @@ from lllm.replay.wire.pieces import JSON
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
-_STRING = b"\x07"  # the type of a header's value
-_SIZES = 16  # bytes of a frame besides its headers and payload
+_STRING = b"\x07"  # the code for a header whose value is a string
+_SIZES = 16  # the bytes of a frame without its headers and payload
 
 
 def frame_of(event: JSON, write: Callable[[JSON], bytes]) -> bytes:
-    """Write one event as a frame.
+    """Encode one event as a frame.
 
     Args:
-        event: Of the provider's stream; one of type "error" is an exception of Amazon's.
-        write: Writes JSON.
+        event: An event of the provider's stream. One of type "error" becomes an exception or an
+            error in the form of Amazon.
+        write: A function that encodes JSON values as bytes.
     """
     if event.get("type") == "error":
         said = mapping(event.get("error"))

@@ -1,8 +1,8 @@
-"""A recorded answer as Chat Completions sends it: the inverse of that dialect's two readers.
+"""Builds a recorded answer as Chat Completions sends it, so that the dialect can read it again.
 
 https://platform.openai.com/docs/api-reference/chat/object and, for streams,
 https://platform.openai.com/docs/api-reference/chat-streaming. Reasoning is sent as
-`reasoning_content`, whichever name the provider has for it.
+`reasoning_content`, whatever name the provider uses for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 
 _MESSAGE, _CHOICE, _WHOLE = range(3)
-# Where fields stand that are none of OpenAI's message, by the providers that send them.
+# The level at which providers other than OpenAI put their own fields: the message, the choice or
+# the whole answer.
 _LEVELS = {
     "logprobs": _CHOICE, "content_filter_results": _CHOICE, "native_finish_reason": _CHOICE,
     "stop_reason": _CHOICE, "token_ids": _CHOICE, "provider": _WHOLE, "citations": _WHOLE,
@@ -27,14 +28,14 @@ _FIELDS = {"reasoning": "reasoning_content", "text": "content", "refusal": "refu
 
 
 def body(answer: Answer, *, created: int) -> JSON:
-    """Build the answer that came in one piece.
+    """Build an answer that is not streamed.
 
     Args:
-        answer: What was recorded.
-        created: When, seconds UTC.
+        answer: The recorded answer.
+        created: The time of the answer in seconds UTC since 1970.
 
     Returns:
-        The JSON.
+        The JSON of the response body.
     """
     message, choice, whole, others = _said(answer.content.parts)
     text = message.pop("content", None)
@@ -47,15 +48,15 @@ def body(answer: Answer, *, created: int) -> JSON:
 
 
 def events(answer: Answer, *, created: int, finished: bool = True) -> Iterator[JSON]:
-    """Build the answer as the events of a stream.
+    """Build a streamed answer.
 
     Args:
-        answer: What was recorded.
-        created: When, seconds UTC.
-        finished: False for an answer that broke off.
+        answer: The recorded answer.
+        created: The time of the answer in seconds UTC since 1970.
+        finished: False for an answer that broke off, which gets no last chunk with a finish reason.
 
     Yields:
-        The JSON of each `data`; the end mark is not among them.
+        The JSON of each `data` line, without the end mark `[DONE]`.
     """
     message, choice, whole, others = _said(answer.content.parts)
     head = _head(answer, "chat.completion.chunk", created) | whole
@@ -96,7 +97,7 @@ def _head(answer: Answer, kind: str, created: int) -> JSON:
 
 
 def _said(parts: Sequence[Part]) -> tuple[JSON, JSON, JSON, list[JSON]]:
-    """What the parts say: in the message, beside it, beside the choices, and in other choices."""
+    """Sort parts into fields of the message, the choice and the body, and into further choices."""
     levels: tuple[JSON, JSON, JSON] = ({}, {}, {})
     message = levels[_MESSAGE]
     others: list[JSON] = []
@@ -110,7 +111,7 @@ def _said(parts: Sequence[Part]) -> tuple[JSON, JSON, JSON, list[JSON]]:
         elif part.kind == "audio" and isinstance(data, dict):
             message["audio"] = data
         elif named_value(part.kind, data):
-            # Their order tells where they stood: first the message's, the whole answer's last.
+            # The order shows the level: fields of the message come first, those of the body last.
             level = max(level, _LEVELS.get(part.kind, level))
             while part.kind in levels[level] and level < _WHOLE:
                 level += 1
@@ -148,7 +149,7 @@ def _calls(calls: Sequence[ToolCall], finish: str | None) -> JSON:
 
 
 def _is_older(calls: Sequence[ToolCall], finish: str | None) -> bool:
-    """Tell whether it is the older form of a call, which has no id of its own."""
+    """True if the answer has the older `function_call`, which has no id of its own."""
     return finish == "function_call" and len(calls) == 1 and calls[0].id == calls[0].name
 
 

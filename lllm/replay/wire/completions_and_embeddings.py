@@ -1,8 +1,8 @@
-"""Recorded answers of the older completions API and of the embeddings API, as they are sent.
+"""Builds recorded answers as the older completions API and the embeddings API send them.
 
 https://platform.openai.com/docs/api-reference/completions and
-https://platform.openai.com/docs/api-reference/embeddings. A completion is read by the names of
-Chat Completions, and so it is built.
+https://platform.openai.com/docs/api-reference/embeddings. A completion is read under the names
+of Chat Completions, so it is built there first and then renamed.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from lllm.replay.wire.pieces import JSON
 
 
 def completion(answer: Answer, *, created: int) -> JSON:
-    """Build a completion that came in one piece.
+    """Build a completion that is not streamed.
 
     Args:
-        answer: What was recorded.
-        created: When, seconds UTC.
+        answer: The recorded answer.
+        created: The time of the answer in seconds UTC since 1970.
 
     Returns:
-        The JSON.
+        The JSON of the response body.
     """
     return _as_completion(chat_completions.body(answer, created=created), "message")
 
 
 def completion_events(answer: Answer, *, created: int, finished: bool = True) -> Iterator[JSON]:
-    """Build a completion as the events of a stream.
+    """Build a streamed completion.
 
     Args:
-        answer: What was recorded.
-        created: When, seconds UTC.
-        finished: False for one that broke off.
+        answer: The recorded answer.
+        created: The time of the answer in seconds UTC since 1970.
+        finished: False for a completion that broke off, which gets no finish reason.
 
     Yields:
-        The JSON of each `data`; the end mark is not among them.
+        The JSON of each `data` line, without the end mark `[DONE]`.
     """
     for event in chat_completions.events(answer, created=created, finished=finished):
         yield _as_completion(event, "delta")
@@ -54,13 +54,13 @@ def _choice(choice: JSON, said: str) -> JSON:
 
 
 def embeddings(answer: Answer) -> JSON:
-    """Build the vectors, as the provider sent them.
+    """Build an answer of the embeddings API.
 
     Args:
-        answer: What was recorded.
+        answer: The recorded answer, whose parts have the vectors.
 
     Returns:
-        The JSON.
+        The JSON of the response body, with each vector as the provider sent it.
     """
     vectors = [part.data for part in answer.content.parts if part.kind == "embedding"]
     data = [

@@ -1,7 +1,7 @@
-"""A recorded attempt as the HTTP answer that an SDK would have got.
+"""Builds the HTTP answer that an SDK got for a recorded attempt.
 
-A failure is told with the recorded status and message. What an SDK would try again comes with a
-wait of one millisecond (OpenAI's SDK takes a Retry-After of 0 for none, and backs off).
+A failure has the recorded status and message. If an SDK would try again, the answer asks it to wait
+one millisecond. (0 would not do: OpenAI's SDK ignores a Retry-After of 0, and waits longer.)
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _NO_JSON = "answered with a body that is no JSON."
 
 
 class WireRequest(msgspec.Struct, frozen=True):
-    """What is asked, as far as the form of the answer depends on it.
+    """The properties of a request that decide the form of its answer.
 
     Attributes:
-        api: The dialect.
-        operation: As llm.requested says it.
-        stream: True for an answer in pieces.
-        body: Of the HTTP request.
-        host: Whom the recorded request went to.
-        bedrock: True for Amazon Bedrock, which streams in frames of its own.
+        api: The API whose format the request has, such as "messages" or "responses".
+        operation: The operation in the form that `llm.requested` events have, such as "compact".
+        stream: True if the request asks for a streamed answer.
+        body: The JSON body of the HTTP request.
+        host: The host that the recorded request was sent to; None if it is unknown.
+        bedrock: True for Amazon Bedrock, which streams in binary frames of its own.
     """
 
     api: str
@@ -51,11 +51,11 @@ class WireRequest(msgspec.Struct, frozen=True):
 
 
 class TransportFailure(msgspec.Struct, frozen=True):
-    """An error of the HTTP library.
+    """An error that the HTTP library is to raise.
 
     Attributes:
-        kind: The name of its class, as "ConnectError".
-        message: What it says.
+        kind: The name of the error's class, such as "ConnectError".
+        message: The message of the error.
     """
 
     kind: str
@@ -63,14 +63,13 @@ class TransportFailure(msgspec.Struct, frozen=True):
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
-    """An HTTP answer.
+    """An HTTP answer as the SDK's HTTP library is to give it.
 
     Attributes:
-        status: Of HTTP.
-        headers: Of HTTP.
-        body: Makes the pieces of the body, anew with each call.
-        broken: What the HTTP library raises: behind the body, or in place of all of it where the
-            status is 0.
+        status: The HTTP status code; 0 if there is no answer and the library only raises `broken`.
+        headers: The HTTP headers by their name.
+        body: A function that gives the pieces of the body; each call starts from the beginning.
+        broken: The error that the HTTP library raises after the body; None if it raises none.
     """
 
     status: int
@@ -83,9 +82,9 @@ def of_response(end: LLMResponded, asked: WireRequest, *, created: int) -> HttpA
     """Build the HTTP answer of an attempt that was answered.
 
     Args:
-        end: What was recorded.
-        asked: What is asked.
-        created: When it was answered, seconds UTC.
+        end: The event that ended the attempt.
+        asked: The properties of the request that decide the form of the answer.
+        created: The time of the answer in seconds UTC since 1970.
     """
     answer = answer_of(end)
     headers = _headers(end.request_id, asked)
@@ -95,13 +94,13 @@ def of_response(end: LLMResponded, asked: WireRequest, *, created: int) -> HttpA
 
 
 def of_failure(end: LLMFailed, asked: WireRequest, *, created: int, retried: bool) -> HttpAnswer:
-    """Build the HTTP answer of an attempt that failed, or broke off.
+    """Build the HTTP answer of an attempt that failed or broke off.
 
     Args:
-        end: What was recorded.
-        asked: What is asked.
-        created: When it failed, seconds UTC.
-        retried: True where the SDK tried again.
+        end: The event that ended the attempt.
+        asked: The properties of the request that decide the form of the answer.
+        created: The time of the failure in seconds UTC since 1970.
+        retried: True if the SDK tried again after this attempt.
     """
     error, headers = end.error, _headers(end.request_id, asked)
     message, code = error.message, error.code
@@ -124,7 +123,7 @@ def of_failure(end: LLMFailed, asked: WireRequest, *, created: int, retried: boo
     if message.endswith(_NO_JSON):
         plain = headers | {"content-type": "text/plain"}
         return HttpAnswer(error.status or 200, plain, lambda: iter([b"(no JSON)"]))
-    if error.type.rpartition(".")[2] == "InvokeError":  # an answer that holds none
+    if error.type.rpartition(".")[2] == "InvokeError":  # the body held no answer
         return _whole(200, headers, {"usage": end.usage_raw})
     if retried:
         waits = _waits(retried=True, retry_after=None)
@@ -149,7 +148,7 @@ def _headers(request_id: str | None, asked: WireRequest) -> dict[str, str]:
 
 
 def _said(message: str, before: str, code: str | None) -> str | None:
-    """The provider's own words in the message of a recorded error; see `lllm.invokers.http`."""
+    """Extract the provider's text from the message that `lllm.invokers.http` made of an error."""
     rest = message.removeprefix(before)
     if code is not None:
         rest = rest.removeprefix(f" ({code})")
@@ -173,7 +172,7 @@ def _error_event(said: str | None, code: str | None, asked: WireRequest) -> JSON
 def _broken_stream(
     end: LLMFailed, asked: WireRequest, headers: dict[str, str], created: int
 ) -> HttpAnswer:
-    """What had come of a stream, and how it broke off."""
+    """Build the part of a stream that had arrived, and the error with which it broke off."""
     message, code = end.error.message, end.error.code
     answer = _partial(end, asked)
     told = None
@@ -239,7 +238,10 @@ def _stream(
     end_mark: bool = True,
     broken: TransportFailure | None = None,
 ) -> HttpAnswer:
-    """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    """Build a streamed answer, as server-sent events or as the binary frames of Bedrock.
+
+    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html.
+    """
     if asked.bedrock:
 
         def frames() -> Iterator[bytes]:
@@ -255,7 +257,7 @@ def _stream(
             named = isinstance(kind, str)
             name = f"event: {kind}\n".encode() if named else b""
             yield b"%sdata: %s\n\n" % (name, _json(event))
-        if end_mark and not named:  # as Chat Completions ends
+        if end_mark and not named:  # Chat Completions, whose events have no name, end so
             yield b"data: [DONE]\n\n"
 
     return HttpAnswer(200, headers | {"content-type": "text/event-stream"}, pieces, broken)
@@ -264,5 +266,5 @@ def _stream(
 def _json(body: JSON) -> bytes:
     try:
         return msgspec.json.encode(body)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON has to escape
         return json.dumps(body).encode()

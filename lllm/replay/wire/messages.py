@@ -1,4 +1,4 @@
-"""A recorded answer as Anthropic's Messages API sends it: the inverse of its two readers.
+"""Builds a recorded answer as Anthropic's Messages API sends it, so that it can be read again.
 
 https://platform.claude.com/docs/en/api/messages and, for streams,
 https://platform.claude.com/docs/en/build-with-claude/streaming.
@@ -14,34 +14,35 @@ from lllm.invokers import Answer
 from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 
-# Whose input comes in pieces: https://platform.claude.com/docs/en/build-with-claude/streaming
+# Blocks whose input is streamed in pieces:
+# https://platform.claude.com/docs/en/build-with-claude/streaming
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
-_BESIDE = ("context_management",)  # stands beside the delta of a message, not in it
-_LAST = "amazon-bedrock-"  # what Bedrock adds, to the last event
+_BESIDE = ("context_management",)  # fields that are next to the delta of a message, not in it
+_LAST = "amazon-bedrock-"  # the prefix of fields that Bedrock adds to the last event
 
 
 def body(answer: Answer) -> JSON:
-    """Build the answer that came in one piece.
+    """Build an answer that is not streamed.
 
     Args:
-        answer: What was recorded.
+        answer: The recorded answer.
 
     Returns:
-        The JSON.
+        The JSON of the response body.
     """
     blocks, more = _said(answer)
     return _head(answer) | {"content": blocks, "stop_sequence": None} | more | _end(answer)
 
 
 def events(answer: Answer, *, finished: bool = True) -> Iterator[JSON]:
-    """Build the answer as the events of a stream, each with its `type`.
+    """Build a streamed answer.
 
     Args:
-        answer: What was recorded.
-        finished: False for an answer that broke off.
+        answer: The recorded answer.
+        finished: False for an answer that broke off, which gets no final events.
 
     Yields:
-        The JSON of each event.
+        The JSON of each event, with its `type`.
     """
     blocks, more = _said(answer)
     usage = dict(mapping(answer.usage_raw))
@@ -80,7 +81,7 @@ def _end(answer: Answer) -> JSON:
 
 
 def _said(answer: Answer) -> tuple[list[JSON], JSON]:
-    """The blocks of a message, and what stands beside them."""
+    """Give the content blocks of a message, and its further fields."""
     blocks: list[JSON] = []
     more: JSON = {}
     for part in answer.content.parts:
@@ -121,7 +122,7 @@ def _tool_use(call: ToolCall) -> JSON:
 
 
 def _input(arguments: str) -> object:
-    """What a tool is called with: an object, or the text as it came where it is no JSON."""
+    """Give the input of a tool call: JSON values, or the text if JSON would change it."""
     if not arguments:
         return None
     try:
@@ -133,7 +134,7 @@ def _input(arguments: str) -> object:
 
 
 def _grown(block: JSON) -> tuple[JSON, list[JSON]]:
-    """What a block begins with, and what it grows by."""
+    """Split a block into what its start event has and the deltas that complete it."""
     kind = block.get("type")
     start = dict(block)
     deltas: list[JSON] = []

@@ -1,8 +1,8 @@
-"""A recorded answer as OpenAI's Responses API sends it: the inverse of that dialect's two readers.
+"""Builds a recorded answer as OpenAI's Responses API sends it, so that it can be read again.
 
 https://platform.openai.com/docs/api-reference/responses/object and, for streams,
-https://platform.openai.com/docs/api-reference/responses-streaming. The ids of items that say no
-more than their text or their call are not in the log: they get others.
+https://platform.openai.com/docs/api-reference/responses-streaming. The log has no ids for
+items that are only a text or a function call, so these items get new ids.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 
 _CALLS = ("function_call", "custom_tool_call")
 _STATUSES = ("completed", "incomplete", "in_progress", "queued")
-# What a response says again of its request.
+# The fields of the request that a response repeats.
 _ECHOED = (
     "instructions", "metadata", "background", "max_output_tokens", "max_tool_calls",
     "parallel_tool_calls", "previous_response_id", "prompt_cache_key", "reasoning", "store",
@@ -26,15 +26,15 @@ _DEFAULTS: JSON = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": 
 
 
 def body(answer: Answer, *, created: int, asked: Mapping[str, object]) -> JSON:
-    """Build the answer that came in one piece.
+    """Build an answer that is not streamed.
 
     Args:
-        answer: What was recorded.
-        created: When, seconds UTC.
-        asked: The body of the request.
+        answer: The recorded answer.
+        created: The time of the answer in seconds UTC since 1970.
+        asked: The JSON body of the request, some fields of which the answer repeats.
 
     Returns:
-        The JSON.
+        The JSON of the response body.
     """
     output, more = _said(answer)
     built = _head(answer, created, asked) | {"output": output} | more
@@ -42,16 +42,16 @@ def body(answer: Answer, *, created: int, asked: Mapping[str, object]) -> JSON:
 
 
 def failed(message: str, code: str | None, *, created: int, asked: Mapping[str, object]) -> JSON:
-    """Build a response that failed, which an SDK gives to its caller as any other.
+    """Build a response with the status "failed", which an SDK returns without raising an error.
 
     Args:
-        message: What went wrong.
-        code: The provider's word for it.
-        created: When, seconds UTC.
-        asked: The body of the request.
+        message: The provider's description of the error.
+        code: The provider's code for the error; None means "server_error".
+        created: The time of the failure in seconds UTC since 1970.
+        asked: The JSON body of the request, whose model the response repeats.
 
     Returns:
-        The JSON.
+        The JSON of the response body.
     """
     built = {"id": "", "object": "response", "created_at": created, "model": asked.get("model")}
     error = {"code": code or "server_error", "message": message}
@@ -61,16 +61,16 @@ def failed(message: str, code: str | None, *, created: int, asked: Mapping[str, 
 def events(
     answer: Answer, *, created: int, asked: Mapping[str, object], finished: bool = True
 ) -> Iterator[JSON]:
-    """Build the answer as the events of a stream, each with its `type`.
+    """Build a streamed answer.
 
     Args:
-        answer: What was recorded.
-        created: When, seconds UTC.
-        asked: The body of the request.
-        finished: False for an answer that broke off.
+        answer: The recorded answer.
+        created: The time of the answer in seconds UTC since 1970.
+        asked: The JSON body of the request, some fields of which the answer repeats.
+        finished: False for an answer that broke off, which gets no final event.
 
     Yields:
-        The JSON of each event.
+        The JSON of each event, with its `type`.
     """
     whole = body(answer, created=created, asked=asked)
     begun = whole | {"status": "in_progress", "output": [], "usage": None}
@@ -107,11 +107,11 @@ def _head(answer: Answer, created: int, asked: Mapping[str, object]) -> JSON:
 
 
 def _said(answer: Answer) -> tuple[list[JSON], JSON]:
-    """The items of the output, and what stands beside it."""
+    """Give the items of the output, and the further fields of the response."""
     output: list[JSON] = []
     more: JSON = {}
-    plain: JSON | None = None  # the message that the last part stands in, where it is not kept
-    kept: list[Part] = []  # what is said by the message that was kept whole last
+    plain: JSON | None = None  # the message built for the last part; None if it was kept whole
+    kept: list[Part] = []  # the part with the last message that was kept whole
     after_refusal = False
     for part in answer.content.parts:
         if named_value(part.kind, part.data):
@@ -171,7 +171,8 @@ def _reasoning(part: Part, identity: str) -> JSON:
 
 # -- streams
 
-# By an item's kind: its field, and the event that its pieces come in.
+# For each kind of item that is a call: the field with its input, and the prefix of the events that
+# stream the field.
 _INPUTS = {
     "function_call": ("arguments", "response.function_call_arguments"),
     "custom_tool_call": ("input", "response.custom_tool_call_input"),
