@@ -142,9 +142,13 @@ def open_source(given: Given, into: LogBackend) -> Source:
             log.
         into: The log of the store that it is imported into.
 
-    StoreError: The source does not exist, or is the store itself.
-    ConfigError: No backend is registered for the scheme of the URL.
-    LogError: The source can't be opened.
+    Returns:
+        The source, from which batches of events are read; the caller closes it.
+
+    Raises:
+        StoreError: The source does not exist, or is the store itself.
+        ConfigError: No backend is registered for the scheme of the URL.
+        LogError: The source can't be opened.
     """
     source = _open(given)
     if isinstance(source, StoreSource) and _is_same_place(source.log, into):

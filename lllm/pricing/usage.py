@@ -56,8 +56,8 @@ def of_chat(raw: object) -> Usage | None:
     Args:
         raw: The usage as the provider sent it.
 
-    The usage in lllm's terms; None if it can't be read (`unreadable` says why).
-        The usage in our terms; None where it can't be read, see `unreadable`.
+    Returns:
+        The usage in lllm's terms; None if it can't be read (`unreadable` says why).
     """
     return _of_openai(raw, "prompt_tokens", "completion_tokens")
 

@@ -39,12 +39,12 @@ def now() -> dt.datetime:
 def uuid4() -> uuid.UUID:
     """Make a random id; a replay of the session gives the recorded one.
 
-    An id as from `uuid.uuid4`. It is recorded only inside a session.
-        An id as of `uuid.uuid4`. Outside of a session it is not recorded.
+    Returns:
+        An id as from `uuid.uuid4`. It is recorded only inside a session.
 
-    ReplayDivergence: The code draws more values than the recording has.
-    ReplayInterrupted: The recording ends before this call.
-        ReplayInterrupted: The recording ends before this.
+    Raises:
+        ReplayDivergence: The code draws more values than the recording has.
+        ReplayInterrupted: The recording ends before this call.
     """
     return _draw("uuid4", uuid.uuid4, str, lambda text: uuid.UUID(str(text)))
 
