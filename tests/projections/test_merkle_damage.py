@@ -123,6 +123,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(steps=st.lists(STEPS, max_size=10), how=st.integers(0, 2))
 @settings(max_examples=15, deadline=None)

@@ -141,6 +141,7 @@ def _write(tactic: Echo, worker: int) -> None:
         tactic(f"{worker}.{number}", tags={"worker": str(worker)})
 
 
+@pytest.mark.slow
 def test_a_rebuild_while_others_write(path: str) -> None:
     """Rebuilds go on beside a process that writes, and end with the same rows."""
     writer = multiprocessing.get_context("spawn").Process(target=work, args=(path, 0))

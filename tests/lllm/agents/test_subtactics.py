@@ -327,6 +327,7 @@ def test_a_store_in_memory_can_not_travel() -> None:
             assert arrived("x") == "re: x"
 
 
+@pytest.mark.slow
 def test_two_processes_write_a_definition_once(open_backend: OpenBackend) -> None:
     """A definition is written once for each log, by whichever process is first."""
     with LogStore(open_backend()) as store:

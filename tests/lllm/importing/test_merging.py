@@ -44,6 +44,7 @@ def exported(store: LogStore, folder: Path, chance: random.Random) -> list[str]:
     return paths
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), jsonl=st.booleans())
 def test_merged_in_any_order(seed: int, jsonl: bool) -> None:

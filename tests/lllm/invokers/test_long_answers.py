@@ -25,6 +25,7 @@ from tests.support import ROOT
 MEGABYTE = 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", ["sqlite", "jsonl"])
 def test_a_streamed_answer_is_held_twice_at_most(log: str) -> None:
     """While an answer of 40 MB comes through a captured client, the process holds its text and what

@@ -157,6 +157,7 @@ def test_named_sessions_and_files(desk: Path, capfd: pytest.CaptureFixture[str])
     assert "one.jsonl can't be replayed: in line 1" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_parts_that_are_ignored(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """--ignore leaves out key paths, and what patterns between slashes fit."""
     edit(desk, "precise", "exact")
@@ -179,6 +180,7 @@ def test_another_end(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "diverged 1 session: end (error) at tactic 'desk'" in out
 
 
+@pytest.mark.slow
 def test_what_is_no_verdict(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Bad usage, code that can't be imported, and no session that fits: 125, and one line."""
     (desk / "broken.py").write_text("import sys\nsys.exit(0)\n")

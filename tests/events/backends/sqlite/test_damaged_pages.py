@@ -230,6 +230,7 @@ def test_a_store_with_a_lost_page(whole: Whole, tmp_path: Path, read_only: bool)
                 assert again._rows.database.path == place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_only", [True, False])
 def test_after_an_upgrade(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: bool
@@ -243,6 +244,7 @@ def test_after_an_upgrade(
             assert {one.session_id for one in store.list_sessions()} >= intact, page
 
 
+@pytest.mark.slow
 def test_a_page_of_anything(whole: Whole, tmp_path: Path) -> None:
     """SQLite may believe a page that holds other bytes; what stands elsewhere is read all the
     same, and nothing but our own errors comes of it."""

@@ -55,6 +55,7 @@ def kept(place: Path) -> list[Path]:
     return sorted(one for one in place.parent.iterdir() if one.suffix == ".damaged")
 
 
+@pytest.mark.slow
 def test_each_kind_of_page(
     whole: Whole, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
