@@ -16,7 +16,7 @@ from lllm.store.erasure_lock import who
 from lllm.store.erasure_report import Erasure
 
 if TYPE_CHECKING:
-    from lllm.store.log_store import LogStore
+    from lllm.store.methods.listing import ListsSessions
     from lllm.store.session_host import StoreSessionHost
 
 _logger = logging.getLogger("lllm.store")
@@ -41,7 +41,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def retain(
-    store: LogStore,
+    store: ListsSessions,
     host: StoreSessionHost,
     *,
     days: int,

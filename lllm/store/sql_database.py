@@ -19,7 +19,7 @@ from lllm.events.errors import LogDamaged, StoreError
 from lllm.store.read_model import ReadModel
 
 if TYPE_CHECKING:
-    from lllm.store.log_store import LogStore
+    from lllm.store.methods.store_parts import StoreParts
 
 _ABOUT = {
     "events": "The log itself, from which all other tables are built: every event, by position. "
@@ -39,7 +39,7 @@ class StoreDatabase(sqlite_utils.Database):
         about: The purpose of each table, by its name.
     """
 
-    def __init__(self, store: LogStore, file: Database, rows: Database, place: ReadModel) -> None:
+    def __init__(self, store: StoreParts, file: Database, rows: Database, place: ReadModel) -> None:
         """See `LogStore.database`.
 
         Args:
@@ -138,7 +138,7 @@ def _put_before(lent: LentConnection, rows: Database) -> None:
         lent.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {_FRESH}.{name}")
 
 
-def open_database(store: LogStore, place: ReadModel) -> StoreDatabase:
+def open_database(store: StoreParts, place: ReadModel) -> StoreDatabase:
     """Open the database of a store's own file.
 
     Args:
