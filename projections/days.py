@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from lllm.events.backends.sqlite.database import Value
+from lllm.projections.database import Value
 
 QUARTER_HOUR = 900_000_000_000  # nanoseconds
 _DAY = 86_400_000_000_000

@@ -12,11 +12,11 @@ from typing import Literal, Protocol, TypeGuard
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Value
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
 from lllm.events.integrity.leaves import Leaves
 from lllm.events.model import Event, SessionErased, SessionStarted
+from lllm.projections.database import Value
 
 __all__ = [
     "Index",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 
 from lllm.doctor.facts import AgeFacts
+from lllm.projections.database import RowsConnection
 
 KEPT_DAYS = 183  # six months, which records of the kind are asked for at least
 _DAY = 86_400 * 10**9  # nanoseconds
@@ -17,7 +17,7 @@ _HELD = """EXISTS (SELECT 1 FROM holds AS h JOIN sessions AS one ON one.number =
            WHERE one.root = s.number)"""
 
 
-def age_of(connection: sqlite3.Connection, head: int, size: int | None) -> AgeFacts:
+def age_of(connection: RowsConnection, head: int, size: int | None) -> AgeFacts:
     """Ask the rows how old the content of a store is.
 
     Args:
@@ -29,7 +29,8 @@ def age_of(connection: sqlite3.Connection, head: int, size: int | None) -> AgeFa
     oldest = connection.execute(f"SELECT min(s.started) {_ROOTS}").fetchone()[0]
     before = now - KEPT_DAYS * _DAY
     older, held = connection.execute(
-        f"SELECT count(*), ifnull(sum({_HELD}), 0) {_ROOTS} AND s.started < ?", (before,)
+        f"SELECT count(*), count(CASE WHEN {_HELD} THEN 1 END) {_ROOTS} AND s.started < ?",
+        (before,),
     ).fetchone()
     # Where in the log the last days begin; positions count events, or bytes.
     lately = now - _LATELY * _DAY

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import TypedDict
 
 import msgspec
 
+from lllm.projections.database import RowsConnection
 from lllm.projections.queries import cost_groups
 from lllm.projections.queries import costs as cost_queries
 from lllm.projections.queries.cost_groups import COLUMNS, Group, Keys
@@ -143,7 +143,7 @@ def leading_tags(by: Sequence[Group]) -> list[str]:
 
 
 def recorded(
-    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group], zone: dt.tzinfo
+    connection: RowsConnection, wanted: Filter, by: Sequence[Group], zone: dt.tzinfo
 ) -> SummarySums:
     """Sum the recorded costs of the selected sessions.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -14,6 +13,7 @@ import msgspec
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
+from lllm.projections.database import RowsConnection
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import CostCursor, StartCursor
@@ -167,7 +167,7 @@ def session_list(
         raise ValueError(f"limit is a number of sessions, not {limit}")
     if sort not in SORTS:
         raise ValueError(f"sort is one of {', '.join(SORTS)}; not {sort!r}")
-    find: Callable[[sqlite3.Connection, Filter], list[SessionRow]]
+    find: Callable[[RowsConnection, Filter], list[SessionRow]]
     if sort == "started":
         newest = None if cursor is None else _start_cursor(cursor)
         find = partial(session_queries.list_sessions, limit=limit, cursor=newest)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Value
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.concurrency.locks import FileLock, kept_waiting
+from lllm.projections.database import Value
 from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
 from lllm.projections.engine.optional_views import turn_off
 from lllm.projections.engine.projector import Projector

@@ -10,8 +10,8 @@ from itertools import compress
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Row, Value
 from lllm.events.envelope import Recorded
+from lllm.projections.database import Row, Value
 from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
 from lllm.projections.words import indexed_text

@@ -8,11 +8,12 @@ an index for it (https://sqlite.org/optoverview.html#disqualifying_where_clause_
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from lllm.projections.database import RowsConnection
+from lllm.projections.dialect import SQLDialect, dialect_of
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
@@ -23,10 +24,10 @@ from lllm.projections.views.calls import LARGEST_SIZE, size_of
 _NONE = -(2**63)  # takes the place of an unknown value, so that it comes last
 SORTED_BY: dict[CallSort, str] = {
     "started": "c.started",
-    "elapsed": f"ifnull(c.elapsed, {_NONE})",
-    "first_token": f"ifnull(c.first_token, {_NONE})",
-    "cost": f"ifnull(c.cost_nanos, {_NONE})",
-    "tokens": f"ifnull(c.input_tokens + c.output_tokens, {_NONE})",
+    "elapsed": f"coalesce(c.elapsed, {_NONE})",
+    "first_token": f"coalesce(c.first_token, {_NONE})",
+    "cost": f"coalesce(c.cost_nanos, {_NONE})",
+    "tokens": f"coalesce(c.input_tokens + c.output_tokens, {_NONE})",
 }
 _SIZES = {"elapsed": "elapsed_size", "cost": "cost_size"}  # the filters for which there is an index
 _FEW_SESSIONS = 2_000  # the most sessions whose rows are looked up one by one
@@ -51,7 +52,7 @@ class Walk(msgspec.Struct):
 
 
 def walk(
-    connection: sqlite3.Connection, wanted: CallFilter, sort: CallSort, cursor: CallCursor | None
+    connection: RowsConnection, wanted: CallFilter, sort: CallSort, cursor: CallCursor | None
 ) -> Walk:
     """Choose the index with which the fewest attempts have to be read.
 
@@ -64,59 +65,70 @@ def walk(
     Returns:
         The parts to read. The conditions for the cursor are not included.
     """
-    kinds = _kinds(connection, wanted)
+    kinds, dialect = _kinds(connection, wanted), dialect_of(connection)
     if kinds == []:
         return Walk([])
     last = None if cursor is None else cursor[0]
     if wanted.session is not None:
         row = session_queries.find_session(connection, wanted.session)
         top = [row and row.number, row and row.root]
-        return Walk([_of_sessions(wanted, kinds, _BELOW, top)], at_once=True)
+        return Walk([_of_sessions(dialect, wanted, kinds, _BELOW, top)], at_once=True)
     rare = _rare_tag(connection, wanted.of)
     if rare is not None:
-        return Walk([_of_sessions(wanted, kinds, _TAGGED, [rare] * 3)], at_once=True)
+        return Walk([_of_sessions(dialect, wanted, kinds, _TAGGED, [rare] * 3)], at_once=True)
     if wanted.fails:
         one = wanted.statuses is None or wanted.statuses[0] == wanted.statuses[1]
-        failures = _along_index(wanted, kinds, _state_condition("failure", wanted.statuses))
+        failures = _along_index(
+            dialect, wanted, kinds, _state_condition("failure", wanted.statuses)
+        )
         return Walk([failures], at_once=not one)
     if wanted.of.state in ("running", "interrupted"):
-        return Walk([_along_index(wanted, kinds, _state_condition("running", None))])
+        return Walk([_along_index(dialect, wanted, kinds, _state_condition("running", None))])
     if kinds is not None and _are_few(connection, kinds, sort):
-        return Walk([_along_index(wanted, None, ("c.kind = ?", kind)) for kind in kinds])
+        return Walk([_along_index(dialect, wanted, None, ("c.kind = ?", kind)) for kind in kinds])
     if sort in _SIZES:
         least = wanted.slower if sort == "elapsed" else None
         sizes = _sizes(connection, _SIZES[sort], last, least)
         return Walk(
-            (_along_index(wanted, kinds, (f"c.{_SIZES[sort]} = ?", size)) for size in sizes),
+            (
+                _along_index(dialect, wanted, kinds, (f"c.{_SIZES[sort]} = ?", size))
+                for size in sizes
+            ),
             in_turn=True,
         )
     if wanted.slower is not None:
         slow = (_SLOW, size_of(wanted.slower), wanted.slower)
         if _room_beside(connection, slow) is not None:
-            return Walk([_along_index(wanted, kinds, slow)], at_once=True)
-    return Walk([_along_index(wanted, kinds, ("1",))])
+            return Walk([_along_index(dialect, wanted, kinds, slow)], at_once=True)
+    return Walk([_along_index(dialect, wanted, kinds, ("true",))])
 
 
 _Condition = tuple[str, *tuple[object, ...]]  # SQL and its parameters
 
 
-def _along_index(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) -> Selection:
+def _along_index(
+    dialect: SQLDialect, wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition
+) -> Selection:
     """Read attempts along an index that ends with their start."""
     selection = Selection("calls AS c", [], [])
     selection.add(*walked)
     _add_times(selection, wanted.of, "c.started")
-    _add_others(selection, wanted, kinds)
+    _add_others(dialect, selection, wanted, kinds)
     return selection
 
 
 def _of_sessions(
-    wanted: CallFilter, kinds: Sequence[int] | None, sessions: str, parameters: Sequence[object]
+    dialect: SQLDialect,
+    wanted: CallFilter,
+    kinds: Sequence[int] | None,
+    sessions: str,
+    parameters: Sequence[object],
 ) -> Selection:
     """Read the attempts of some sessions; `sessions` is a SELECT of their numbers."""
     source = f"({sessions}) AS f CROSS JOIN calls AS c ON c.session = f.session"
     selection = Selection(source, [], [*parameters])
     _add_times(selection, wanted.of, "+c.started")
-    _add_others(selection, wanted, kinds)
+    _add_others(dialect, selection, wanted, kinds)
     return selection
 
 
@@ -125,10 +137,12 @@ def _add_times(selection: Selection, wanted: Filter, column: str) -> None:
         selection.add(f"{column} >= ?", wanted.after)
     if wanted.before is not None:
         selection.add(f"{column} < ?", wanted.before)
-    selection.add("1")
+    selection.add("true")
 
 
-def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] | None) -> None:
+def _add_others(
+    dialect: SQLDialect, selection: Selection, wanted: CallFilter, kinds: Sequence[int] | None
+) -> None:
     """Add the conditions that no index covers; they are checked for each row."""
     if kinds is not None:
         selection.add(f"+c.kind IN ({', '.join(map(str, kinds))})")
@@ -137,21 +151,21 @@ def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] |
     if wanted.statuses is not None:
         selection.add("+c.status BETWEEN ? AND ?", *wanted.statuses)
     if wanted.error is not None:
-        selection.add(_SAYS, storable(wanted.error))
+        selection.add(dialect.contains(_ERROR_TEXT), storable(wanted.error))
     if wanted.of.state is not None:
         state = "running" if wanted.of.state == "interrupted" else wanted.of.state
-        selection.add("+c.state = ?", state)
+        selection.add("c.state || '' = ?", state)
         if state == "running":
-            selection.add(f"({_OF_SESSION.format('state')} = 'running') = ?",
-                          int(wanted.of.state == "running"))  # fmt: skip
+            runs = "=" if wanted.of.state == "running" else "<>"
+            selection.add(f"{_OF_SESSION.format('state')} {runs} 'running'")
     if wanted.of.partition is not None:
         selection.add(f"{_OF_SESSION.format('partition')} = ?", storable(wanted.of.partition))
 
 
 _OF_SESSION = "(SELECT {} FROM sessions WHERE number = c.session)"
 # Many timeouts say "timed out" instead.
-_TEXT = "lower(c.error_type || char(10) || ifnull(c.error_code, '') || char(10) || c.error_message)"
-_SAYS = f"instr({_TEXT} || char(10) || replace({_TEXT}, 'timed out', 'timeout'), ?)"
+_TEXT = "lower(c.error_type || '\n' || coalesce(c.error_code, '') || '\n' || c.error_message)"
+_ERROR_TEXT = f"{_TEXT} || '\n' || replace({_TEXT}, 'timed out', 'timeout')"
 
 
 def _state_condition(state: str, statuses: tuple[int, int] | None) -> _Condition:
@@ -165,7 +179,7 @@ def _state_condition(state: str, statuses: tuple[int, int] | None) -> _Condition
 # -- Kinds
 
 
-def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | None:
+def _kinds(connection: RowsConnection, wanted: CallFilter) -> list[int] | None:
     """Look up the numbers of the kinds that a filter selects; None if it selects all."""
     where: list[str] = []
     parameters: list[object] = []
@@ -173,10 +187,10 @@ def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | No
         where.append("tactic = ?")
         parameters.append(storable(wanted.of.tactic))
     if wanted.provider is not None:
-        where.append("provider = ? COLLATE NOCASE")
+        where.append("lower(provider) = lower(?)")
         parameters.append(storable(wanted.provider))
     if wanted.model is not None:
-        where.append("(asked LIKE ? ESCAPE '\\' OR model LIKE ? ESCAPE '\\')")
+        where.append(f"({' OR '.join(map(_LIKE.format, ('asked', 'model')))})")
         parameters += [_pattern(storable(wanted.model))] * 2
     if not where:
         return None
@@ -184,15 +198,18 @@ def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | No
     return [int(kind) for (kind,) in connection.execute(sql, parameters)]
 
 
+_LIKE = "lower({}) LIKE lower(?) ESCAPE '\\'"
+
+
 def _pattern(name: str) -> str:
-    """Convert a name to a pattern for LIKE, which ignores case.
+    """Convert a name to a pattern for LIKE.
 
     Source: https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
     """
     return re.sub(r"[\\%_]", r"\\\g<0>", name).replace("*", "%")
 
 
-def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSort) -> bool:
+def _are_few(connection: RowsConnection, kinds: Sequence[int], sort: CallSort) -> bool:
     """True if the kinds are few enough to read each of them by an index."""
     if len(kinds) > _FEW_KINDS:
         return False
@@ -208,11 +225,11 @@ _SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
 
 
 def _room_beside(
-    connection: sqlite3.Connection, condition: _Condition, room: int | None = None
+    connection: RowsConnection, condition: _Condition, room: int | None = None
 ) -> int | None:
     """Subtract the number of rows under a condition from `room`; None if there are more."""
     room = _FEW_ROWS if room is None else room
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?) AS f"
     left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])
     return left if left > 0 else None
 
@@ -221,7 +238,7 @@ def _room_beside(
 
 
 def _sizes(
-    connection: sqlite3.Connection, column: str, last: int | None, least: int | None
+    connection: RowsConnection, column: str, last: int | None, least: int | None
 ) -> Iterator[int]:
     """Look up the existing size classes, largest first, from that of the amount `last` on.
 
@@ -241,7 +258,7 @@ def _sizes(
 
 
 _BELOW = """WITH RECURSIVE below(session) AS (
-    SELECT ? UNION
+    SELECT CAST(? AS bigint) UNION
     SELECT s.number FROM below
     CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.session AND s.parent IS NOT NULL
 ) SELECT session FROM below"""
@@ -254,7 +271,7 @@ _TAGGED = """SELECT session FROM facets WHERE facet = ?
         WHERE f.facet = ?"""
 
 
-def _rare_tag(connection: sqlite3.Connection, wanted: Filter) -> int | None:
+def _rare_tag(connection: RowsConnection, wanted: Filter) -> int | None:
     """Find the tag of a filter with the fewest sessions; None if it has many."""
     found = [tag_number(connection, name, value) for name, value in wanted.tags.items()]
     rarest = min(found, key=lambda tag: tag.roots + tag.children, default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -11,6 +10,7 @@ import msgspec
 
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
+from lllm.projections.database import RowsConnection
 from lllm.projections.queries import session_tags
 from lllm.projections.queries.call_filter_sql import walk
 from lllm.projections.queries.filters import CallFilter
@@ -18,8 +18,8 @@ from lllm.projections.queries.rows import convert_rows
 from lllm.projections.view import storable
 
 _ROW = """SELECT s.number, s.root, s.tactic, k.agent, k.provider,
-    iif(k.model = '', k.asked, k.model) AS model,
-    iif(f.state = 'running' AND s.state <> 'running', 'interrupted', f.state) AS state,
+    CASE WHEN k.model = '' THEN k.asked ELSE k.model END,
+    CASE WHEN f.state = 'running' AND s.state <> 'running' THEN 'interrupted' ELSE f.state END,
     f.status, f.attempt, f.started, f.elapsed, f.first_token
 FROM (
     SELECT c.session, c.kind, c.state, c.status, c.attempt, c.started, c.elapsed, c.first_token
@@ -59,9 +59,7 @@ class CallTiming(msgspec.Struct, frozen=True, array_like=True):
     first_token: int | None
 
 
-def call_timings(
-    connection: sqlite3.Connection, wanted: CallFilter, limit: int
-) -> list[CallTiming]:
+def call_timings(connection: RowsConnection, wanted: CallFilter, limit: int) -> list[CallTiming]:
     """Read the newest attempts that a filter selects.
 
     Args:

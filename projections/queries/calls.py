@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from heapq import merge
 from itertools import chain, islice
@@ -11,6 +10,8 @@ import msgspec
 
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
+from lllm.projections.database import RowsConnection
+from lllm.projections.dialect import ALL, dialect_of
 from lllm.projections.queries import session_tags
 from lllm.projections.queries.call_filter_sql import SORTED_BY, walk
 from lllm.projections.queries.cursor_sql import CallCursor, begin_behind_call
@@ -21,7 +22,6 @@ from lllm.projections.view import storable
 
 _AT_ONCE = 400  # rows that are read at once
 _SOME = 50
-_ALL = 2**63 - 1  # the largest LIMIT of SQLite, for a list without a limit
 
 
 @warm_msgspec
@@ -75,7 +75,9 @@ _PLACES = {
     "root": "s.root",
     "session_id": "s.id",
     "tactic": "s.tactic",
-    "state": "iif(c.state = 'running' AND s.state <> 'running', 'interrupted', c.state)",
+    "state": (
+        "CASE WHEN c.state = 'running' AND s.state <> 'running' THEN 'interrupted' ELSE c.state END"
+    ),
     **{name: f"k.{name}" for name in ("agent", "provider", "host", "asked", "model")},
 }
 _ROW = ", ".join(_PLACES.get(name, f"c.{name}") for name in CallRow.__struct_fields__)
@@ -96,7 +98,7 @@ class FoundCall(msgspec.Struct, frozen=True):
 
 
 def list_calls(
-    connection: sqlite3.Connection,
+    connection: RowsConnection,
     wanted: CallFilter,
     limit: int | None,
     cursor: CallCursor | None,
@@ -136,7 +138,7 @@ def list_calls(
     return found if limit is None else found[:limit]
 
 
-def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Iterator[FoundCall]:
+def calls_of(connection: RowsConnection, sessions: Collection[int]) -> Iterator[FoundCall]:
     """Read every attempt of some sessions.
 
     Args:
@@ -156,7 +158,7 @@ def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Itera
 
 
 def _keys(
-    connection: sqlite3.Connection,
+    connection: RowsConnection,
     wanted: CallFilter,
     limit: int | None,
     cursor: CallCursor | None,
@@ -167,17 +169,18 @@ def _keys(
     # If rows are not read in order, all of them are sorted first, and then some are read.
     tags = wanted.of.tags if sort == "started" else {}
     facets = [tag_number(connection, name, tag).facet for name, tag in tags.items()]
+    may_have = _MAY_HAVE.format(*map(dialect_of(connection).contains, _FACETS))
     value = SORTED_BY[sort]
 
     def run(selection: Selection) -> Iterator[CallCursor]:
         for facet in facets:
-            selection.add(_MAY_HAVE, f" {facet} ", f" {facet} ")
+            selection.add(may_have, f" {facet} ", f" {facet} ")
         begin_behind_call(selection, cursor, value)
         sql = (
             f"SELECT {value}, c.session, c.request {selection.sql}"
             f" ORDER BY {'+' * how.at_once}{value} DESC, c.session DESC, c.request DESC LIMIT ?"
         )
-        bound = -1 if limit is None else min(limit, _ALL)
+        bound = ALL if limit is None else min(limit, ALL)
         return connection.execute(sql, (*selection.parameters, bound))
 
     if how.in_turn:
@@ -185,17 +188,18 @@ def _keys(
     return merge(*map(run, how.selections), reverse=True)
 
 
+_FACETS = ("own.facets", "above.facets")
 # A session may have the tag if it or its root has; which of the two counts is checked later.
 _MAY_HAVE = """EXISTS (
     SELECT 1 FROM sessions AS s
     LEFT JOIN session_tags AS own ON own.session = s.number
     LEFT JOIN session_tags AS above ON above.session = s.root
-    WHERE s.number = c.session AND (instr(own.facets, ?) OR instr(above.facets, ?))
+    WHERE s.number = c.session AND ({} OR {})
 )"""
 
 
 def _read_page(
-    connection: sqlite3.Connection, page: Sequence[CallCursor], tags: dict[str, str]
+    connection: RowsConnection, page: Sequence[CallCursor], tags: dict[str, str]
 ) -> list[FoundCall]:
     """Read a page of attempts, limited to sessions that have the tags."""
     marks = ", ".join(["(?, ?)"] * len(page))

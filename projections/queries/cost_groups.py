@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from operator import sub
 from typing import NamedTuple
 
-from lllm.events.backends.sqlite.database import Row
+from lllm.projections.database import Row, RowsConnection
 from lllm.projections.days import DaysOfQuarters, day_text
+from lllm.projections.dialect import dialect_of
 from lllm.projections.queries.costs import (
     NOTHING,
     SUMMED,
@@ -54,7 +54,7 @@ class DividedQuarter(Exception):
 
 
 def sum_costs_by(
-    connection: sqlite3.Connection,
+    connection: RowsConnection,
     wanted: Filter,
     by: Sequence[Group],
     zone: dt.tzinfo = dt.UTC,
@@ -84,9 +84,8 @@ def sum_costs_by(
     # Numbers are sorted faster than names, and only the few in the result have to be named.
     by_cell = not columns <= {"day", ""}
     cells = _names_of_cells(connection) if by_cell else {}
-    fields = [*compress(("c.cell", "day_of_quarter(c.quarter_hour)"), (by_cell, by_day))]
-    if by_day:
-        _define_day_of_quarter(connection, zone)
+    day = _day_of(connection, zone) if by_day else ""
+    fields = [*compress(("c.cell", day), (by_cell, by_day))]
     if in_cube:
         found = _sums_of_quarters(connection, wanted, fields)
     else:
@@ -102,21 +101,19 @@ def sum_costs_by(
     return groups
 
 
-def _define_day_of_quarter(connection: sqlite3.Connection, zone: dt.tzinfo) -> None:
-    """Define the SQL function `day_of_quarter` for a time zone."""
-    # All days are computed first, so that the query runs no Python code: there, Ctrl-C would be
-    # turned into an error of SQLite.
+def _day_of(connection: RowsConnection, zone: dt.tzinfo) -> str:
+    """Make the SQL for the day in a time zone of the column `c.quarter_hour`."""
     days = DaysOfQuarters(zone)
     sql = "SELECT DISTINCT quarter_hour FROM quarter_hour_costs WHERE scope = ''"
     for (quarter,) in connection.execute(sql):
         days[quarter]
     if days.divided:
         raise DividedQuarter
-    connection.create_function("day_of_quarter", 1, days.get, deterministic=True)
+    return dialect_of(connection).day_of(connection, "c.quarter_hour", days)
 
 
 def _sums_of_quarters(
-    connection: sqlite3.Connection, wanted: Filter, fields: Sequence[str]
+    connection: RowsConnection, wanted: Filter, fields: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Row]]:
     """Sum the quarters of an hour of the cube by some fields."""
     where, parameters = cube_scope(wanted)
@@ -130,7 +127,7 @@ def _sums_of_quarters(
 
 
 def _sums_of_cube(
-    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group]
+    connection: RowsConnection, wanted: Filter, by: Sequence[Group]
 ) -> dict[Keys, Sums]:
     where, parameters = cube_scope(wanted)
     columns = ", ".join(f"c.{group.column}" for group in by)
@@ -145,14 +142,14 @@ def _sums_of_cube(
     return groups
 
 
-def _names_of_cells(connection: sqlite3.Connection) -> dict[object, dict[str, str]]:
+def _names_of_cells(connection: RowsConnection) -> dict[object, dict[str, str]]:
     found = connection.execute("SELECT cell, tactic, model, agent FROM cost_cells").fetchall()
     cells = convert_rows(found, list[tuple[object, str, str, str]], "cost_cells")
     return {cell: dict(zip(COLUMNS, names, strict=False)) for cell, *names in cells}
 
 
 def sum_costs_by_tags(
-    connection: sqlite3.Connection, wanted: Filter, names: Sequence[str]
+    connection: RowsConnection, wanted: Filter, names: Sequence[str]
 ) -> tuple[dict[Keys, Sums], dict[Keys, int]]:
     """Sum the costs of sessions, including everything below them, by the values of tags.
 
@@ -194,7 +191,7 @@ def tag_names(by: Iterable[Group]) -> list[str]:
 
 
 def _sums_of_sessions(
-    connection: sqlite3.Connection,
+    connection: RowsConnection,
     wanted: Filter,
     source: str,
     fields: Sequence[str],
@@ -230,7 +227,7 @@ def _sums_of_sessions(
 
 
 def _tags_among(
-    connection: sqlite3.Connection, rows: Sequence[Row], names: Sequence[str]
+    connection: RowsConnection, rows: Sequence[Row], names: Sequence[str]
 ) -> dict[int, tuple[str, str]]:
     """Find the tags among the facets at the beginning of rows, by the numbers of the facets."""
     numbers = {number for row in rows for facets in row[:2] for number in numbers_in(facets)}
@@ -239,7 +236,7 @@ def _tags_among(
 
 
 def _sums_of_tag(
-    connection: sqlite3.Connection, wanted: Filter, name: str
+    connection: RowsConnection, wanted: Filter, name: str
 ) -> tuple[dict[Keys, Sums], dict[Keys, int]]:
     where, parameters = with_partition(wanted, "c.name", name)
     groups: dict[Keys, Sums] = {}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from lllm.projections.database import RowsConnection
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
 from lllm.projections.views.costs import SUMS
 
-SUMMED = ", ".join(f"ifnull(sum(c.{name}), 0)" for name in SUMS)
+SUMMED = ", ".join(f"coalesce(sum(c.{name}), 0)" for name in SUMS)
 Sums = dict[str, int]
 NOTHING: Sums = dict.fromkeys(SUMS, 0)
 
 
-def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
+def count_sessions(connection: RowsConnection, wanted: Filter) -> int:
     """Count the sessions that a cost summary includes.
 
     Args:
@@ -32,7 +32,7 @@ def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
     """
     if answered_by_cube(wanted):
         where, parameters = cube_scope(wanted)
-        sql = f"SELECT ifnull(sum(c.sessions), 0) FROM session_counts AS c WHERE {where}"
+        sql = f"SELECT coalesce(sum(c.sessions), 0) FROM session_counts AS c WHERE {where}"
         return int(connection.execute(sql, parameters).fetchone()[0])
     tag = _only_tag(wanted)
     if tag is not None:
@@ -85,7 +85,7 @@ class SessionCost(NamedTuple):
     sums: tuple[int, ...]
 
 
-def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[SessionCost]:
+def costs_of(connection: RowsConnection, sessions: Collection[int]) -> list[SessionCost]:
     """Read the costs of sessions, including everything below them, cell by cell.
 
     Args:
@@ -102,7 +102,7 @@ def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[
     found = rows_by_key(
         connection,
         f"""SELECT c.session, c.quarter_hour, k.tactic, k.model, k.agent,
-            {", ".join(f"ifnull(c.{name}, 0)" for name in SUMS)}
+            {", ".join(f"coalesce(c.{name}, 0)" for name in SUMS)}
             FROM session_costs AS c CROSS JOIN cost_cells AS k ON k.cell = c.cell
             WHERE c.session""",
         sessions,
@@ -111,7 +111,7 @@ def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[
     return convert_rows(rows, list[SessionCost], "session_costs")
 
 
-def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
+def sum_costs(connection: RowsConnection, wanted: Filter) -> Sums:
     """Sum the costs of sessions, including everything below them.
 
     Args:
@@ -139,13 +139,11 @@ def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
     return found
 
 
-def _of_tag(
-    connection: sqlite3.Connection, wanted: Filter, name: str, value: str
-) -> tuple[int, ...]:
+def _of_tag(connection: RowsConnection, wanted: Filter, name: str, value: str) -> tuple[int, ...]:
     """Read the number of root sessions with a tag, and what they cost."""
     where, parameters = with_partition(wanted, "c.name", storable(name))
     sql = (
-        f"SELECT ifnull(sum(sessions), 0), {SUMMED} FROM tag_costs AS c"
+        f"SELECT coalesce(sum(sessions), 0), {SUMMED} FROM tag_costs AS c"
         f" WHERE {where} AND c.value = ?"
     )
     row = connection.execute(sql, (*parameters, storable(value))).fetchone()

@@ -38,7 +38,7 @@ def begin_behind_cost(selection: Selection, cursor: CostCursor | None) -> None:
         cursor: The cursor of the last session on the previous page; None for the first page.
     """
     if cursor is not None:
-        selection.add("(ifnull(t.cost_nanos, 0), f.session) < (?, ?)", *cursor)
+        selection.add("(coalesce(t.cost_nanos, 0), f.session) < (?, ?)", *cursor)
 
 
 def begin_behind_call(selection: Selection, cursor: CallCursor | None, sorted_by: str) -> None:

@@ -6,13 +6,13 @@ describes the files and not the events.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.dialect import dialect_of
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.sessions import (
     SessionRow,
@@ -22,7 +22,7 @@ from lllm.projections.queries.sessions import (
 from lllm.projections.view import storable
 
 _TABLE = """CREATE TABLE IF NOT EXISTS erasures (
-    id INTEGER PRIMARY KEY CHECK (id = 0), begun INTEGER, carried_out INTEGER, unvacuumed INTEGER
+    id INTEGER PRIMARY KEY CHECK (id = 0), begun BIGINT, carried_out BIGINT, unvacuumed BIGINT
 )"""
 
 
@@ -42,7 +42,7 @@ class ErasureState(msgspec.Struct, frozen=True):
     unvacuumed: bool = False
 
 
-def erasure_state(database: Database) -> ErasureState:
+def erasure_state(database: RowsDatabase) -> ErasureState:
     """Read how far erasures are carried out.
 
     Args:
@@ -52,7 +52,7 @@ def erasure_state(database: Database) -> ErasureState:
         The stored state.
     """
     with database.snapshot() as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'erasures'").fetchone():
+        if not connection.execute(dialect_of(connection).has_table(), ("erasures",)).fetchone():
             return ErasureState()
         row = connection.execute("SELECT begun, carried_out, unvacuumed FROM erasures").fetchone()
     if row is None:
@@ -61,7 +61,7 @@ def erasure_state(database: Database) -> ErasureState:
     return ErasureState(bool(begun), int(carried_out or 0), bool(unvacuumed))
 
 
-def keep_erasure_state(database: Database, state: ErasureState) -> None:
+def keep_erasure_state(database: RowsDatabase, state: ErasureState) -> None:
     """Store how far erasures are carried out.
 
     Args:
@@ -75,12 +75,13 @@ def keep_erasure_state(database: Database, state: ErasureState) -> None:
         assert connection is not None
         connection.execute(_TABLE)
         connection.execute(
-            "INSERT OR REPLACE INTO erasures VALUES (0, ?, ?, ?)",
+            "INSERT INTO erasures VALUES (0, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET begun ="
+            " excluded.begun, carried_out = excluded.carried_out, unvacuumed = excluded.unvacuumed",
             (int(state.begun), state.carried_out, int(state.unvacuumed)),
         )
 
 
-def last_erasure(connection: sqlite3.Connection) -> int:
+def last_erasure(connection: RowsConnection) -> int:
     """Find the position of the last `session.erased`; 0 if there is none.
 
     Args:
@@ -93,7 +94,7 @@ def last_erasure(connection: sqlite3.Connection) -> int:
     return int(connection.execute(sql).fetchone()[0] or 0)
 
 
-def erased_after(connection: sqlite3.Connection, position: int) -> list[SessionRow]:
+def erased_after(connection: RowsConnection, position: int) -> list[SessionRow]:
     """Read the sessions that were erased by later events.
 
     Args:
@@ -109,7 +110,7 @@ def erased_after(connection: sqlite3.Connection, position: int) -> list[SessionR
     return session_rows_where(connection, "s.erasure > ? ORDER BY s.erasure", (position,))
 
 
-def made_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[SessionRow]:
+def made_of(connection: RowsConnection, ids: Sequence[str]) -> list[SessionRow]:
     """Read the replays and forks of some sessions that are not erased themselves.
 
     Args:
@@ -135,7 +136,7 @@ def made_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[SessionR
 
 
 def definitions_used_by(
-    connection: sqlite3.Connection, numbers: Collection[int]
+    connection: RowsConnection, numbers: Collection[int]
 ) -> list[tuple[str, int]]:
     """Find the definitions that some sessions use and no other session does.
 
@@ -182,7 +183,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
     reason: str
 
 
-def holds_on(connection: sqlite3.Connection, numbers: Collection[int]) -> list[Hold]:
+def holds_on(connection: RowsConnection, numbers: Collection[int]) -> list[Hold]:
     """Read the holds on some sessions.
 
     Args:
@@ -199,7 +200,7 @@ def holds_on(connection: sqlite3.Connection, numbers: Collection[int]) -> list[H
     return convert_rows(rows_by_key(connection, select, numbers), list[Hold], "holds")
 
 
-def held_roots(connection: sqlite3.Connection) -> set[str]:
+def held_roots(connection: RowsConnection) -> set[str]:
     """Read the ids of the root sessions on which, or below which, there is a hold.
 
     Args:

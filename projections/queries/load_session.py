@@ -6,7 +6,6 @@ Every digest is checked.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
@@ -15,11 +14,11 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.digest import check_digest
 from lllm.events.envelope import Recorded
 from lllm.events.integrity.session_root import check_root
 from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
+from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.rows import convert_rows
@@ -42,7 +41,7 @@ class FoundSession(msgspec.Struct, frozen=True):
     statements: list[tuple[int, str]]
 
 
-def find(database: Database, session_id: str, *, below: bool = True) -> FoundSession | None:
+def find(database: RowsDatabase, session_id: str, *, below: bool = True) -> FoundSession | None:
     """Find the place of a session in the log.
 
     Args:
@@ -66,7 +65,7 @@ def find(database: Database, session_id: str, *, below: bool = True) -> FoundSes
 
 
 def _statements_about(
-    connection: sqlite3.Connection, rows: Sequence[SessionRow]
+    connection: RowsConnection, rows: Sequence[SessionRow]
 ) -> list[tuple[int, str]]:
     """Find statements about sessions, such as later tags, in order."""
     found: list[tuple[int, str]] = []
@@ -100,7 +99,7 @@ def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
 
 
 def read_definitions(
-    log: LogBackend, database: Database, events: Sequence[Recorded]
+    log: LogBackend, database: RowsDatabase, events: Sequence[Recorded]
 ) -> list[Recorded]:
     """Read the agent definitions that events refer to.
 

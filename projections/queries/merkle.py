@@ -6,11 +6,11 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 
 from lllm.events.backend import LogBackend
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.events.integrity.leaves import Leaves, leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge, root_of
 from lllm.events.integrity.verified_tree import TILE, TILE_LEVEL
+from lllm.projections.database import RowsDatabase
 from lllm.projections.views.merkle import split_hashes
 
 _CACHED = 64  # tiles of 40 KB; a proof needs two, one of scattered events more, and each twice
@@ -32,7 +32,7 @@ class StoredTree:
         LogError: The rows can't be read.
     """
 
-    def __init__(self, log: LogBackend, database: Database) -> None:
+    def __init__(self, log: LogBackend, database: RowsDatabase) -> None:
         self._log = log
         self._database = database
         self._tiles: OrderedDict[int, list[tuple[int, bytes]]] = OrderedDict()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Row
 from lllm.events.errors import ViewError
+from lllm.projections.database import Row, RowsConnection
 
 T = TypeVar("T")
 _AT_ONCE = 500  # keys in one statement, whose number of parameters SQLite limits
@@ -38,7 +37,7 @@ def convert_rows(rows: object, kind: type[T], table: str) -> T:
         ) from error
 
 
-def rows_by_key(connection: sqlite3.Connection, select: str, keys: Collection[int]) -> list[Row]:
+def rows_by_key(connection: RowsConnection, select: str, keys: Collection[int]) -> list[Row]:
     """Read the rows whose integer key is in `keys`.
 
     Args:

@@ -15,6 +15,7 @@ import msgspec
 
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.errors import SearchUnavailable
+from lllm.projections.database import RowsConnection
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
 from lllm.projections.queries.session_filter_sql import tag_number
@@ -29,7 +30,7 @@ MOST_EXAMINED = 200_000  # matches that one call holds against its filters
 _FIRST, _LARGEST = 200, 20_000  # matches that are read at once
 
 # How long after its session began a message was said, in microseconds; outside of any, since 1970.
-_TIME = "m.delay + ifnull(s.started, 0) / 1000"
+_TIME = "m.delay + coalesce(s.started, 0) / 1000"
 _ROW = f"f.id, m.session, m.role, {_TIME}, f.score, s.id, s.root, s.tactic, s.state, s.partition"
 
 
@@ -114,7 +115,7 @@ def no_full_text_search() -> SearchUnavailable:
 
 
 def search_messages(
-    connection: sqlite3.Connection,
+    connection: RowsConnection,
     expression: str,
     wanted: SearchFilter,
     limit: int | None,
@@ -157,7 +158,7 @@ def search_messages(
     return FoundMessages(page, _tags(connection, page), matches.examined, bounded, behind)
 
 
-def _generation(connection: sqlite3.Connection) -> int:
+def _generation(connection: RowsConnection) -> int:
     row = connection.execute(
         "SELECT generation, version FROM checkpoints WHERE view = ?", (MessagesView.name,)
     ).fetchone()
@@ -183,7 +184,7 @@ class _Matches:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: RowsConnection,
         index: str,
         expression: str,
         wanted: SearchFilter,
@@ -257,7 +258,7 @@ class _Family(NamedTuple):
 
 
 def _tags(
-    connection: sqlite3.Connection, messages: Sequence[FoundMessage]
+    connection: RowsConnection, messages: Sequence[FoundMessage]
 ) -> dict[int, dict[str, str]]:
     sessions = {
         one.session: _Family(one.session, one.root)

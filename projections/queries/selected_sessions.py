@@ -6,14 +6,13 @@ read when an event of the session is met, and cached for a while.
 
 from __future__ import annotations
 
-import sqlite3
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from lllm.events.backends.sqlite.database import Database
+from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.filters import Filter
@@ -52,8 +51,8 @@ class SelectedSessions:
 
     def __init__(
         self,
-        database: Database,
-        connection: sqlite3.Connection,
+        database: RowsDatabase,
+        connection: RowsConnection,
         wanted: Filter,
         *,
         with_tags: bool,
@@ -76,7 +75,7 @@ class SelectedSessions:
             tags = session_tags.tags_of(connection, [top])[top.number] if self._with_tags else {}
             return SelectedSession(row.tactic, tags)
 
-    def _above(self, connection: sqlite3.Connection, row: SessionRow) -> SessionRow | None:
+    def _above(self, connection: RowsConnection, row: SessionRow) -> SessionRow | None:
         """Find the selected session that a session is, or is below."""
         # No selected session is below another, so the first that is found is the only one.
         found: SessionRow | None = row

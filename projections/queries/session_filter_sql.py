@@ -2,18 +2,19 @@
 
 The rarest facet is read, newest first, and the others are looked up: all tags at once in the row
 with the session's tags, which is the fastest, and the rest by key. The order of the joins is fixed
-(CROSS JOIN), because SQLite does not know which facet is the rarest.
+(CROSS JOIN), because the database does not know which facet is the rarest.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.projections.database import RowsConnection
+from lllm.projections.dialect import dialect_of
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
 from lllm.projections.view import storable
@@ -52,7 +53,7 @@ class Selection(msgspec.Struct):
         return f"FROM {self.source} WHERE {' AND '.join(self.where)}"
 
 
-def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selection]:
+def selections(connection: RowsConnection, wanted: Filter) -> Iterator[Selection]:
     """Make the SQL selections for a filter.
 
     Args:
@@ -93,9 +94,9 @@ def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selec
         yield selection
 
 
-def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Selection | None:
+def _among_roots(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:
     if not facets:
-        return Selection(_ROOTS, ["1"], [])
+        return Selection(_ROOTS, ["true"], [])
     numbers = {facet: facet_number(connection, facet) for facet in facets}
     if not all(found.roots for found in numbers.values()):
         return None
@@ -106,17 +107,18 @@ def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Sel
     if tags:
         session = "own.session"  # look-ups by this key come after those of the tags
         selection.source += " CROSS JOIN session_tags AS own ON own.session = f.session"
+        has = dialect_of(connection).contains("own.facets")
         for number in tags:
-            selection.add("instr(own.facets, ?)", f" {number} ")
+            selection.add(has, f" {number} ")
     for facet in others:
         if facet[0] != "tag":
             selection.add(_HAS.format("facets", "f.started", session), numbers[facet].facet)
     return selection
 
 
-def _among_replays(connection: sqlite3.Connection, wanted: Filter) -> Selection:
+def _among_replays(connection: RowsConnection, wanted: Filter) -> Selection:
     """Select replays by checking each; they are few and have no facets."""
-    selection = Selection(_REPLAYS, ["1"], [])
+    selection = Selection(_REPLAYS, ["true"], [])
     for column, value in (
         ("tactic", wanted.tactic), ("state", wanted.state), ("partition", wanted.partition)
     ):  # fmt: skip
@@ -124,11 +126,11 @@ def _among_replays(connection: sqlite3.Connection, wanted: Filter) -> Selection:
             selection.add(f"f.{column} = ?", storable(value))
     for name, value in wanted.tags.items():
         facet = facet_number(connection, ("tag", storable(name), storable(value))).facet
-        selection.add(_HAS_TAG, f" {facet} ")
+        selection.add(dialect_of(connection).contains(_OWN_TAGS), f" {facet} ")
     return selection
 
 
-def _among_children(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Selection | None:
+def _among_children(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:
     """Select child sessions, which inherit the tags of their root."""
     tags = [facet for facet in facets if facet[0] == "tag"]
     numbers = [facet_number(connection, facet) for facet in facets if facet not in tags]
@@ -161,7 +163,7 @@ _HAS = (
     "EXISTS (SELECT 1 FROM {} AS other"
     " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
 )
-_HAS_TAG = "instr((SELECT facets FROM session_tags WHERE session = f.session), ?)"
+_OWN_TAGS = "(SELECT facets FROM session_tags WHERE session = f.session)"
 _ANNOTATED = "f.session IN (SELECT session FROM annotations WHERE name = ? {})"
 _WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
 
@@ -175,7 +177,7 @@ class FacetNumber(NamedTuple):
     children: int
 
 
-def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
+def facet_number(connection: RowsConnection, facet: Facet) -> FacetNumber:
     """Look up the number of a facet, and how many sessions have it.
 
     Args:
@@ -196,6 +198,6 @@ def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
     return FacetNumber(0, 0, 0) if row is None else convert_rows(row, FacetNumber, "facet_numbers")
 
 
-def tag_number(connection: sqlite3.Connection, name: str, value: str) -> FacetNumber:
+def tag_number(connection: RowsConnection, name: str, value: str) -> FacetNumber:
     """Look up the number of a tag by the user's name and value; see `facet_number`."""
     return facet_number(connection, ("tag", storable(name), storable(value)))

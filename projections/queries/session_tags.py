@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from lllm.projections.database import RowsConnection
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.views.tags import numbers_in
 
@@ -22,7 +22,7 @@ class HasRoot(Protocol):
         """The number of the root session; a root's own number."""
 
 
-def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:
+def tags_of(connection: RowsConnection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:
     """Read the tags of sessions, including those inherited from their roots.
 
     Args:
@@ -42,9 +42,7 @@ def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int
     }
 
 
-def _own_tags(
-    connection: sqlite3.Connection, sessions: Collection[int]
-) -> dict[int, dict[str, str]]:
+def _own_tags(connection: RowsConnection, sessions: Collection[int]) -> dict[int, dict[str, str]]:
     select = "SELECT session, facets FROM session_tags WHERE session"
     found = rows_by_key(connection, select, sessions)
     facets = [
@@ -59,7 +57,7 @@ def _own_tags(
 
 
 def tags_by_number(
-    connection: sqlite3.Connection, numbers: Collection[int]
+    connection: RowsConnection, numbers: Collection[int]
 ) -> dict[int, tuple[str, str]]:
     """Find the names and values of tags by their numbers.
 

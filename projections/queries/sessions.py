@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
+from lllm.projections.database import Row, RowsConnection, RowsDatabase
+from lllm.projections.dialect import ALL, dialect_of
 from lllm.projections.queries.cursor_sql import (
     CostCursor,
     StartCursor,
@@ -22,8 +22,6 @@ from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
-
-_ALL = 2**63 - 1  # the largest LIMIT of SQLite, for a list without a limit
 
 
 @warm_msgspec
@@ -94,7 +92,7 @@ def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
 
 
 @contextmanager
-def reading(database: Database) -> Iterator[sqlite3.Connection]:
+def reading(database: RowsDatabase) -> Iterator[RowsConnection]:
     """A context manager for a connection on which all queries see the same state of the rows.
 
     Args:
@@ -104,7 +102,7 @@ def reading(database: Database) -> Iterator[sqlite3.Connection]:
         The connection.
     """
     with database.snapshot() as connection:
-        connection.execute("BEGIN")
+        connection.execute(dialect_of(connection).begin())
         yield connection
 
 
@@ -112,7 +110,7 @@ def reading(database: Database) -> Iterator[sqlite3.Connection]:
 
 
 def list_sessions(
-    connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: StartCursor | None
+    connection: RowsConnection, wanted: Filter, limit: int | None, cursor: StartCursor | None
 ) -> list[SessionRow]:
     """List the sessions that a filter selects, newest first.
 
@@ -134,7 +132,7 @@ def list_sessions(
         begin_behind_start(selection, cursor)
         sql = f"SELECT {_ROW} {selection.sql} ORDER BY f.started DESC, s.id DESC LIMIT ?"
         rows += connection.execute(
-            sql, (*selection.parameters, -1 if limit is None else min(limit, _ALL))
+            sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
         )
     found = _session_rows(rows)
     found.sort(key=lambda row: (row.started, row.id), reverse=True)
@@ -142,7 +140,7 @@ def list_sessions(
 
 
 def most_expensive_sessions(
-    connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: CostCursor | None
+    connection: RowsConnection, wanted: Filter, limit: int | None, cursor: CostCursor | None
 ) -> list[SessionRow]:
     """List the sessions that a filter selects, the most expensive first.
 
@@ -167,18 +165,18 @@ def most_expensive_sessions(
         begin_behind_cost(selection, cursor)
         # First the numbers alone: rows that are sorted and then left out are not read.
         sql = f"""SELECT {_ROW} FROM (
-                SELECT f.session AS number, ifnull(t.cost_nanos, 0) AS nanos {selection.sql}
+                SELECT f.session AS number, coalesce(t.cost_nanos, 0) AS nanos {selection.sql}
                 ORDER BY nanos DESC, f.session DESC LIMIT ?
             ) AS f CROSS JOIN sessions AS s ON s.number = f.number {_TOTALS}"""
         rows += connection.execute(
-            sql, (*selection.parameters, -1 if limit is None else min(limit, _ALL))
+            sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
         )
     found = _session_rows(rows)
     found.sort(key=lambda row: (row.cost_nanos or 0, row.number), reverse=True)
     return found if limit is None else found[:limit]
 
 
-def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
+def find_session(connection: RowsConnection, session_id: str) -> SessionRow | None:
     """Read the row of a session by its id.
 
     Args:
@@ -194,19 +192,19 @@ def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow 
     return _one_session(connection, "s.id = ?", storable(session_id))
 
 
-def numbered_session(connection: sqlite3.Connection, number: int) -> SessionRow | None:
+def numbered_session(connection: RowsConnection, number: int) -> SessionRow | None:
     """Read the row of a session by its number; see `find_session`."""
     return _one_session(connection, "s.number = ?", number)
 
 
-def _one_session(connection: sqlite3.Connection, where: str, value: str | int) -> SessionRow | None:
+def _one_session(connection: RowsConnection, where: str, value: str | int) -> SessionRow | None:
     sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
     found = _session_rows(connection.execute(sql, (value,)).fetchall())
     return found[0] if found else None
 
 
 def session_rows_where(
-    connection: sqlite3.Connection, where: str, parameters: Sequence[object]
+    connection: RowsConnection, where: str, parameters: Sequence[object]
 ) -> list[SessionRow]:
     """Read the rows of the sessions that a condition selects.
 
@@ -226,7 +224,7 @@ def session_rows_where(
     return _session_rows(connection.execute(sql, parameters).fetchall())
 
 
-def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> list[SessionRow]:
+def sessions_after(connection: RowsConnection, number: int, limit: int) -> list[SessionRow]:
     """Read, in order, the sessions that began after the one with a given number.
 
     Args:
@@ -244,7 +242,7 @@ def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> l
     return _session_rows(connection.execute(sql, (number, limit)).fetchall())
 
 
-def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, str]:
+def ids_of(connection: RowsConnection, numbers: Collection[int]) -> dict[int, str]:
     """Read the ids of sessions.
 
     Args:
@@ -261,7 +259,7 @@ def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int
     return dict(convert_rows(found, list[tuple[int, str]], "sessions"))
 
 
-def count_all(connection: sqlite3.Connection) -> int:
+def count_all(connection: RowsConnection) -> int:
     """Count all sessions, including child sessions.
 
     Args:
@@ -273,7 +271,7 @@ def count_all(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
 
-def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+def ids_beginning(connection: RowsConnection, prefix: str, limit: int) -> list[str]:
     """Find the session ids that begin with a prefix.
 
     Args:
@@ -292,7 +290,7 @@ def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> li
     return [row[0] for row in rows]
 
 
-def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
+def family(connection: RowsConnection, row: SessionRow) -> list[SessionRow]:
     """Read a session and all sessions below it.
 
     Args:
@@ -307,7 +305,7 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
     """
     rows = connection.execute(
         f"""WITH RECURSIVE below(number) AS (
-                SELECT ? UNION
+                SELECT CAST(? AS bigint) UNION
                 SELECT s.number FROM below
                 CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.number
                     AND s.parent IS NOT NULL
@@ -319,7 +317,7 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
     return _session_rows(rows.fetchall())
 
 
-def definition_position(connection: sqlite3.Connection, stream: str) -> int | None:
+def definition_position(connection: RowsConnection, stream: str) -> int | None:
     """Find the position of an agent's definition in the log.
 
     Args:
@@ -357,7 +355,7 @@ class Running(NamedTuple):
     started: int
 
 
-def running(connection: sqlite3.Connection) -> list[Running]:
+def running(connection: RowsConnection) -> list[Running]:
     """List the sessions that have not ended.
 
     Args:

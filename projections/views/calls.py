@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lllm.events.backends.sqlite.database import Value
 from lllm.events.model import (
     Error,
     LLMFailed,
@@ -24,6 +23,7 @@ from lllm.events.model import (
     SessionErased,
     Usage,
 )
+from lllm.projections.database import Value
 from lllm.projections.view import (
     ERASED,
     Index,

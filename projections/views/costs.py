@@ -22,7 +22,6 @@ from operator import neg
 import msgspec
 
 from lllm.events import codec
-from lllm.events.backends.sqlite.database import Value
 from lllm.events.model import (
     LLMFailed,
     LLMRefused,
@@ -31,6 +30,7 @@ from lllm.events.model import (
     SessionStarted,
     SessionTagged,
 )
+from lllm.projections.database import Value
 from lllm.projections.days import QUARTER_HOUR, day_of, quarter_of
 from lllm.projections.view import (
     ERASED,

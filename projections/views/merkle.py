@@ -17,10 +17,10 @@ from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 
-from lllm.events.backends.sqlite.database import Value
 from lllm.events.integrity.leaves import Leaves, is_readable, marked
 from lllm.events.integrity.merkle import HASH_BYTES, Node, RightEdge
 from lllm.events.integrity.verified_tree import TILE, TILE_LEVEL
+from lllm.projections.database import Value
 from lllm.projections.view import ReadsRow, Rows, Table, ViewEvent
 
 _NODES = Table(

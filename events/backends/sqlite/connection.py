@@ -27,9 +27,11 @@ class Connection(sqlite3.Connection):
     """An SQLite connection with a serial number that no other connection of the process has.
 
     Attributes:
+        engine: The database engine, for code that serves several.
         serial: The number of a connection for reading; it is never used again.
     """
 
+    engine = "sqlite"
     serial = 0
 
     def set_up(self, durability: Durability) -> None:

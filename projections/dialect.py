@@ -1,0 +1,139 @@
+"""The SQL in which queries are written, and what differs between database engines.
+
+Each SELECT stands once, in SQL that SQLite and PostgreSQL both understand:
+
+    ?                   a parameter
+    a CROSS JOIN b ON   a join in this order, first a and then b
+    +column, text || '' a column by which no index is looked up
+    coalesce, CASE      in place of ifnull and iif, which PostgreSQL does not have
+    LIMIT ?             with ALL for no limit
+    true                in place of 1 as a condition
+    lower(a) LIKE lower(b)   letters in any case
+
+`SQLDialect` has the few things that have no common form.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Protocol
+
+from lllm.projections.database import RowsConnection, Value
+
+ALL = 2**63 - 1  # the largest LIMIT, for a list without a limit
+
+
+class SQLDialect(Protocol):
+    """What differs between the engines in a SELECT."""
+
+    def begin(self) -> str:
+        """Return the statement after which all queries see the same state of the rows."""
+
+    def contains(self, text: str) -> str:
+        """Make the condition that a text contains a parameter.
+
+        Args:
+            text: The SQL of the text.
+
+        Returns:
+            The condition, with one `?`.
+        """
+
+    def has_table(self) -> str:
+        """Return a SELECT that finds a row if there is a table whose name is the parameter."""
+
+    def day_of(
+        self, connection: RowsConnection, column: str, days: Mapping[Value, Value], /
+    ) -> str:
+        """Make the SQL for the day of a quarter of an hour.
+
+        Args:
+            connection: The connection that will run the query.
+            column: The column with the number of the quarter.
+            days: The day of each quarter that there is, as a number.
+
+        Returns:
+            The SQL.
+        """
+
+
+class _SQLite:
+    """SQLite: https://sqlite.org/lang.html."""
+
+    def begin(self) -> str:
+        return "BEGIN"
+
+    def contains(self, text: str) -> str:
+        return f"instr({text}, ?)"
+
+    def has_table(self) -> str:
+        return "SELECT 1 FROM sqlite_master WHERE name = ?"
+
+    def day_of(
+        self, connection: RowsConnection, column: str, days: Mapping[Value, Value], /
+    ) -> str:
+        assert isinstance(connection, sqlite3.Connection)
+        # `days` has all of them, so that the query runs no Python code: there, Ctrl-C would be
+        # turned into an error of SQLite.
+        connection.create_function("day_of_quarter", 1, days.get, deterministic=True)
+        return f"day_of_quarter({column})"
+
+
+class _PostgreSQL:
+    """PostgreSQL, through psycopg: https://www.psycopg.org/psycopg3/docs/basic/params.html."""
+
+    def begin(self) -> str:
+        return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+    def contains(self, text: str) -> str:
+        return f"strpos({text}, ?) > 0"
+
+    def has_table(self) -> str:
+        return "SELECT 1 FROM pg_tables WHERE schemaname = current_schema AND tablename = ?"
+
+    def day_of(self, _: RowsConnection, column: str, days: Mapping[Value, Value], /) -> str:
+        starts: list[int] = []  # the quarters at which another day begins
+        for quarter in sorted(one for one in days if isinstance(one, int)):
+            if not starts or days[quarter] != days[starts[-1]]:
+                starts.append(quarter)
+        # width_bucket returns which of the ranges between them a quarter is in:
+        # https://www.postgresql.org/docs/current/functions-math.html
+        numbers, bounds = (
+            f"CAST(ARRAY[{', '.join(map(str, some))}] AS bigint[])"
+            for some in ([days[start] for start in starts], starts)
+        )
+        return f"({numbers})[width_bucket({column}, {bounds})]"
+
+
+@lru_cache(maxsize=1_000)
+def for_psycopg(sql: str) -> str:
+    """Write the order of joins and the marks of parameters as PostgreSQL and psycopg want them.
+
+    Connections set join_collapse_limit to 1, with which JOIN keeps its order
+    (https://www.postgresql.org/docs/current/explicit-joins.html).
+
+    Args:
+        sql: A statement in the common form; no literal in it has a question mark.
+
+    Returns:
+        The statement for psycopg.
+    """
+    return sql.replace("%", "%%").replace("?", "%s").replace("CROSS JOIN", "JOIN")
+
+
+SQLITE: SQLDialect = _SQLite()
+POSTGRESQL: SQLDialect = _PostgreSQL()
+
+
+def dialect_of(connection: RowsConnection) -> SQLDialect:
+    """Find the dialect of a connection.
+
+    Args:
+        connection: A connection to the rows.
+
+    Returns:
+        The dialect of its engine.
+    """
+    return POSTGRESQL if connection.engine == "postgres" else SQLITE
