@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -29,6 +28,7 @@ from lllm.invokers import Request
 from lllm.replay.active_replay import E, Replaying
 from lllm.replay.answering_agents import answered
 from lllm.replay.answering_clients import AnsweredClient
+from lllm.replay.answering_values import AnsweredValues
 from lllm.replay.carried_sessions import session_in_process
 from lllm.replay.child_matching import RecordedChildren
 from lllm.replay.client_call_matching import ClientCalls
@@ -84,8 +84,7 @@ class ReplayedSession:
         self._billed: set[int] = set()  # requests that a model was really asked
         self.clients: ClientCalls | None = None  # None before the first call of a client
         self._next: dict[tuple[str, str], int] = {}  # index of the next call, by agent and alias
-        self._recorded_numbers: dict[int, int] = {}  # recorded tools, by present numbers
-        self._drawn: Counter[tuple[DrawnKind, int | None]] = Counter()  # values, by kind and tool
+        self._values = AnsweredValues(recorded, self, replay.progress, replay.lock)
         self._children = RecordedChildren(recorded, self._comparing, replay.progress)
 
     def __reduce__(self) -> tuple[Callable[..., Replaying], tuple[str, str, ReplayPlace]]:
@@ -406,28 +405,12 @@ class ReplayedSession:
             )
         )
 
-    # -- values
-
     def drawn(self, kind: DrawnKind, tool: int | None) -> str | float | None:
         """Answer `lllm.now()`, `lllm.uuid4()` or `lllm.random()`; see `Replaying.drawn`."""
-        if self.is_live:
-            return None
-        if tool is not None:  # tools are numbered anew in a replay
-            tool = self._recorded_numbers.get(tool)
-            if tool is None:
-                return None  # the tool was never recorded, and runs live
-        with self._replay.lock.held():
-            number = self._drawn[kind, tool]
-            self._drawn[kind, tool] += 1
-        values = [] if self.recorded is None else self.recorded.values.get((kind, tool), [])
-        if number < len(values):
-            self._replay.progress.note("drawn", values[number].position)
-            return values[number].drawn.value
-        with suppress(GoesLive):
-            self._draw_unrecorded(f"lllm.{kind}()")
-        return None
+        return None if self.is_live else self._values.next(kind, tool)
 
-    def _draw_unrecorded(self, called: str) -> None:
+    def unrecorded_value(self, called: str) -> None:
+        """Handle a value that was never recorded; see `ValueJudge.unrecorded_value`."""
         if self.recorded is None or self.recorded.end is None:
             self.broke(self.place, f"The code calls {called} where no more was recorded.")
         self._replay.differ(
@@ -446,7 +429,7 @@ class ReplayedSession:
         """True if a recorded tool runs again; see `Judge.runs`."""
         if run.tool.replay != "run" and run.tool.name not in self._replay.live_tools:
             return False
-        self._recorded_numbers[run.ordinal] = recorded.called.tool
+        self._values.tool_numbers[run.ordinal] = recorded.called.tool
         self._replay.progress.note("ran", (self.recorded_id, recorded.called.tool))
         return True
 

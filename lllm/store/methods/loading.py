@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lllm.events import log as logs
 from lllm.events.envelope import Recorded
@@ -12,9 +11,6 @@ from lllm.store.methods.store_parts import StoreParts
 from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
 from lllm.times import datetime_of
-
-if TYPE_CHECKING:
-    pass
 
 
 class LoadsSessions(StoreParts):

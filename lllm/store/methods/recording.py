@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import ErrorRecorded, SessionAnnotated, SessionTagged
@@ -17,10 +17,6 @@ from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
 from lllm.store.erasure_report import refuse_erased
 from lllm.store.methods.store_parts import StoreParts
-
-if TYPE_CHECKING:
-    pass
-
 
 P = ParamSpec("P")
 R = TypeVar("R")

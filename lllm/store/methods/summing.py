@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
@@ -19,9 +18,6 @@ from lllm.store.filters import filter_of
 from lllm.store.methods.store_parts import StoreParts
 from lllm.time_zones import zone_of
 from lllm.times import Moment
-
-if TYPE_CHECKING:
-    pass
 
 
 class SumsCalls(StoreParts):
