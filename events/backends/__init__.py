@@ -53,6 +53,14 @@ def _open_jsonl(location: str, *, read_only: bool | None, make: bool) -> LogBack
     return LocalFileBackend(path, read_only=read_only)
 
 
+def _open_archive(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
+    from lllm.events.backends.archive.backend import ArchiveBackend
+
+    del read_only, make  # an archive is never written to
+    _check_there(location, local_path(location), make=False)
+    return ArchiveBackend(location)
+
+
 def _check_there(location: str, path: Path, *, make: bool) -> None:
     if path.is_file() and path.stat().st_size == 0:
         # opening it would make it a database
@@ -72,7 +80,10 @@ JSONL = BackendKind(
     # The other names remain when the log.json of a log is deleted.
     marks=("log.json", "rows.sqlite", "locks/write.lock", "[0-9]" * 20 + ".jsonl"),
 )
-_BUILT_IN = (_SQLITE, JSONL)
+_ARCHIVE = BackendKind(
+    name="archive", open=_open_archive, suffixes=(".lllm-archive",), marks=("*.lllm-archive",)
+)
+_BUILT_IN = (_SQLITE, JSONL, _ARCHIVE)
 
 
 def open_log(

@@ -15,7 +15,7 @@ from lllm.events.backends.location import local_path, scheme_of
 from lllm.events.damage import Damage, readable
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, LogError, StoreError
-from lllm.importing.exported_lines import NoEvent, read_lines
+from lllm.events.exported_lines import NoEvent, read_lines
 
 Given = str | os.PathLike[str] | LogBackend
 _LINES = (".jsonl", ".ndjson", ".json", ".txt")  # endings of names that no store's file has

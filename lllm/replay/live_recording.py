@@ -8,6 +8,7 @@ from typing import Self
 
 from lllm.events import codec
 from lllm.events.errors import ReplayError
+from lllm.events.exported_lines import as_jsonl
 from lllm.events.model import SessionStarted
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
@@ -16,7 +17,6 @@ from lllm.sessions.context_values import during
 from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
 from lllm.sessions.in_memory_host import InMemorySessionHost
-from lllm.store.session_export import as_jsonl
 
 
 class LiveRecording:

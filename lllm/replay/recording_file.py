@@ -9,8 +9,8 @@ from lllm.events import codec
 from lllm.events.digest import check_digest
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, ReplayError
+from lllm.events.exported_lines import NoEvent, read_lines
 from lllm.events.integrity.session_root import ENDS, check_root
-from lllm.importing.exported_lines import NoEvent, read_lines
 
 _MOST_BYTES = 1 << 30  # of a file, since the whole file is held in memory
 

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
 
 from lllm.events import codec
-from lllm.events.envelope import Recorded
 from lllm.events.values.json_values import MARK, to_plain
 from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.call_session import TacticCallSession
@@ -136,69 +134,3 @@ def _json(value: object) -> object:
     if isinstance(value, tuple):  # a field of our own; a user's values are JSON already
         return list(value)
     return value if isinstance(value, (str, dict, list)) else to_plain(value)
-
-
-class ExportedLine(msgspec.Struct):
-    """An event as one line of an export; `lllm.importing.exported_lines` reads it back."""
-
-    position: int
-    stream: str
-    seq: int
-    time: int
-    type: str
-    version: int
-    digest: str
-    data: Raw | UnsetType = UNSET
-    text: str | UnsetType = UNSET
-    base64: bytes | UnsetType = UNSET
-
-
-def as_jsonl(events: Sequence[Recorded]) -> str:
-    """Format events as one JSON object a line.
-
-    `data` is the payload, byte for byte. A payload that is not JSON on one line, as in a damaged
-    log, is written as a string, `text`, or as `base64`.
-
-    Args:
-        events: The events, in order.
-
-    Returns:
-        The lines as one text.
-    """
-    return "".join(codec.encode(_line(event)).decode() + "\n" for event in events)
-
-
-def _line(event: Recorded) -> ExportedLine:
-    line = ExportedLine(
-        event.position, event.stream, event.seq, event.time, event.type, event.version,
-        event.digest.hex(),
-    )  # fmt: skip
-    try:
-        text = event.data.decode()
-    except UnicodeDecodeError:
-        line.base64 = event.data
-        return line
-    if _is_json(event.data):
-        line.data = Raw(event.data)
-    else:
-        line.text = text
-    return line
-
-
-def _is_json(data: bytes) -> bool:
-    """True if bytes are JSON that can be part of a line as they are."""
-    if b"\n" in data or b"\r" in data:
-        return False
-    try:
-        return bytes(msgspec.json.decode(data, type=Raw)) == data
-    except (msgspec.DecodeError, RecursionError):
-        pass  # msgspec rejects lone surrogates; the standard library accepts them
-    try:
-        json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return False
-    return data == data.strip()
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

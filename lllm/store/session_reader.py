@@ -15,6 +15,7 @@ from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.envelope import Recorded
 from lllm.events.errors import AmbiguousId, LogError, SessionNotFound
+from lllm.events.exported_lines import as_jsonl
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import from_plain
@@ -29,7 +30,7 @@ from lllm.store.crash_detection import interrupt, interrupt_dead
 from lllm.store.erasure_report import refuse_erased
 from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
-from lllm.store.session_export import FORMATS, as_json, as_jsonl, as_recorded
+from lllm.store.session_export import FORMATS, as_json, as_recorded
 
 _logger = logging.getLogger("lllm.store")
 

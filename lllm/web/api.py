@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.cli.render.session_diff import as_object
+from lllm.events.exported_lines import as_jsonl
 from lllm.store.call_records import CallRecord
-from lllm.store.session_export import as_jsonl
 from lllm.store.summaries import SessionSummary
 from lllm.web.calls_page import listed_calls
 from lllm.web.list_query import ListQuery

@@ -33,7 +33,7 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
     with open_named(store) as opened:
         found = opened.events(_session_or_error(opened, prefix))
         if as_json:
-            from lllm.store.session_export import as_jsonl
+            from lllm.events.exported_lines import as_jsonl
 
             show_json(as_jsonl(list(found)))
             return

@@ -22,7 +22,7 @@ def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> No
     from lllm.cli.render.console import stdout
     from lllm.cli.render.events import EventLines
     from lllm.cli.render.json_text import show_json
-    from lllm.store.session_export import as_jsonl
+    from lllm.events.exported_lines import as_jsonl
 
     with open_named(store) as opened:
         family = None if prefix is None else FollowedSessions(opened, opened.find_id(prefix))

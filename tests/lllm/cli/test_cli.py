@@ -21,12 +21,12 @@ from lllm import LogStore, Tactic
 from lllm.cli import main
 from lllm.cli.open_store import open_store
 from lllm.cli.render.price_breakdown import price_breakdown
+from lllm.events.exported_lines import as_jsonl
 from lllm.events.model import Price, Usage
 from lllm.invokers.scripted import ScriptedInvoker, reply
 from lllm.pricing.price import price as price_of
 from lllm.projections.session.call_session import InvokeTrace
 from lllm.projections.session.invoke_cost import InvokeCost
-from lllm.store.session_export import as_jsonl
 
 COMMANDS = (
     "demo", "ls", "show", "search", "calls", "events", "play", "diff", "replay", "tail", "cost",

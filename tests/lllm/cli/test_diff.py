@@ -20,10 +20,10 @@ from lllm.cli import main
 from lllm.events import codec
 from lllm.events.digest import seal
 from lllm.events.envelope import Recorded
+from lllm.events.exported_lines import as_jsonl
 from lllm.invokers.scripted import bad_request, tool_call
 from lllm.projections.session.invoke_cost import nanos
 from lllm.replay.session_diff import SessionDiff
-from lllm.store.session_export import as_jsonl
 from tests.support import ROOT
 from tests.support.replayed import Program, asks, record
 

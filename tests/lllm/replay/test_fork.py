@@ -37,13 +37,13 @@ from lllm.cli.render.formats import money
 from lllm.events import codec
 from lllm.events import model as model_events
 from lllm.events.backends.memory import MemoryBackend
+from lllm.events.exported_lines import as_jsonl
 from lllm.events.statements import append_statement
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, rate_limited, tool_call, tool_calls
 from lllm.projections.queries import load_session as loading
 from lllm.projections.session.invoke_cost import nanos
 from lllm.store.log_store import session_host
-from lllm.store.session_export import as_jsonl
 from tests.lllm.replay.test_property import Action, outcome, repeatable, replies, tactic_of, tree
 from tests.support.replayed import Program, asks, comparable, record
 

@@ -1,4 +1,4 @@
-"""Reads the lines that `lllm export ID --format jsonl` writes.
+"""Writes and reads events as the lines of `lllm export ID --format jsonl`.
 
 One file may hold several exports. It may have been rewritten by other programs, as long as the
 payloads are unchanged. The files of a JSONL store can be read, too, since their lines have the same
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from lllm.events import codec
 from lllm.events.concurrency.decoders import decoder
 from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.model import Number
@@ -116,3 +117,69 @@ def _read(line: bytes) -> tuple[_Fields, bytes]:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0]
+
+
+class ExportedLine(msgspec.Struct):
+    """An event as one line of an export."""
+
+    position: int
+    stream: str
+    seq: int
+    time: int
+    type: str
+    version: int
+    digest: str
+    data: Raw | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    base64: bytes | UnsetType = UNSET
+
+
+def as_jsonl(events: Sequence[Recorded]) -> str:
+    """Format events as one JSON object a line.
+
+    `data` is the payload, byte for byte. A payload that is not JSON on one line, as in a damaged
+    log, is written as a string, `text`, or as `base64`.
+
+    Args:
+        events: The events, in order.
+
+    Returns:
+        The lines as one text.
+    """
+    return "".join(codec.encode(_line(event)).decode() + "\n" for event in events)
+
+
+def _line(event: Recorded) -> ExportedLine:
+    line = ExportedLine(
+        event.position, event.stream, event.seq, event.time, event.type, event.version,
+        event.digest.hex(),
+    )  # fmt: skip
+    try:
+        text = event.data.decode()
+    except UnicodeDecodeError:
+        line.base64 = event.data
+        return line
+    if _is_json(event.data):
+        line.data = Raw(event.data)
+    else:
+        line.text = text
+    return line
+
+
+def _is_json(data: bytes) -> bool:
+    """True if bytes are JSON that can be part of a line as they are."""
+    if b"\n" in data or b"\r" in data:
+        return False
+    try:
+        return bytes(msgspec.json.decode(data, type=Raw)) == data
+    except (msgspec.DecodeError, RecursionError):
+        pass  # msgspec rejects lone surrogates; the standard library accepts them
+    try:
+        json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return data == data.strip()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

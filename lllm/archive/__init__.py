@@ -1,0 +1,1 @@
+"""`lllm archive`: old sessions leave a store into compressed files."""
