@@ -14,7 +14,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
-from lllm.events.digest import check_digest
+from lllm.events.digest import check_stream
 from lllm.events.envelope import Recorded
 from lllm.events.integrity.session_root import check_root
 from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
@@ -171,8 +171,6 @@ def _verified(events: Iterable[Recorded]) -> list[Recorded]:
     """Check the events of one stream, from its first event on."""
     found = list(events)
     if found:
-        salt = codec.salt_of(found[0])
-        for event in found:
-            check_digest(event, salt)
+        check_stream(found, codec.salt_of(found[0]))
         check_root(found)
     return found

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lllm.events.digest import check_digest, leaf_digest, seal
+from lllm.events.digest import check_digest, check_stream, erase, leaf_digest, seal
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 from tests.support import ROOT
@@ -133,6 +133,18 @@ def test_check_digest_with_another_salt() -> None:
     """An event does not pass the check under another session's salt."""
     with pytest.raises(LogDamaged):
         check_digest(recorded(), bytes(32))
+
+
+def test_check_stream() -> None:
+    """A stream passes if every event does; an event that was changed, or is another's, does not."""
+    salt = bytes(32)
+    events = [seal(salt, "s", seq, seq, "a.b", 1, b"{}").at(seq) for seq in (1, 2, 3)]
+    check_stream(events, salt)
+    check_stream([erase(event, salt) for event in events], salt)
+    for change in ({"data": b"[]"}, {"stream": "t"}, {"seq": 9}, {"time": "text"}, {"type": 1}):
+        changed = msgspec.structs.replace(events[1], **change)
+        with pytest.raises(LogDamaged, match=r"position 2.* not what was written"):
+            check_stream([events[0], changed, events[2]], salt)
 
 
 def test_position_is_not_sealed() -> None:

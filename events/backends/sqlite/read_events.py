@@ -28,6 +28,7 @@ from lllm.events.errors import LogDamaged, LogError
 
 # a column, and the size in bytes from which its values are not cached by a connection
 _DATA, _LONG = 6, 1 << 20
+_SEQ, _BEFORE_ALL = 2, -(1 << 63)  # a column, and a value below all of its
 _MOST_LOST = 1 << 18  # positions that one damage counts
 _PAGE = 500  # events that are fetched by one statement
 
@@ -73,9 +74,9 @@ class ReadsEventRows:
         if stream is None:
             return self._all(max(after, 0), min(upto, self.head()))
         return self._pages(
-            f"{_SELECT} WHERE position > ? AND position <= ? AND stream = ? "
+            f"{_SELECT} WHERE position > ? AND seq > ? AND position <= ? AND stream = ? "
             f"ORDER BY seq LIMIT {_PAGE}",
-            after,
+            (after, _BEFORE_ALL),
             (upto, stream),
             lambda after: self._of_stream(stream, after, min(upto, self.head())),
         )
@@ -89,7 +90,7 @@ class ReadsEventRows:
         return self._pages(
             f"{_SELECT} WHERE position > ? AND position <= ? AND type IN ({marks}) "
             f"ORDER BY position LIMIT {_PAGE}",
-            after,
+            (after,),
             (last, *types),
             lambda after: (one for one in self._all(after, last) if one.type in types),
         )
@@ -251,18 +252,23 @@ class ReadsEventRows:
     def _pages(
         self,
         sql: str,
-        after: int,
+        bounds: tuple[int, ...],
         parameters: tuple[object, ...],
         around: Callable[[int], Iterator[Recorded]],
     ) -> Iterator[Recorded]:
         """Read the events of a statement, some at a time.
 
+        The first parameters of the statement are the bounds: the position of the last event that
+        was read, and its number in its stream. With the number, the index of streams leads to the
+        next page; without it, each page would be searched from the begin of the stream.
+
         If the statement meets a damaged page of the file, `around` is called with the last position
         and continues the reading.
         """
         while True:
+            after = bounds[0]
             try:
-                rows = self._query(sql, (after, *parameters))
+                rows = self._query(sql, (*bounds, *parameters))
             except LogError as error:
                 of_a_part(error)
                 yield from around(after)
@@ -273,7 +279,7 @@ class ReadsEventRows:
             last = rows[-1][0]
             if not isinstance(last, int) or last <= after:
                 raise self._damaged(after + 1)
-            after = last
+            bounds = (last, cast(int, rows[-1][_SEQ]))[: len(bounds)]
 
     def _recorded(self, rows: Sequence[Row]) -> Iterable[Recorded]:
         """Make events from rows, whose columns may have values of any type."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -376,3 +377,32 @@ def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert database._writer.checkpoint_is_due() == waited
         assert database._writer.checkpoint_is_due(unwaited=True) == unwaited
     database.close()
+
+
+def steps_to_read(log: SQLiteBackend, stream: str) -> int:
+    """How many tens of SQLite's instructions it takes to read a stream."""
+    count = 0
+
+    def counted() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    with log.database.snapshot() as connection:
+        connection.set_progress_handler(counted, 10)
+    for _ in log.read(stream=stream):
+        pass
+    with log.database.snapshot() as connection:
+        connection.set_progress_handler(None, 10)
+    return count
+
+
+def test_a_long_stream_is_read_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
+    """Each page of a stream is found by the index, and not searched from the stream's begin."""
+    with closing(SQLiteBackend(tmp_path / "a.db")) as log:
+        for name, events in (("short", 1_000), ("long", 8_000)):
+            log.append(batch(name, 0, events))
+        short, long = (steps_to_read(log, name) for name in ("short", "long"))
+        assert [one.seq for one in log.read(stream="long")] == list(range(1, 8_001))
+    assert short > 100
+    assert long < 8 * short * 1.2
