@@ -17,14 +17,15 @@ from rich.console import Console
 from lllm.cli.render.calls import show_calls
 from lllm.cli.render.costs import show_costs
 from lllm.cli.render.search import show_hits
-from lllm.cli.render.session import read_details, show_session
+from lllm.cli.render.session import details_of, show_session
 from lllm.cli.render.session_diff import show_diff
 from lllm.cli.render.session_list import show_list
 from lllm.events.errors import LllmError
 from lllm.events.model import State
-from lllm.store.log_store import LogStore
+from lllm.store.loaded_session import LoadedSession
+from lllm.store.log_store import LogStore, session_host
 from lllm.version import __version__
-from lllm.web.transcript import Transcript, read_transcript, result_of
+from lllm.web.transcript import Transcript, result_of, transcript_of
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -85,17 +86,19 @@ class StoreTools:
         The id may be cut to any beginning that only one session has. Long texts are cut; with
         `read_texts` they can be had whole.
         """
-        record = self._store.load_session_record(self._store.find_id(session_id))
-        details = read_details(self._store, record.session)
-        return _printed(lambda console: show_session(console, record, details, self._zone))
+        loaded = self._loaded(session_id)
+        details = details_of(self._store, loaded)
+        return _printed(lambda console: show_session(console, loaded.record, details, self._zone))
+
+    def _loaded(self, prefix: str) -> LoadedSession:
+        return session_host(self._store).reader.load_with_events(self._store.find_id(prefix))
 
     def read_texts(self, session_id: str, offset: int = 0) -> str:
         """Read all texts of a session: messages, answers, arguments and results of tools.
 
         An answer has 60,000 characters at most; go on with the `offset` that its end names.
         """
-        session = self._store.load_session(self._store.find_id(session_id))
-        text = "\n\n".join(_texts(read_transcript(self._store, session)))
+        text = "\n\n".join(_texts(transcript_of(self._loaded(session_id))))
         part = text[max(0, offset) : max(0, offset) + LONGEST]
         end = max(0, offset) + len(part)
         left = len(text) - end

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from lllm.events import codec
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
@@ -23,11 +24,12 @@ from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.session.annotations import Annotation, annotations_in
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.projections.session.fold import ReadValue, fold
+from lllm.projections.session.fold import ReadValue, fold_decoded
 from lllm.sessions.load_finished import fold_finished
 from lllm.sessions.unfinished_sessions import settle_lost
 from lllm.store.crash_detection import interrupt, interrupt_dead
 from lllm.store.erasure_report import refuse_erased
+from lllm.store.loaded_session import LoadedSession
 from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
 from lllm.store.session_export import FORMATS, as_json, as_recorded
@@ -219,11 +221,37 @@ class SessionReader:
             StoreError: The session had not begun at `at`.
             LogDamaged: An event in the log is corrupt.
         """
+        loaded = self.load_with_events(session_id, read_value, at=at)
+        return loaded.found, loaded.session
+
+    def load_with_events(
+        self,
+        session_id: str,
+        read_value: ReadValue = from_plain,
+        *,
+        at: PointInTime | None = None,
+    ) -> LoadedSession:
+        """Load a session with its descendants, and keep the events that it was made from.
+
+        Args:
+            session_id: The whole id.
+            read_value: A function that converts a recorded value to the user's.
+            at: The point in time as of which to load it; None for now.
+
+        Returns:
+            The session and the events.
+
+        Raises:
+            SessionNotFound: There is no such session, or none of its events can be read.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
+        """
         found, events = self.read(session_id, at=at)
-        session = fold(events, session_id, read_value)
+        payloads = list(map(codec.decode, events))
+        session = fold_decoded(zip(events, payloads, strict=True), session_id, read_value)
         if session is None:
             raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
-        return found, session
+        return LoadedSession(found=found, session=session, events=events, payloads=payloads)
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
         """Load a session that has just ended; see SessionHost."""
@@ -315,10 +343,10 @@ class SessionReader:
         """Export a session as text; see `LogStore.export_session`."""
         if form not in FORMATS:
             raise ValueError(f"format is one of {', '.join(FORMATS)}; not {form!r}")
-        found, session = self.load(session_id, read_value=as_recorded, at=at)
+        loaded = self.load_with_events(session_id, read_value=as_recorded, at=at)
+        events = loaded.events
         if form == "json":
-            judged = self.annotations(session_id, as_recorded, at=at)
-            return as_json(session, found.tags, judged)
-        _, events = self.read(session_id, at=at)
+            judged = annotations_in(events, session_id, as_recorded)
+            return as_json(loaded.session, loaded.found.tags, judged)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         return as_jsonl([*definitions, *loading.read_gaps(self._log, events), *events])

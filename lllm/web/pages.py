@@ -13,11 +13,12 @@ from lllm import times
 from lllm.cli.render import formats
 from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.projections.session.invoke_cost import dollars
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
 from lllm.terminal_safe import visible
 from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web import html_text
+from lllm.web.opened_session import OpenedSession
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,10 +35,14 @@ class StorePages:
         store: The store.
         name: Its name, as the page shows it.
         zone: The time zone of the times that are shown.
+
+    Attributes:
+        opened: Loads sessions.
     """
 
     def __init__(self, store: LogStore, name: str, zone: dt.tzinfo) -> None:
         self.store = store
+        self.opened = OpenedSession(session_host(store).reader)
         self.zone = zone
         self._name = name
         self._environment = make_environment(zone)

@@ -14,7 +14,6 @@ from lllm.search.hits import SearchHits
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 from lllm.web.session_page import PAGE
-from lllm.web.transcript import read_transcript
 
 SHOWN = 50  # hits of one page
 
@@ -56,12 +55,8 @@ def search_page(pages: StorePages, request: Request) -> Response:
         hits=[(hit, _pieces(hit.snippet, hit.matches)) for hit in hits],
         note=hits.note,
         problem=problem,
-        next_page=None if hits.cursor is None else f"{_joined(query, hits.cursor)}&{more}",
+        next_page=hits.cursor and f"{query.url('/search', cursor=hits.cursor)}&{more}",
     )
-
-
-def _joined(query: ListQuery, cursor: str) -> str:
-    return query.url("/search", cursor=cursor)
 
 
 def _pieces(text: str, matches: tuple[tuple[int, int], ...]) -> list[tuple[str, bool]]:
@@ -85,8 +80,7 @@ def place_of_event(pages: StorePages, request: Request) -> Response:
     number = _request_at(pages, session_id, request.path_params["position"])
     if number is None:
         return RedirectResponse(f"/sessions/{session_id}", 303)
-    steps = read_transcript(pages.store, pages.store.load_session(session_id)).steps
-    for place, step in enumerate(steps):
+    for place, step in enumerate(pages.opened.open(session_id).steps):
         if step.session_id == session_id and step.trace.request == number:
             page = f"?page={place // PAGE + 1}" if place >= PAGE else ""
             return RedirectResponse(f"/sessions/{session_id}{page}#step-{step.key}", 303)

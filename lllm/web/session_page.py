@@ -6,15 +6,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from lllm.cli.render.session_tree import attempts, family
-from lllm.events import codec
 from lllm.events.envelope import Recorded
 from lllm.events.errors import SessionNotFound
-from lllm.events.model import Origin, SessionStarted
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.store.log_store import LogStore
 from lllm.store.summaries import SessionRecord
 from lllm.web.pages import FRAGMENT, StorePages
-from lllm.web.transcript import Block, Step, Transcript, read_transcript, result_of
+from lllm.web.transcript import Block, Step, Transcript, result_of
 
 PAGE = 300  # steps of one page
 _IN_PAGE = 300_000  # characters of texts in a page; the steps behind are fetched when unfolded
@@ -33,35 +30,30 @@ def session_page(pages: StorePages, request: Request) -> Response:
     session_id = pages.store.find_id(given)
     if session_id != given:
         return RedirectResponse(f"/sessions/{session_id}", 303)
-    record = pages.store.load_session_record(session_id)
-    transcript = read_transcript(pages.store, record.session)
+    transcript = pages.opened.open(session_id)
     number = _page_number(request, len(transcript.steps))
     blocks = _page_of(transcript, number)
     only_part = request.headers.get(FRAGMENT) == "session"
     return pages.render(
         request,
         "_session.html" if only_part else "session.html",
-        **values_of(pages.store, record, transcript, blocks),
+        **values_of(transcript, blocks),
         page=number,
         last_page=max(1, -(-len(transcript.steps) // PAGE)),
         position=pages.store.log.head(),
     )
 
 
-def values_of(
-    store: LogStore, record: SessionRecord, transcript: Transcript, blocks: list[Block]
-) -> dict[str, object]:
+def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
     """Collect what the template of a session shows.
 
     Args:
-        store: The store.
-        record: The session.
-        transcript: The same, arranged.
+        transcript: The session.
         blocks: What of it is shown.
     """
+    record, start = transcript.record, transcript.start
     session = record.session
     begin, whole = _span(session)
-    started = codec.decode(next(store.events(record.session_id)))
     return {
         "record": record,
         "session": session,
@@ -71,8 +63,8 @@ def values_of(
         "retried": [step for step in transcript.steps if step.retry is not None],
         "session_count": transcript.sessions,
         "models": _models(session),
-        "parent": _parent(started),
-        "origin": _origin(started),
+        "parent": start.ancestors[-1].session_id if start.ancestors else None,
+        "origin": start.origin,
         "own_line": _own_line(record.traceback),
         "begin": begin,
         "whole": whole,
@@ -161,10 +153,10 @@ def exported_session(pages: StorePages, request: Request) -> Response:
 def _found_step(pages: StorePages, request: Request) -> tuple[SessionRecord, Step]:
     session_id = pages.store.find_id(request.path_params["session_id"])
     owner, number = request.path_params["owner"], request.path_params["request_number"]
-    record = pages.store.load_session_record(session_id)
-    for step in read_transcript(pages.store, record.session).steps:
+    transcript = pages.opened.open(session_id)
+    for step in transcript.steps:
         if step.session_id == owner and step.trace.request == number:
-            return record, step
+            return transcript.record, step
     raise SessionNotFound(f"The session {session_id} has no request {number} of {owner!r}.")
 
 
@@ -230,16 +222,6 @@ def _span(session: TacticCallSession) -> tuple[int, int]:
 def _models(session: TacticCallSession) -> list[str]:
     names = {trace.model or trace.asked: None for one in family(session) for trace in attempts(one)}
     return list(names)
-
-
-def _parent(started: object) -> str | None:
-    if isinstance(started, SessionStarted) and started.ancestors:
-        return started.ancestors[-1].session_id
-    return None
-
-
-def _origin(started: object) -> Origin | None:
-    return started.origin if isinstance(started, SessionStarted) else None
 
 
 def _own_line(traceback: str | None) -> str | None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
 from lllm.store.point_in_time import PointInTime
 from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web.pages import make_environment
 from lllm.web.session_page import values_of
-from lllm.web.transcript import read_transcript
+from lllm.web.transcript import transcript_of
 
 _STYLE = Path(__file__).with_name("static") / "page.css"
 _UNCUT = 1 << 62  # characters
@@ -42,10 +42,9 @@ def session_as_html(
         StoreError: The session had not begun at `at`.
         LogDamaged: An event in the log is corrupt.
     """
-    record = store.load_session_record(session_id, at=at)
-    transcript = read_transcript(store, record.session, at=at)
+    transcript = transcript_of(session_host(store).reader.load_with_events(session_id, at=at))
     style = _STYLE.read_text("utf-8")
-    values = values_of(store, record, transcript, transcript.blocks)
+    values = values_of(transcript, transcript.blocks)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
         make_environment(zone)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from lllm.cli.render.messages import NOTHING, SentAndGot, exchanges_of
-from lllm.events import codec
-from lllm.events.errors import LogError
-from lllm.events.model import Content, Error, RetryScheduled, SessionEdited
+from lllm.events.model import Content, Error, Event, RetryScheduled, SessionEdited, SessionStarted
 from lllm.projections.session.call_session import (
     AgentCallSession,
     InvokeTrace,
     TacticCallSession,
     ToolInterrupt,
 )
-from lllm.store.log_store import LogStore
-from lllm.store.point_in_time import PointInTime
+from lllm.store.loaded_session import LoadedSession
+from lllm.store.summaries import SessionRecord
 
 OPEN_ALL = 8  # steps; a session with no more is shown unfolded
 _GAP = 1_000_000_000  # nanoseconds without anything that is marked
@@ -112,12 +110,16 @@ class Transcript(msgspec.Struct):
     """A session as the page shows it.
 
     Attributes:
+        record: The session.
+        start: What was recorded when it began.
         blocks: Headings, steps and answers, in the order of their begin.
         sessions: How many sessions there are, the one at the top included.
     """
 
-    blocks: list[Block]
-    sessions: int
+    record: SessionRecord
+    start: SessionStarted
+    blocks: list[Block] = []
+    sessions: int = 1
 
     @property
     def steps(self) -> list[Step]:
@@ -133,25 +135,22 @@ class _Spoken(msgspec.Struct):
     edits: dict[tuple[int, int, int], SessionEdited] = {}
 
 
-def read_transcript(
-    store: LogStore, session: TacticCallSession, *, at: PointInTime | None = None
-) -> Transcript:
+def transcript_of(loaded: LoadedSession) -> Transcript:
     """Arrange a session and all sessions below it.
 
     Args:
-        store: Where its events are read.
-        session: The loaded session.
-        at: What it was loaded as of; None for now.
+        loaded: The session, with its events.
 
     Returns:
         The transcript.
     """
-    made = Transcript([], 0)
+    session = loaded.session
+    spoken = {name: _spoken(said) for name, said in loaded.payloads_by_session().items()}
+    made = Transcript(loaded.record, loaded.start)
     waiting: list[Iterator[Block | tuple[TacticCallSession, int]]] = [
-        _blocks_of(store, session, 0, at)
+        _blocks_of(session, 0, spoken[session.session_id])
     ]
     seen = {session.session_id}
-    made.sessions = 1
     while waiting:  # a log may hold more levels than a stack
         for entry in waiting[-1]:
             if not isinstance(entry, tuple):
@@ -162,7 +161,7 @@ def read_transcript(
             if below.session_id not in seen:
                 seen.add(below.session_id)
                 made.sessions += 1
-                waiting.append(_blocks_of(store, below, depth + 1, at))
+                waiting.append(_blocks_of(below, depth + 1, spoken[below.session_id]))
                 break
         else:
             waiting.pop()
@@ -178,10 +177,9 @@ def read_transcript(
 
 
 def _blocks_of(
-    store: LogStore, session: TacticCallSession, depth: int, at: PointInTime | None
+    session: TacticCallSession, depth: int, spoken: _Spoken
 ) -> Iterator[Block | tuple[TacticCallSession, int]]:
     """Iterate over what is in one session; a session below is yielded with its depth."""
-    spoken = _spoken(store, session.session_id, at)
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
     entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
@@ -232,13 +230,7 @@ def _step(session_id: str, agent: str, depth: int, trace: InvokeTrace, spoken: _
     )
 
 
-def _spoken(store: LogStore, session_id: str, at: PointInTime | None) -> _Spoken:
-    payloads = []
-    try:
-        for event in store.events(session_id, at=at):
-            payloads.append(codec.decode(event))
-    except LogError:  # the session above says how many events are missing
-        pass
+def _spoken(payloads: Sequence[Event]) -> _Spoken:
     found = _Spoken(dict(exchanges_of(payloads)), {}, {})
     for payload in payloads:
         if isinstance(payload, RetryScheduled):

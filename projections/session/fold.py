@@ -39,10 +39,26 @@ def fold(
     Returns:
         The session; None if there is no event of its start.
     """
+    decoded = ((event, codec.decode(event)) for event in events)
+    return fold_decoded(decoded, session_id, read_value)
+
+
+def fold_decoded(
+    events: Iterable[tuple[Recorded, Event]], session_id: str, read_value: ReadValue = from_plain
+) -> TacticCallSession | None:
+    """Build a session from events whose payloads are decoded already; see `fold`.
+
+    Args:
+        events: The events in the order of the log, each with its payload.
+        session_id: The id of the session.
+        read_value: As in `fold`.
+
+    Returns:
+        The session; None if there is no event of its start.
+    """
     folds: dict[str, _Fold] = {}
     children: list[tuple[str, _Fold]] = []
-    for event in events:
-        payload = codec.decode(event)
+    for event, payload in events:
         one = folds.get(event.stream)
         if isinstance(payload, model.SessionStarted):
             if one is not None or event.seq != 1:

@@ -58,7 +58,7 @@ def tool_fees(price: Price) -> int:
     return sum(price.parts.get(name, 0) for name in TOOLS)
 
 
-class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
+class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True, gc=False):
     """The tokens of calls of a model, and their cost in US dollars.
 
     Attributes:

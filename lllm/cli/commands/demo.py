@@ -15,7 +15,7 @@ from lllm.cli.render import formats
 from lllm.cli.render.console import joined, sign, stdout
 from lllm.cli.render.costs import show_costs
 from lllm.cli.render.replays import show_report
-from lllm.cli.render.session import read_details, show_session, show_traceback
+from lllm.cli.render.session import details_of, show_session, show_traceback
 from lllm.cli.render.session_list import show_list
 from lllm.demo import (
     MODEL,
@@ -34,7 +34,7 @@ from lllm.replay.report import ReplayReport
 from lllm.replay.target import ReplayTarget
 from lllm.replay.verdict import ReplayResult
 from lllm.replay.workers import replay_one
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
 from lllm.store.summaries import SessionSummary
 from lllm.terminal_safe import visible
 
@@ -130,8 +130,8 @@ def _show_what_is_left(
     # In the embedded run, this is the session of the first ticket.
     found = max(sessions, key=lambda one: (one.state == "success", one.calls))
     _print_command(console, f"lllm show {found.session_id} {option}", "One session as a tree")
-    record = store.load_session_record(found.session_id)
-    show_session(console, record, read_details(store, record.session), zone)
+    loaded = session_host(store).reader.load_with_events(found.session_id)
+    show_session(console, loaded.record, details_of(store, loaded), zone)
 
     failed = next((one for one in sessions if one.state == "failure"), None)
     if failed is not None:

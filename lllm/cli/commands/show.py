@@ -45,10 +45,11 @@ def show(
             show_json(opened.export_session(session_id, at=at))
             return
         from lllm.cli.render.console import stdout
-        from lllm.cli.render.session import read_details, show_session
+        from lllm.cli.render.session import details_of, show_session
+        from lllm.store.log_store import session_host
 
-        record = opened.load_session_record(session_id, at=at)
-        show_session(stdout(), record, read_details(opened, record.session, at=at), zone())
+        loaded = session_host(opened).reader.load_with_events(session_id, at=at)
+        show_session(stdout(), loaded.record, details_of(opened, loaded), zone())
 
 
 def _write_html(opened: LogStore, session_id: str, path: str, at: int | dt.datetime | None) -> None:

@@ -15,7 +15,6 @@ from lllm.cli.render.console import joined, labelled, show, sign, state_text
 from lllm.cli.render.messages import NOTHING, Exchanges, add_exchange, exchanges_of
 from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
-from lllm.events import codec
 from lllm.events.errors import LogError, SessionNotFound
 from lllm.events.model import Error, Origin, RetryScheduled, SessionEdited, SessionStarted
 from lllm.projections.session.call_session import (
@@ -25,8 +24,8 @@ from lllm.projections.session.call_session import (
     ToolInterrupt,
 )
 from lllm.projections.session.invoke_cost import InvokeCost
+from lllm.store.loaded_session import LoadedSession
 from lllm.store.log_store import LogStore
-from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
 from lllm.terminal_safe import visible, visible_lines
 
@@ -56,15 +55,12 @@ class Details(msgspec.Struct, frozen=True):
     recorded_cost: InvokeCost | None = None
 
 
-def read_details(
-    store: LogStore, session: TacticCallSession, *, at: PointInTime | None = None
-) -> Details:
-    """Read from the log the details that the tree shows.
+def details_of(store: LogStore, loaded: LoadedSession) -> Details:
+    """Collect the details that the tree shows.
 
     Args:
-        store: The store that has the session.
-        session: The loaded session.
-        at: The point in time as of which it was loaded; None for now.
+        store: The store that has the session, and perhaps the one that it replays.
+        loaded: The session.
 
     Returns:
         The details of the session and its descendants.
@@ -72,13 +68,9 @@ def read_details(
     retries: dict[tuple[str, int], RetryScheduled] = {}
     exchanges: dict[str, Exchanges] = {}
     edits: dict[tuple[str, int, int, int], SessionEdited] = {}
-    for one in family(session):
-        wanted = None if one.invoke_traces else (RetryScheduled.type, SessionEdited.type)
-        payloads = [
-            codec.decode(event)
-            for event in store.events(one.session_id, at=at)
-            if wanted is None or event.type in wanted
-        ]
+    said = loaded.payloads_by_session()
+    for one in family(loaded.session):
+        payloads = said[one.session_id]
         for payload in payloads:
             if isinstance(payload, RetryScheduled):
                 retries[one.session_id, payload.request] = payload
@@ -87,13 +79,12 @@ def read_details(
                 edits[key] = payload
         if one.invoke_traces:
             exchanges[one.session_id] = exchanges_of(payloads)
-    return Details(retries, exchanges, edits, *_origin(store, session.session_id))
+    return Details(retries, exchanges, edits, *_origin(store, loaded.start))
 
 
-def _origin(store: LogStore, session_id: str) -> tuple[Origin | None, InvokeCost | None]:
+def _origin(store: LogStore, start: SessionStarted) -> tuple[Origin | None, InvokeCost | None]:
     """Find the session that this one replays or forks, and the cost of a replayed one."""
-    started = codec.decode(next(store.events(session_id)))
-    origin = started.origin if isinstance(started, SessionStarted) else None
+    origin = start.origin
     if origin is None or origin.mode != "replay":
         return origin, None
     try:

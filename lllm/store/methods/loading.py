@@ -10,7 +10,6 @@ from lllm.projections.session.call_session import TacticCallSession
 from lllm.store.methods.store_parts import StoreParts
 from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
-from lllm.times import datetime_of
 
 
 class LoadsSessions(StoreParts):
@@ -69,17 +68,7 @@ class LoadsSessions(StoreParts):
             StoreError: The session had not begun at `at`.
             LogDamaged: An event in the log is corrupt.
         """
-        found, session = self._reader.load(session_id, at=at)
-        return SessionRecord(
-            session_id=session_id,
-            session=session,
-            task=session.task,
-            tags=found.tags,
-            metadata=session.metadata,
-            timestamp=datetime_of(session.started),
-            traceback=session.traceback,
-            annotations=self._reader.annotations(session_id, at=at),
-        )
+        return self._reader.load_with_events(session_id, at=at).record
 
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
         """Read the events of one session, and later events about it, such as changes of tags.

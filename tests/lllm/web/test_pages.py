@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +14,9 @@ from click.testing import CliRunner
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli import cli
+from lllm.cli.render.session import details_of
+from lllm.events.envelope import Recorded
+from lllm.store.log_store import session_host
 from lllm.web.html_text import markdown, task_line
 from lllm.web.list_query import ListQuery
 from tests.support.web_page import HOSTILE, Served, answer_with_tool, served
@@ -235,6 +240,61 @@ def test_many_steps_come_in_pages(tmp_path_factory: pytest.TempPathFactory) -> N
     assert first.count('<details class="step') == 300
     assert "steps 301 to 310 of 310" in last
     assert "question 309" in last
+
+
+class CountingReads(SQLiteBackend):
+    """A log that counts how often each stream was read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.reads: Counter[str] = Counter()
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        if stream is not None:
+            self.reads[stream] += 1
+        return super().read(after=after, upto=upto, stream=stream)
+
+
+def test_a_session_is_read_once_until_something_new_is_said_of_it(tmp_path: Path) -> None:
+    """Its page, its steps and their texts come of one reading of its events, and of those below."""
+    log = CountingReads(tmp_path / "runs.db")
+    with LogStore(log) as store:
+        found = answer_with_tool(store)
+        family = [found, *session_ids_below(store, found)]
+        with served(store) as page:
+            log.reads.clear()
+            text = page.get(f"/sessions/{found}")[2]
+            (step, *_) = re.findall(r'href="(/sessions/[^"]*/steps/[^"]*)"', text)
+            assert page.get(step)[0] == 200
+            assert page.get(f"{step}/text?of=answer")[0] == 200
+            assert log.reads == dict.fromkeys(family, 1)
+            store.tag(found, {"late": "yes"})
+            assert "late=yes" in page.get(f"/sessions/{found}")[2]
+            store.erase_session(found, reason="asked")
+            assert page.get(f"/sessions/{found}")[0] == 410
+            assert page.get(step)[0] == 410
+
+
+@pytest.mark.parametrize("form", ["show", "json"])
+def test_commands_read_a_session_once(tmp_path: Path, form: str) -> None:
+    log = CountingReads(tmp_path / "runs.db")
+    with LogStore(log) as store:
+        found = answer_with_tool(store)
+        family = [found, *session_ids_below(store, found)]
+        log.reads.clear()
+        if form == "show":
+            details_of(store, session_host(store).reader.load_with_events(found))
+        else:
+            store.export_session(found)
+    assert log.reads == dict.fromkeys(family, 1)
+
+
+def session_ids_below(store: LogStore, session_id: str) -> list[str]:
+    """The sessions that a session called."""
+    below = store.load_session(session_id).sub_tactic_sessions
+    return [one.session_id for sessions in below.values() for one in sessions]
 
 
 def test_the_file_of_a_session_has_its_texts_whole(tmp_path: Path) -> None:

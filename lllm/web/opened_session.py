@@ -1,0 +1,44 @@
+"""Keeps the session that was opened last, so that fetching its parts does not load it again."""
+
+from __future__ import annotations
+
+from lllm.projections.queries.load_session import FoundSession
+from lllm.store.session_reader import SessionReader
+from lllm.web.transcript import Transcript, transcript_of
+
+
+class OpenedSession:
+    """Loads sessions, and keeps the last one as long as the log says nothing new of it.
+
+    A page of a long session is followed by requests for the steps that are unfolded in it.
+
+    Args:
+        reader: Loads the sessions.
+    """
+
+    def __init__(self, reader: SessionReader) -> None:
+        self._reader = reader
+        self._last: tuple[FoundSession, Transcript] | None = None
+
+    def open(self, session_id: str) -> Transcript:
+        """Load a session, unless it is the last one and nothing has changed.
+
+        Args:
+            session_id: The whole id.
+
+        Returns:
+            The session, arranged.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionWasErased: Its content was erased.
+            LogDamaged: An event in the log is corrupt.
+        """
+        last = self._last
+        if last is not None and last[0] == self._reader.find(session_id):
+            return last[1]
+        self._last = last = None  # two long sessions need not be in memory at once
+        loaded = self._reader.load_with_events(session_id)
+        transcript = transcript_of(loaded)
+        self._last = (loaded.found, transcript)
+        return transcript
