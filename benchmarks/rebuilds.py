@@ -77,8 +77,8 @@ def catching_up(path: Path, *, quick: bool) -> Iterator[Figure]:
     """What a read waits for before it answers, when one session has ended since the last."""
     log = SQLiteBackend(path)
     views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView(), CallsView())
-    projector = Projector(log, log.rows_database(), views, path.with_name("project.lock"))
-    rebuild(projector, lock=None)
+    projector = Projector(log, log.rows_database(), views)
+    rebuild(projector)
     numbers = count(1)
 
     def add_one() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from lllm.events.concurrency.locks import ProcessLock
+
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
@@ -81,6 +83,16 @@ class RowsDatabase(Protocol):
     @property
     def lock_folder(self) -> Path | None:
         """The folder of lock files; None if no other process reaches the rows by files."""
+
+    def process_lock(self, name: str) -> ProcessLock | None:
+        """Make the lock of this name between the processes that use the rows.
+
+        Args:
+            name: The name, as "rebuild.lock".
+
+        Returns:
+            The lock, which the caller closes; None if no other process reaches the rows.
+        """
 
     def query(self, sql: str, parameters: Sequence[Any] = ...) -> list[Row]:
         """Run a SELECT and return all its rows."""

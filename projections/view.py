@@ -57,6 +57,20 @@ class Index(msgspec.Struct, frozen=True):
     unique: bool = False
     where: str | None = None
 
+    def create(self, table: str) -> str:
+        """Write the SQL that makes the index.
+
+        Args:
+            table: The name of the table in the database.
+
+        Returns:
+            A statement that every engine understands.
+        """
+        kind = "UNIQUE INDEX" if self.unique else "INDEX"
+        name, columns = f"{table}_by_{'_'.join(self.columns)}", ", ".join(self.columns)
+        where = f" WHERE {self.where}" if self.where else ""
+        return f"CREATE {kind} {name} ON {table} ({columns}){where}"
+
 
 class Table(msgspec.Struct, frozen=True):
     """A table of a view.

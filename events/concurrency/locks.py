@@ -14,6 +14,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogUnavailable
@@ -32,6 +33,26 @@ from lllm.events.files.permissions import mode_like
 # suspended (SIGSTOP, a debugger, a paused container), perhaps forever.
 WAIT_SECONDS = 30.0
 _POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two attempts to take a lock
+
+
+class ProcessLock(Protocol):
+    """A lock between processes, which excludes no threads of one process; see `FileLock`."""
+
+    @property
+    def path(self) -> Path | str:
+        """What messages call it."""
+
+    def acquire(self, *, wait: bool = ...) -> bool:
+        """Acquire the lock; False if `wait` is False and another process holds it."""
+
+    def take(self, began: float, timeout: float) -> bool:
+        """Acquire the lock within a time limit; False if it was not free in time."""
+
+    def free(self) -> None:
+        """Release what `take` acquired or was about to acquire."""
+
+    def close(self) -> None:
+        """Release the lock and what it needs to be held."""
 
 
 class FileLock:

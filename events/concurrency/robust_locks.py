@@ -21,7 +21,7 @@ from lllm.events.concurrency.fork_handlers import (
     pause_at_fork,
     register_after_fork,
 )
-from lllm.events.concurrency.locks import FileLock
+from lllm.events.concurrency.locks import ProcessLock
 from lllm.events.concurrency.thread_frames import thread_frames
 
 Claims = tuple[FrameType | None, ...]
@@ -279,7 +279,7 @@ class LockPair:
     def __init__(
         self,
         between_threads: RobustLock,
-        between_processes: FileLock | None,
+        between_processes: ProcessLock | None,
         timeout: float | None = None,
         *,
         reentrant: bool = True,

@@ -217,10 +217,8 @@ class Eraser:
         others = [view for view in projector.views if view in behind or not _takes(view)]
         if not others:
             return
-        folder = self._rows.database.lock_folder
-        lock = None if folder is None else folder / "rebuild.lock"
         try:
-            rebuild(projector, others, lock=lock)
+            rebuild(projector, others)
         except ViewError as error:
             _logger.error("%s Its rows may hold what was erased.", error)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.errors import FileErrors
-from lllm.events.concurrency.locks import FileLock, kept_waiting
+from lllm.events.concurrency.locks import kept_waiting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 
 _threads = RobustLock()
@@ -41,17 +39,12 @@ def alone(database: Database, timeout: float | None = None) -> Iterator[None]:
     Raises:
         LogUnavailable: Others have it for longer.
     """
-    path: Path | None = None
-    file = None
-    if database.lock_folder is not None:
-        path = database.lock_folder / "erase.lock"
-        with FileErrors(path):
-            file = FileLock(path)
+    lock = database.process_lock("erase.lock")
     try:
-        with LockPair(_threads, file, timeout) as mine:
+        with LockPair(_threads, lock, timeout) as mine:
             if not mine:
-                raise kept_waiting(path or ":memory:")
+                raise kept_waiting(database.path)
             yield
     finally:
-        if file is not None:
-            file.close()
+        if lock is not None:
+            lock.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from lllm.events.backend import KeepsRows, LogBackend
@@ -22,7 +21,7 @@ from lllm.projections.engine.checkpoints import can_go_on
 from lllm.projections.engine.optional_views import turn_on
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
-from lllm.projections.engine.search_index import has_full_text_search
+from lllm.projections.engine.sqlite.search_index import has_full_text_search
 from lllm.projections.queries.search import no_full_text_search
 from lllm.projections.view import View
 from lllm.projections.views.annotations import AnnotationsView
@@ -145,8 +144,7 @@ class ReadModel:
         database, projector = self.database, self.projector
         if self._left is not None:
             database, projector = self._left, self._projector_of(self._left)
-        lock = _lock_file(database, "rebuild.lock")
-        built = rebuild(projector, lock=lock, stale=stale, check=check, progress=progress)
+        built = rebuild(projector, stale=stale, check=check, progress=progress)
         before, self._left = self.database, None
         self.projector, self.database = projector, database
         if before is not database:
@@ -170,8 +168,7 @@ class ReadModel:
             raise no_full_text_search()
         self.catch_up()
         turn_on(self.database, self._search[0].name)
-        lock = _lock_file(self.database, "rebuild.lock")
-        return rebuild(self.projector, self._search, lock=lock, progress=progress)
+        return rebuild(self.projector, self._search, progress=progress)
 
     def search_off(self) -> Rebuilt:
         """Remove the search index, and keep none from now on.
@@ -182,8 +179,7 @@ class ReadModel:
         Raises:
             LogError: The rows can't be written.
         """
-        lock = _lock_file(self.database, "rebuild.lock")
-        discard(self.projector, MessagesView(), lock=lock)
+        discard(self.projector, MessagesView())
         return Rebuilt((), 0)
 
     def with_search(self, database: Database) -> Database:
@@ -204,7 +200,7 @@ class ReadModel:
         if database is self.database and database.path == ":memory:":
             with self._moving:
                 if self._search[0].name not in self.projector.checkpoints():
-                    rebuild(self.projector, self._search, lock=None)
+                    rebuild(self.projector, self._search)
         return database
 
     def close(self) -> None:
@@ -249,19 +245,13 @@ class ReadModel:
             damage,
         )
         database = Database(":memory:", lock=None, version=1)
-        projector = Projector(self._log, database, self.views, None, self._search)
-        rebuild(projector, [view for view in self.views if view not in self._search], lock=None)
+        projector = Projector(self._log, database, self.views, self._search)
+        rebuild(projector, [view for view in self.views if view not in self._search])
         self._left = left
         self.projector, self.database = projector, database
 
     def _projector_of(self, database: Database) -> Projector:
-        lock = _lock_file(database, "project.lock")
-        return Projector(self._log, database, self.views, lock, self._search)
-
-
-def _lock_file(database: Database, name: str) -> Path | None:
-    """Get the path of the rows' lock file; None if no other process can reach the rows."""
-    return None if database.lock_folder is None else database.lock_folder / name
+        return Projector(self._log, database, self.views, self._search)
 
 
 def rows_database(backend: LogBackend, views: Sequence[View]) -> Database:

@@ -11,11 +11,11 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.integrity.leaves import leaves_of
 from lllm.events.model import Erased
+from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.checkpoints import Checkpoint, advance
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.session_contexts import Contexts
@@ -41,7 +41,7 @@ class Batch(msgspec.Struct, frozen=True):
         position: The position of the log that the batch reaches.
     """
 
-    database: Database
+    database: RowsDatabase
     changes: Changes
     generations: Mapping[View, int]
     position: int
@@ -95,7 +95,7 @@ class Batches:
         database: The database of the rows.
     """
 
-    def __init__(self, log: LogBackend, database: Database) -> None:
+    def __init__(self, log: LogBackend, database: RowsDatabase) -> None:
         self._log = log
         self._database = database
         self._changes: Changes | None = None

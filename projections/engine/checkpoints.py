@@ -5,8 +5,6 @@ A checkpoint is written in the same transaction as the rows that it describes.
 
 from __future__ import annotations
 
-import itertools
-import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -15,17 +13,14 @@ from typing import Annotated
 import msgspec
 
 from lllm.events import codec
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.errors import LogError
 from lllm.events.model import EVENTS
+from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.dialect import dialect_of
+from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.view import View
-
-CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
-    view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
-) WITHOUT ROWID"""
-
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -102,7 +97,21 @@ def is_stale(view: View, found: Checkpoint | None) -> bool:
     return not found.ahead_of(view) and found.known != known_events(view)
 
 
-def has_checkpoints(database: Database) -> bool:
+def has_table(database: RowsDatabase, name: str) -> bool:
+    """True if a database has a table of this name.
+
+    Args:
+        database: The database of the rows.
+        name: The name of the table.
+
+    Returns:
+        False if there is none.
+    """
+    with database.snapshot() as connection:
+        return bool(connection.execute(dialect_of(connection).has_table(), (name,)).fetchone())
+
+
+def has_checkpoints(database: RowsDatabase) -> bool:
     """True if a database has ever stored rows of views.
 
     Args:
@@ -111,10 +120,10 @@ def has_checkpoints(database: Database) -> bool:
     Returns:
         False if it has no table of checkpoints.
     """
-    return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"))
+    return has_table(database, "checkpoints")
 
 
-def can_go_on(database: Database, views: Sequence[View]) -> bool:
+def can_go_on(database: RowsDatabase, views: Sequence[View]) -> bool:
     """True if a database has rows of all these views and none have to be rebuilt.
 
     Args:
@@ -130,7 +139,7 @@ def can_go_on(database: Database, views: Sequence[View]) -> bool:
     return not any(is_stale(view, found.get(view.name)) for view in views)
 
 
-def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
+def read_checkpoints(database: RowsDatabase) -> dict[str, Checkpoint]:
     """Read the stored checkpoints.
 
     Args:
@@ -153,11 +162,10 @@ def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
     return found
 
 
-def replace_damaged(database: Database) -> None:
+def replace_damaged(database: RowsDatabase) -> None:
     """Replace the table of checkpoints by an empty one if a page of it is damaged.
 
-    SQLite can't delete a table that it can't read, so the old one is renamed. Then all views are
-    rebuilt.
+    Then all views are rebuilt.
 
     Args:
         database: The database of the rows.
@@ -171,16 +179,10 @@ def replace_damaged(database: Database) -> None:
     except LogError as error:
         if not is_unreadable_page(error):
             raise
-    with database.write() as connection:
-        assert connection is not None
-        names = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        numbers = itertools.count(1)
-        aside = next(name for n in numbers if (name := f"checkpoints_damaged_{n}") not in names)
-        connection.execute(f"ALTER TABLE checkpoints RENAME TO {aside}")
-        connection.execute(CHECKPOINTS)
+    row_tables(database).move_checkpoints_aside(database)
 
 
-def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:
+def advance(connection: RowsConnection, generations: Mapping[View, int], position: int) -> None:
     """Store the position up to which views are built, in the transaction of their rows.
 
     Args:
@@ -189,6 +191,25 @@ def advance(connection: sqlite3.Connection, generations: Mapping[View, int], pos
         position: The last position of the log that the rows include.
     """
     connection.executemany(
-        "UPDATE checkpoints SET position = max(position, ?) WHERE view = ? AND generation = ?",
-        [(position, view.name, generation) for view, generation in generations.items()],
+        "UPDATE checkpoints SET position = ? WHERE view = ? AND generation = ? AND position < ?",
+        [(position, view.name, generation, position) for view, generation in generations.items()],
+    )
+
+
+def store_checkpoint(
+    connection: RowsConnection, view: View, generation: int, position: int
+) -> None:
+    """Store that a generation of rows is now the one of a view.
+
+    Args:
+        connection: A connection with an open transaction, in which the rows are shown.
+        view: The view, whose version and event types are stored, too.
+        generation: The generation of its rows.
+        position: The last position of the log that the rows include.
+    """
+    columns = ("version", "generation", "position", "known")
+    connection.execute(
+        f"INSERT INTO checkpoints (view, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?)"
+        f" ON CONFLICT (view) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in columns)}",
+        (view.name, view.version, generation, position, known_events(view)),
     )

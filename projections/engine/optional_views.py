@@ -8,12 +8,12 @@ turned off.
 
 from __future__ import annotations
 
-from lllm.events.backends.sqlite.database import Database
+from lllm.projections.database import RowsDatabase
+from lllm.projections.engine.checkpoints import has_table
+from lllm.projections.engine.row_tables import row_tables
 
-_TABLE = "CREATE TABLE IF NOT EXISTS views_off (view TEXT PRIMARY KEY) WITHOUT ROWID"
 
-
-def views_off(database: Database) -> set[str]:
+def views_off(database: RowsDatabase) -> set[str]:
     """Read which views are turned off.
 
     Args:
@@ -25,12 +25,12 @@ def views_off(database: Database) -> set[str]:
     Raises:
         LogError: The table can't be read.
     """
-    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'views_off'"):
+    if not has_table(database, "views_off"):
         return set()
     return {str(name) for (name,) in database.query("SELECT view FROM views_off")}
 
 
-def turn_on(database: Database, view: str) -> None:
+def turn_on(database: RowsDatabase, view: str) -> None:
     """Allow rebuilds to make the rows of a view again.
 
     Args:
@@ -46,7 +46,7 @@ def turn_on(database: Database, view: str) -> None:
             connection.execute("DELETE FROM views_off WHERE view = ?", (view,))
 
 
-def turn_off(database: Database, view: str, tables: list[str]) -> None:
+def turn_off(database: RowsDatabase, view: str, tables: list[str]) -> None:
     """Remove the checkpoint of a view, so that its rows are no longer updated.
 
     Args:
@@ -59,8 +59,8 @@ def turn_off(database: Database, view: str, tables: list[str]) -> None:
     """
     with database.write() as connection:
         assert connection is not None
-        connection.execute(_TABLE)
-        connection.execute("INSERT OR IGNORE INTO views_off VALUES (?)", (view,))
+        row_tables(database).create_views_off(connection)
+        connection.execute("INSERT INTO views_off VALUES (?) ON CONFLICT DO NOTHING", (view,))
         connection.execute("DELETE FROM checkpoints WHERE view = ?", (view,))
         for table in tables:
             connection.execute(f"DROP VIEW IF EXISTS {table}")

@@ -11,27 +11,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from lllm.events.backend import KeepsRows, KnowsItsEnd, LogBackend
-from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.concurrency.locks import FileLock
+from lllm.events.concurrency.locks import ProcessLock
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.errors import LogDamaged, ViewError
+from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.apply_events import Batches
 from lllm.projections.engine.checkpoints import (
-    CHECKPOINTS,
     Checkpoint,
     has_checkpoints,
     is_stale,
     read_checkpoints,
 )
 from lllm.projections.engine.optional_views import views_off
-from lllm.projections.engine.search_index import remove_deleted_words
+from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
+from lllm.projections.engine.sqlite.search_index import remove_deleted_words
 from lllm.projections.view import View, check_names
 
 _logger = logging.getLogger("lllm.store")
@@ -44,21 +42,20 @@ _PATIENCE = 0.05  # the least time that a write waits, in seconds
 class _Alone(LockPair):
     """Holds the lock that lets one process at a time project, with its file open meanwhile."""
 
-    __slots__ = ("_file",)
+    __slots__ = ("_lock",)
 
-    def __init__(self, threads: RobustLock, lock: Path | None, timeout: float | None) -> None:
-        self._file = None
-        if lock is not None:
-            with FileErrors(lock):
-                self._file = FileLock(lock)
+    def __init__(
+        self, threads: RobustLock, lock: ProcessLock | None, timeout: float | None
+    ) -> None:
+        self._lock = lock
         # Not reentrant: the garbage collector may end a session inside.
-        super().__init__(threads, self._file, timeout, reentrant=False)
+        super().__init__(threads, lock, timeout, reentrant=False)
 
     def exit(self) -> None:
         """Release the lock, as `LockPair.exit` does, and close its file."""
         super().exit()
-        if self._file is not None:
-            self._file.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 class Projector:
@@ -68,7 +65,6 @@ class Projector:
         log: The log that the events are read from.
         database: The database of the rows.
         views: The views to keep up to date.
-        lock: The lock file of the process that catches up; None if no other process uses the rows.
         optional: The views that a store need not have; see `optional_views`.
 
     Attributes:
@@ -82,9 +78,8 @@ class Projector:
     def __init__(
         self,
         log: LogBackend,
-        database: Database,
+        database: RowsDatabase,
         views: Sequence[View],
-        lock: Path | None,
         optional: Collection[View] = (),
     ) -> None:
         self.log = log
@@ -106,11 +101,10 @@ class Projector:
         self._idle: tuple[object, ...] | None = None
         self._unawaited_until = 0.0  # a time of the monotonic clock
         self.batches = Batches(log, database)
-        self._lock = lock
         if not database.read_only and not has_checkpoints(database):
             with database.write() as connection:
                 assert connection is not None
-                connection.execute(CHECKPOINTS)
+                row_tables(database).create_checkpoints(connection)
         register_after_fork(self)
 
     def after_fork(self) -> None:
@@ -266,7 +260,7 @@ class Projector:
         Returns:
             A context manager; its value is False if the time was over.
         """
-        return _Alone(self._threads, self._lock, timeout)
+        return _Alone(self._threads, self.database.process_lock("project.lock"), timeout)
 
     def _behind(self, found: Mapping[str, Checkpoint], head: int) -> bool:
         return any(

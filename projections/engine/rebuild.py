@@ -9,23 +9,22 @@ replaced: the stored rows are compared with rows built from the log.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import msgspec
 
 from lllm.events.backends.sqlite.errors import FileErrors
-from lllm.events.concurrency.locks import FileLock, kept_waiting
-from lllm.projections.database import Value
-from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
+from lllm.events.concurrency.locks import ProcessLock, kept_waiting
+from lllm.projections.database import RowsConnection, Value
+from lllm.projections.dialect import dialect_of
+from lllm.projections.engine.checkpoints import Checkpoint, replace_damaged, store_checkpoint
 from lllm.projections.engine.optional_views import turn_off
 from lllm.projections.engine.projector import Projector
-from lllm.projections.engine.search_index import finish_index, index_differences
+from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
-from lllm.projections.engine.tables import create_tables, show_generation
-from lllm.projections.engine.unused_tables import generations_in, remove_unused, table_names
+from lllm.projections.engine.sqlite.search_index import finish_index, index_differences
+from lllm.projections.engine.unused_tables import generations_in, remove_unused
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
@@ -78,20 +77,17 @@ def rebuild(
     projector: Projector,
     views: Sequence[View] | None = None,
     *,
-    lock: Path | None,
     check: bool = False,
     stale: bool = False,
     progress: Progress | None = None,
 ) -> Rebuilt:
     """Rebuild the rows of views from the log, or compare them with the log.
 
-    Rows that a newer lllm built are not changed.
+    Rows that a newer lllm built are not changed. A second rebuild waits for the first.
 
     Args:
         projector: The projector of the rows.
         views: The views to rebuild; None for all.
-        lock: The lock file of a running rebuild; None if no other process uses the rows. A second
-            rebuild waits for the first.
         check: True to compare the rows and replace nothing.
         stale: True to build only the views whose rows have to be rebuilt (`Projector.stale`). After
             waiting for another rebuild, there are none.
@@ -109,7 +105,7 @@ def rebuild(
     lost = None if stale else projector.lost_end()
     if lost is not None:
         _logger.error("%s The rows are built from what is there.", lost)
-    with projector.rebuilding, _only_rebuild(lock):
+    with projector.rebuilding, _only_rebuild(projector.database.process_lock("rebuild.lock")):
         if not check:
             replace_damaged(projector.database)
         among = projector.views if views is None else views
@@ -124,18 +120,17 @@ def rebuild(
             remove_unused(projector, meant)
 
 
-def discard(projector: Projector, view: View, *, lock: Path | None) -> None:
+def discard(projector: Projector, view: View) -> None:
     """Remove the rows of an optional view, and turn it off.
 
     Args:
         projector: The projector of the rows.
         view: The optional view to remove.
-        lock: The lock file of a running rebuild; None if no other process uses the rows.
 
     Raises:
         LogError: The rows can't be removed.
     """
-    with projector.rebuilding, _only_rebuild(lock):
+    with projector.rebuilding, _only_rebuild(projector.database.process_lock("rebuild.lock")):
         with projector.alone() as mine:
             if not mine:
                 raise kept_waiting(projector.database.path)
@@ -144,18 +139,16 @@ def discard(projector: Projector, view: View, *, lock: Path | None) -> None:
 
 
 @contextmanager
-def _only_rebuild(lock: Path | None) -> Iterator[None]:
+def _only_rebuild(lock: ProcessLock | None) -> Iterator[None]:
     if lock is None:
         yield
         return
-    with FileErrors(lock):
-        file_lock = FileLock(lock)
     try:
-        with FileErrors(lock):
-            file_lock.acquire()
+        with FileErrors(lock.path):
+            lock.acquire()
         yield
     finally:
-        file_lock.close()
+        lock.close()
 
 
 class _Building:
@@ -185,7 +178,8 @@ class _Building:
 
 def _begin(projector: Projector, views: Sequence[View]) -> _Building:
     remove_unused(projector, views)
-    found, names = projector.checkpoints(), table_names(projector)
+    tables = row_tables(projector.database)
+    found, names = projector.checkpoints(), tables.table_names(projector.database)
     generations = {
         view: 1 + max(
             [found[view.name].generation if view.name in found else 0]
@@ -196,11 +190,12 @@ def _begin(projector: Projector, views: Sequence[View]) -> _Building:
     with projector.database.write() as connection:
         assert connection is not None
         for view, generation in generations.items():
-            create_tables(connection, view, generation)
+            tables.create_tables(connection, view, generation)
     return _Building(projector, generations)
 
 
 def _replace(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
+    tables = row_tables(projector.database)
     building.feed(projector.log.head(), progress)
     for view, generation in building.generations.items():
         for table in view.tables:
@@ -214,11 +209,8 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
         with projector.database.write() as connection:
             assert connection is not None
             for view, generation in building.generations.items():
-                show_generation(connection, view, generation)
-                connection.execute(
-                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-                    (view.name, view.version, generation, building.position, known_events(view)),
-                )
+                tables.show_generation(connection, view, generation)
+                store_checkpoint(connection, view, generation, building.position)
     return Rebuilt(tuple(view.name for view in building.generations), building.position)
 
 
@@ -235,7 +227,7 @@ def _compare(projector: Projector, building: _Building, progress: Progress | Non
             connection = stack.enter_context(projector.database.snapshot())
             # The snapshot begins while old and new rows are at the same position, and outlasts the
             # lock.
-            connection.execute("BEGIN")
+            connection.execute(dialect_of(connection).begin())
             connection.execute("SELECT count(*) FROM checkpoints").fetchone()
         difference = next(
             (
@@ -253,7 +245,7 @@ def _compare(projector: Projector, building: _Building, progress: Progress | Non
 
 
 def _differences(
-    connection: sqlite3.Connection, view: View, table: Table, old: int, new: int
+    connection: RowsConnection, view: View, table: Table, old: int, new: int
 ) -> Iterator[Difference]:
     columns = list(table.columns)
     listed = ", ".join(columns)
@@ -275,7 +267,7 @@ def _differences(
 
 
 def _row(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], key: dict[str, Value]
+    connection: RowsConnection, table: str, columns: Sequence[str], key: dict[str, Value]
 ) -> dict[str, Value] | None:
     where = " AND ".join(f"{name} = ?" for name in key)
     row = connection.execute(

@@ -11,7 +11,7 @@ from itertools import compress
 import msgspec
 
 from lllm.events.envelope import Recorded
-from lllm.projections.database import Row, Value
+from lllm.projections.database import Row, RowsConnection, Value
 from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
 from lllm.projections.words import indexed_text
@@ -221,7 +221,7 @@ class _RowChanges:
         if found is None:
             columns = (*self._key, *puts, *adds)
             sets = [f"{name} = excluded.{name}" for name in puts]
-            sets += [f"{name} = ifnull({name}, 0) + excluded.{name}" for name in adds]
+            sets += [f"{name} = coalesce({self.name}.{name}, 0) + excluded.{name}" for name in adds]
             action = f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING"
             found = self._upserts[(*puts, "+", *adds)] = (
                 f"INSERT INTO {self.name} ({', '.join(columns)}) "
@@ -296,7 +296,7 @@ class Changes:
             meanwhile.
     """
 
-    connection: sqlite3.Connection
+    connection: RowsConnection
 
     def __init__(
         self, generations: Mapping[View, int], read_stream: Callable[[str], Iterator[Recorded]]

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from lllm.events.backends.sqlite.database import Database, Value
 from lllm.events.envelope import Recorded
 from lllm.events.model import Ancestor, Erased, Event, SessionErased, SessionStarted
+from lllm.projections.database import RowsDatabase, Value
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, replayed_by, storable
 
@@ -154,7 +154,7 @@ class Contexts:
         return context
 
 
-def stored_contexts(database: Database, generation: int | None = None) -> Contexts:
+def stored_contexts(database: RowsDatabase, generation: int | None = None) -> Contexts:
     """Make the Contexts for a pass over the log; it reads the rows of sessions.
 
     Args:

@@ -14,7 +14,7 @@ from lllm.events.ids import new_id
 from lllm.events.model import SessionErased
 from lllm.events.statements import append_statement
 from lllm.projections.engine import rebuild as rebuilding
-from lllm.projections.engine import search_index
+from lllm.projections.engine.sqlite import search_index
 from lllm.projections.view import Rows, Table, ViewEvent
 from lllm.projections.views import messages
 from lllm.store import read_model

@@ -15,8 +15,9 @@ from lllm import LogStore, LogUnavailable, SQLiteBackend, ViewError
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.model import MessageAdded
-from lllm.projections.engine import projector, unused_tables
+from lllm.projections.engine import projector
 from lllm.projections.engine.rebuild import Difference
+from lllm.projections.engine.sqlite import tables as sqlite_tables
 from lllm.projections.view import Rows, Table, ViewEvent
 from tests.support.echo import echo
 
@@ -61,8 +62,8 @@ def test_a_view_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_view_with_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new version's table may have another key than the old one, however many rows that has."""
-    monkeypatch.setattr(unused_tables, "_DROPPED", 2)
-    monkeypatch.setattr(unused_tables, "_CHUNK", 2)
+    monkeypatch.setattr(sqlite_tables, "_DROPPED", 2)
+    monkeypatch.setattr(sqlite_tables, "_CHUNK", 2)
 
     class Old(Roles):
         tables = (Table("roles", {"place": "INTEGER", "role": "TEXT"}, key=("place", "role")),)
@@ -207,7 +208,7 @@ def test_a_rebuild_that_failed_keeps_no_lock(
             raise LogUnavailable("the disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(unused_tables, "_drop", failing)
+            patched.setattr(sqlite_tables, "_drop", failing)
             with pytest.raises(LogUnavailable, match="disk is full"):
                 store.rebuild()
         store.rebuild()

@@ -16,7 +16,7 @@ from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.repair import repair
-from lllm.projections.engine.tables import create_tables, show_generation
+from lllm.projections.engine.sqlite.tables import create_tables, show_generation
 from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import View
 from lllm.testing.writers import event, without_positions

@@ -35,7 +35,7 @@ from lllm.events.concurrency.fork_handlers import (
     pause_at_fork,
     register_after_fork,
 )
-from lllm.events.concurrency.locks import kept_waiting
+from lllm.events.concurrency.locks import FileLock, kept_waiting
 from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import check_database, make_database, make_folder
 from lllm.events.files.permissions import FILE_MODE, folder_mode
@@ -247,6 +247,24 @@ class Database:
         except sqlite3.OperationalError:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def process_lock(self, name: str) -> FileLock | None:
+        """Open a lock file beside the database.
+
+        Args:
+            name: The name of the file, as "rebuild.lock".
+
+        Returns:
+            The lock, which the caller closes; None for a database that no other process reaches.
+
+        Raises:
+            LogUnavailable: The lock file can't be opened.
+        """
+        if self.lock_folder is None:
+            return None
+        path = self.lock_folder / name
+        with FileErrors(path):
+            return FileLock(path)
 
     # -- Writing
 

@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency import decoders, fork_handlers, late_imports
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.concurrency.locks import FileLock
@@ -182,15 +184,15 @@ def test_a_lock_of_rows_that_can_not_be_had(
     be opened, or the file system has no locks."""
     (tmp_path / "file").touch()
     nowhere = tmp_path / "file" / "a.lock"
-    with pytest.raises(LogUnavailable):
-        projector._Alone(RobustLock(), nowhere, None)
-    with pytest.raises(LogUnavailable), rebuild._only_rebuild(nowhere):
-        pass
+    with closing(Database(tmp_path / "a.db", lock=tmp_path / "a.lock", version=1)) as database:
+        database.lock_folder = nowhere.parent
+        with pytest.raises(LogUnavailable):
+            database.process_lock(nowhere.name)
     with monkeypatch.context() as patched:
         patched.setattr(FileLock, "acquire", _no_locks)
         with (
             pytest.raises(LogUnavailable, match="No locks"),
-            rebuild._only_rebuild(tmp_path / "a.lock"),
+            rebuild._only_rebuild(FileLock(tmp_path / "a.lock")),
         ):
             pass
 
@@ -218,11 +220,11 @@ def test_loads_pause_before_imports_and_these_before_decoders() -> None:
 
 def test_the_lock_of_who_projects_keeps_no_file_open(tmp_path: Path) -> None:
     """Its file is open as long as it is held, and not until somebody collects it."""
-    held = projector._Alone(RobustLock(), tmp_path / "project.lock", 1.0)
+    file = FileLock(tmp_path / "project.lock")
+    held = projector._Alone(RobustLock(), file, 1.0)
     frame = sys._getframe()
     assert held.enter(frame)
-    assert held._file is not None
-    fd = held._file._fd
+    fd = file._fd
     assert fd is not None
     held.exit()
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lllm.events.backends.sqlite.database import Value
 from lllm.projections.engine.row_changes import Changes
-from lllm.projections.engine.tables import create_tables
+from lllm.projections.engine.sqlite.tables import create_tables
 from lllm.projections.view import Key, Rows, Table
 
 COUNTS = Table("counts", {"key": "INTEGER", "a": "INTEGER", "b": "INTEGER"}, key=("key",))

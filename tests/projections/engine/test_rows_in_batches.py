@@ -25,7 +25,7 @@ from lllm.events.recorder import Recorder
 from lllm.events.statements import append_statement
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.engine.row_changes import Changes
-from lllm.projections.engine.tables import create_tables
+from lllm.projections.engine.sqlite.tables import create_tables
 from lllm.projections.queries.rows import rows_by_key
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Rows, Table, ViewEvent

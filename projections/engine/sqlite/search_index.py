@@ -14,7 +14,7 @@ from contextlib import closing
 from functools import cache
 from itertools import zip_longest
 
-from lllm.events.backends.sqlite.database import Database
+from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.table_names import search_table
 from lllm.projections.view import Table
 
@@ -40,7 +40,7 @@ def has_full_text_search() -> bool:
     return True
 
 
-def create_index(connection: sqlite3.Connection, table: Table, generation: int) -> None:
+def create_index(connection: RowsConnection, table: Table, generation: int) -> None:
     """Create the empty index of one generation of a table.
 
     Args:
@@ -55,7 +55,7 @@ def create_index(connection: sqlite3.Connection, table: Table, generation: int) 
     _merge_at(connection, name, _FILLED)
 
 
-def finish_index(database: Database, table: Table, generation: int) -> None:
+def finish_index(database: RowsDatabase, table: Table, generation: int) -> None:
     """Merge the parts of an index that was just filled, and merge as usual from now on.
 
     Args:
@@ -72,13 +72,13 @@ def finish_index(database: Database, table: Table, generation: int) -> None:
         _merge_at(connection, search_table(table.name, generation), _USUAL)
 
 
-def _merge_at(connection: sqlite3.Connection, name: str, parts: tuple[int, int]) -> None:
+def _merge_at(connection: RowsConnection, name: str, parts: tuple[int, int]) -> None:
     """Set of how many parts an index merges some a little at a time, and of how many at once."""
     for setting, count in zip(("automerge", "crisismerge"), parts, strict=True):
         connection.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('{setting}', ?)", (count,))
 
 
-def drop_index(database: Database, table: Table, generation: int) -> None:
+def drop_index(database: RowsDatabase, table: Table, generation: int) -> None:
     """Remove an index in chunks, so that no other writer waits long.
 
     Args:
@@ -105,7 +105,7 @@ def drop_index(database: Database, table: Table, generation: int) -> None:
         connection.execute(f"DROP TABLE {name}")
 
 
-def remove_deleted_words(database: Database, table: Table, generation: int) -> None:
+def remove_deleted_words(database: RowsDatabase, table: Table, generation: int) -> None:
     """Remove words from the file that were removed from an index but are still stored.
 
     The index is merged into one part, in short transactions, which takes a while for a large one.
@@ -124,7 +124,7 @@ def remove_deleted_words(database: Database, table: Table, generation: int) -> N
     pages = -_MERGED  # less than nothing: all parts are meant, however few they are
     while True:
         with database.write() as connection:
-            assert connection is not None
+            assert isinstance(connection, sqlite3.Connection)
             before = connection.total_changes
             connection.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('merge', ?)", (pages,))
             if connection.total_changes - before < 2:  # https://sqlite.org/fts5.html#merge
@@ -133,7 +133,7 @@ def remove_deleted_words(database: Database, table: Table, generation: int) -> N
 
 
 def index_differences(
-    connection: sqlite3.Connection, table: Table, generations: Sequence[int]
+    connection: RowsConnection, table: Table, generations: Sequence[int]
 ) -> Iterator[tuple[str, dict[str, int] | None, dict[str, int] | None]]:
     """Compare two generations of an index, word by word.
 

@@ -1,0 +1,50 @@
+"""What each database engine does in its own way to keep the tables of views.
+
+One module for each engine has these functions: `sqlite.tables` and `postgres.tables`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.engine.sqlite import tables as sqlite_tables
+from lllm.projections.view import Table, View
+
+
+class RowTables(Protocol):
+    """Makes, shows and removes tables; the functions in `sqlite.tables` say how."""
+
+    def create_checkpoints(self, connection: RowsConnection) -> None:
+        """Create the table of checkpoints, if it is missing."""
+
+    def create_views_off(self, connection: RowsConnection) -> None:
+        """Create the table of the views that are turned off, if it is missing."""
+
+    def move_checkpoints_aside(self, database: RowsDatabase) -> None:
+        """Make an empty table of checkpoints in place of a damaged one."""
+
+    def create_tables(self, connection: RowsConnection, view: View, generation: int) -> None:
+        """Create the empty tables and indexes for one generation of a view."""
+
+    def show_generation(self, connection: RowsConnection, view: View, generation: int) -> None:
+        """Make the plain names of a view's tables refer to one generation."""
+
+    def table_names(self, database: RowsDatabase) -> list[str]:
+        """List the names of all tables beside which a new one is made."""
+
+    def drop_generation(self, database: RowsDatabase, table: Table, generation: int) -> None:
+        """Drop one generation of a table and of its search index."""
+
+
+def row_tables(database: RowsDatabase) -> RowTables:
+    """Find the functions for the engine of a database.
+
+    Args:
+        database: The database of the rows.
+
+    Returns:
+        The module of its engine.
+    """
+    del database
+    return sqlite_tables

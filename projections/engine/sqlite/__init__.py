@@ -1,0 +1,1 @@
+"""The tables of rows in SQLite: `tables`, and `search_index` for words."""

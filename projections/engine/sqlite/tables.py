@@ -1,0 +1,162 @@
+"""Makes and removes the SQLite tables of views, one set for each generation of rows.
+
+The names of a view's tables contain the number of their generation (`sessions_v3`). An SQL view
+with the plain name selects from the current generation, so that a rebuild can fill the next one
+beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
+from lllm.events.errors import LogError
+from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.engine.sqlite.search_index import create_index, drop_index
+from lllm.projections.table_names import generation_table
+from lllm.projections.view import Table, View
+
+_logger = logging.getLogger("lllm.store")
+
+_CHUNK = 5_000  # rows that are removed in one transaction
+_DROPPED = 100_000  # a table of at most so many rows is dropped at once, in some 20 ms
+
+_CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
+    view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
+) WITHOUT ROWID"""
+_VIEWS_OFF = "CREATE TABLE IF NOT EXISTS views_off (view TEXT PRIMARY KEY) WITHOUT ROWID"
+
+
+def create_checkpoints(connection: RowsConnection) -> None:
+    """Create the table of checkpoints, if it is missing.
+
+    Args:
+        connection: A connection with an open transaction.
+    """
+    connection.execute(_CHECKPOINTS)
+
+
+def create_views_off(connection: RowsConnection) -> None:
+    """Create the table of the views that are turned off, if it is missing.
+
+    Args:
+        connection: A connection with an open transaction.
+    """
+    connection.execute(_VIEWS_OFF)
+
+
+def move_checkpoints_aside(database: RowsDatabase) -> None:
+    """Make an empty table of checkpoints in place of a damaged one.
+
+    SQLite can't delete a table that it can't read, so the old one is renamed.
+
+    Args:
+        database: The database of the rows.
+
+    Raises:
+        LogError: The table can't be renamed.
+    """
+    with database.write() as connection:
+        assert connection is not None
+        names = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        numbers = itertools.count(1)
+        aside = next(name for n in numbers if (name := f"checkpoints_damaged_{n}") not in names)
+        connection.execute(f"ALTER TABLE checkpoints RENAME TO {aside}")
+        create_checkpoints(connection)
+
+
+def create_tables(connection: RowsConnection, view: View, generation: int) -> None:
+    """Create the empty tables and indexes for one generation of a view.
+
+    Args:
+        connection: A connection with an open transaction.
+        view: The view that the tables belong to.
+        generation: The number of the new generation, from 1.
+    """
+    for table in view.tables:
+        name = generation_table(table.name, generation)
+        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+        # A single integer key is the rowid itself; with another key, the table is stored in its
+        # order.
+        rowid = len(table.key) == 1 and table.columns[table.key[0]] == "INTEGER"
+        connection.execute(
+            f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))"
+            + ("" if rowid else " WITHOUT ROWID")
+        )
+        for index in table.indexes:
+            connection.execute(index.create(name))
+        if table.search is not None:
+            create_index(connection, table, generation)
+
+
+def show_generation(connection: RowsConnection, view: View, generation: int) -> None:
+    """Make the plain names of a view's tables refer to one generation.
+
+    Args:
+        connection: A connection with an open transaction.
+        view: The view that the tables belong to.
+        generation: The generation to show.
+    """
+    for table in view.tables:
+        connection.execute(f"DROP VIEW IF EXISTS {table.name}")
+        connection.execute(
+            f"CREATE VIEW {table.name} AS SELECT * FROM {generation_table(table.name, generation)}"
+        )
+
+
+def table_names(database: RowsDatabase) -> list[str]:
+    """List the names of all tables in the file of the rows.
+
+    Args:
+        database: The database of the rows.
+
+    Returns:
+        The names.
+    """
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    return [str(row[0]) for row in database.query(sql)]
+
+
+def drop_generation(database: RowsDatabase, table: Table, generation: int) -> None:
+    """Drop one generation of a table; if a damaged page prevents this, it stays, unused.
+
+    Args:
+        database: The database of the rows.
+        table: The table of a view.
+        generation: The generation to drop.
+
+    Raises:
+        LogError: The table can't be removed.
+    """
+    name = generation_table(table.name, generation)
+    try:
+        if table.search is not None:
+            drop_index(database, table, generation)
+        _drop(database, name)
+    except LogError as error:
+        if not is_unreadable_page(error):
+            raise
+        _logger.warning("the old table %s stays in the file: a page of it is damaged", name)
+
+
+def _drop(database: RowsDatabase, name: str) -> None:
+    """Drop a table in chunks, so that no other writer waits long."""
+    columns = _key_of(database, name)
+    key, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
+    bound = f"SELECT {key} FROM {name} ORDER BY {key} LIMIT 1 OFFSET {_CHUNK}"
+    while database.query(many):
+        with database.write() as connection:
+            assert connection is not None
+            first_kept = connection.execute(bound).fetchone()
+            connection.execute(f"DELETE FROM {name} WHERE ({key}) < ({marks})", first_kept)
+    with database.write() as connection:
+        assert connection is not None
+        connection.execute(f"DROP TABLE {name}")
+
+
+def _key_of(database: RowsDatabase, name: str) -> list[str]:
+    """Read the key columns of a stored table, which an older version may have defined."""
+    rows = database.query(f"SELECT name FROM pragma_table_info('{name}') WHERE pk ORDER BY pk")
+    return [str(row[0]) for row in rows]
