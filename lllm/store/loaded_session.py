@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -54,9 +54,17 @@ class LoadedSession(msgspec.Struct, frozen=True, kw_only=True):
             if event.stream == self.session.session_id and isinstance(payload, SessionStarted)
         )
 
-    def payloads_by_session(self) -> dict[str, list[Event]]:
-        """Group the payloads by the session, or other stream, in which they were written."""
-        grouped: dict[str, list[Event]] = {}
+    def payloads_by_session(self, kinds: Collection[type[Event]]) -> dict[str, list[Event]]:
+        """Group payloads by the session, or other stream, in which they were written.
+
+        Args:
+            kinds: The types of the payloads.
+
+        Returns:
+            The payloads of these types in order, by stream; every session is there.
+        """
+        grouped: dict[str, list[Event]] = {row.id: [] for row in self.found.family}
         for event, payload in zip(self.events, self.payloads, strict=True):
-            grouped.setdefault(event.stream, []).append(payload)
+            if type(payload) in kinds:
+                grouped.setdefault(event.stream, []).append(payload)
         return grouped

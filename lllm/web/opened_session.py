@@ -6,9 +6,11 @@ from lllm.projections.queries.load_session import FoundSession
 from lllm.store.session_reader import SessionReader
 from lllm.web.transcript import Transcript, transcript_of
 
+_KEPT = 64 << 20  # bytes of payloads; a session with more is loaded for every request
+
 
 class OpenedSession:
-    """Loads sessions, and keeps the last one as long as the log says nothing new of it.
+    """Loads sessions, and keeps the last one while the log says nothing new of it.
 
     A page of a long session is followed by requests for the steps that are unfolded in it.
 
@@ -40,5 +42,6 @@ class OpenedSession:
         self._last = last = None  # two long sessions need not be in memory at once
         loaded = self._reader.load_with_events(session_id)
         transcript = transcript_of(loaded)
-        self._last = (loaded.found, transcript)
+        if sum(len(event.data) for event in loaded.events) <= _KEPT:
+            self._last = (loaded.found, transcript)
         return transcript

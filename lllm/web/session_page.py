@@ -14,7 +14,7 @@ from lllm.web.pages import FRAGMENT, StorePages
 from lllm.web.transcript import Block, Step, Transcript, result_of
 
 PAGE = 300  # steps of one page
-_IN_PAGE = 300_000  # characters of texts in a page; the steps behind are fetched when unfolded
+_IN_PAGE = 100_000  # characters of texts in a page; the steps behind are fetched when unfolded
 CUT = 4_000  # characters of one text on the page of its session
 _EVENTS = 500  # events of one page
 

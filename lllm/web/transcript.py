@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from lllm.cli.render.messages import NOTHING, SentAndGot, exchanges_of
+from lllm.cli.render.messages import EXCHANGED, NOTHING, SentAndGot, exchanges_of
 from lllm.events.model import Content, Error, Event, RetryScheduled, SessionEdited, SessionStarted
 from lllm.projections.session.call_session import (
     AgentCallSession,
@@ -18,10 +18,11 @@ from lllm.store.loaded_session import LoadedSession
 from lllm.store.summaries import SessionRecord
 
 OPEN_ALL = 8  # steps; a session with no more is shown unfolded
+_SPOKEN: frozenset[type[Event]] = EXCHANGED | {RetryScheduled, SessionEdited}
 _GAP = 1_000_000_000  # nanoseconds without anything that is marked
 
 
-class Step(msgspec.Struct, kw_only=True):
+class Step(msgspec.Struct, kw_only=True, gc=False):
     """One attempt to call a model, with what was sent, answered and run.
 
     Attributes:
@@ -52,7 +53,7 @@ class Step(msgspec.Struct, kw_only=True):
         return f"{self.session_id}.{self.trace.request}"
 
 
-class Heading(msgspec.Struct, kw_only=True):
+class Heading(msgspec.Struct, kw_only=True, gc=False):
     """The begin of an agent's call or of a session below.
 
     Attributes:
@@ -73,7 +74,7 @@ class Heading(msgspec.Struct, kw_only=True):
         return f"{self.session_id}.session"
 
 
-class AgentOutcome(msgspec.Struct, kw_only=True):
+class AgentOutcome(msgspec.Struct, kw_only=True, gc=False):
     """The end of an agent's call: what it delivered, or why it failed.
 
     Attributes:
@@ -89,7 +90,7 @@ class AgentOutcome(msgspec.Struct, kw_only=True):
     error: Error | None = None
 
 
-class QuietTime(msgspec.Struct, kw_only=True):
+class QuietTime(msgspec.Struct, kw_only=True, gc=False):
     """A time in which nothing was recorded.
 
     Attributes:
@@ -145,7 +146,7 @@ def transcript_of(loaded: LoadedSession) -> Transcript:
         The transcript.
     """
     session = loaded.session
-    spoken = {name: _spoken(said) for name, said in loaded.payloads_by_session().items()}
+    spoken = {name: _spoken(said) for name, said in loaded.payloads_by_session(_SPOKEN).items()}
     made = Transcript(loaded.record, loaded.start)
     waiting: list[Iterator[Block | tuple[TacticCallSession, int]]] = [
         _blocks_of(session, 0, spoken[session.session_id])

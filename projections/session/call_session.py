@@ -1,4 +1,8 @@
-"""The session objects that users get, with everything that happened in a call."""
+"""The session objects that users get, with everything that happened in a call.
+
+Those of which a session has many have gc=False: they are trees without cycles, and the garbage
+collector would look at all of them while it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from lllm.events.model import Content, Error, State, Usage
 from lllm.projections.session.invoke_cost import InvokeCost, dollars, nanos, total
 
 
-class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
+class InvokeTrace(msgspec.Struct, TableRow, kw_only=True, gc=False):
     """One attempt to call a model.
 
     Attributes:
@@ -72,7 +76,7 @@ class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
     recorded_cost: float | None = None
 
 
-class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
+class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True, gc=False):
     """One run of a tool that a model asked for.
 
     Attributes:
@@ -103,7 +107,7 @@ class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
     elapsed: int | None = None
 
 
-class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
+class AgentCallSession(msgspec.Struct, TableRow, kw_only=True, gc=False):
     """One call of `agent.respond()`.
 
     The keys of its dicts are steps: the numbers of the model's turns, from 1.

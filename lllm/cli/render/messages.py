@@ -15,7 +15,7 @@ from rich.tree import Tree
 
 from lllm.cli.render import formats
 from lllm.cli.render.console import labelled
-from lllm.events.model import Content, Event, LLMResponded, MessageAdded, ToolCall
+from lllm.events.model import Content, Event, LLMRequested, LLMResponded, MessageAdded, ToolCall
 from lllm.projections.session.call_session import InvokeTrace
 from lllm.projections.session.conversation import first_sent_by_request
 from lllm.terminal_safe import visible
@@ -25,7 +25,7 @@ _SHORT = 80  # of arguments and results
 _MOST = 20  # messages of one request
 
 
-class SentAndGot(msgspec.Struct, frozen=True):
+class SentAndGot(msgspec.Struct, frozen=True, gc=False):
     """The messages that one request sent, and its answer.
 
     Attributes:
@@ -39,6 +39,8 @@ class SentAndGot(msgspec.Struct, frozen=True):
 
 
 NOTHING = SentAndGot()
+# what `exchanges_of` looks at
+EXCHANGED: frozenset[type[Event]] = frozenset({MessageAdded, LLMRequested, LLMResponded})
 Exchanges = Mapping[int, SentAndGot]  # by the number of the request within its session
 
 

@@ -12,11 +12,11 @@ from rich.tree import Tree
 
 from lllm.cli.render import formats
 from lllm.cli.render.console import joined, labelled, show, sign, state_text
-from lllm.cli.render.messages import NOTHING, Exchanges, add_exchange, exchanges_of
+from lllm.cli.render.messages import EXCHANGED, NOTHING, Exchanges, add_exchange, exchanges_of
 from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events.errors import LogError, SessionNotFound
-from lllm.events.model import Error, Origin, RetryScheduled, SessionEdited, SessionStarted
+from lllm.events.model import Error, Event, Origin, RetryScheduled, SessionEdited, SessionStarted
 from lllm.projections.session.call_session import (
     AgentCallSession,
     InvokeTrace,
@@ -68,7 +68,8 @@ def details_of(store: LogStore, loaded: LoadedSession) -> Details:
     retries: dict[tuple[str, int], RetryScheduled] = {}
     exchanges: dict[str, Exchanges] = {}
     edits: dict[tuple[str, int, int, int], SessionEdited] = {}
-    said = loaded.payloads_by_session()
+    kinds: set[type[Event]] = {*EXCHANGED, RetryScheduled, SessionEdited}
+    said = loaded.payloads_by_session(kinds)
     for one in family(loaded.session):
         payloads = said[one.session_id]
         for payload in payloads:
