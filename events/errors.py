@@ -25,6 +25,7 @@
     ├── PromptError          (ValueError)   a prompt and its arguments don't fit
     ├── ParseError           (ValueError)   an answer can't be parsed; raised by a user's parser
     ├── AuditError           (ValueError)   a key, a signed note or a checkpoint can't be used
+    │   ├── SealRefused                     a witness cosigned what a new seal contradicts
     │   └── SignatureInvalid                a signature is wrong, or no trusted key made it
     ├── MissingExtra         (ImportError)  a library is not installed; the message names the extra
     ├── InvokeError                         one attempt to call a model failed
@@ -200,6 +201,10 @@ class ParseError(LllmError, ValueError):
 
 class AuditError(LllmError, ValueError):
     """A key, a signed note or a checkpoint is invalid or can't be used."""
+
+
+class SealRefused(AuditError):
+    """A witness cosigned an earlier checkpoint of the log that a new one contradicts."""
 
 
 class SignatureInvalid(AuditError):

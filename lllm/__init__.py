@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import ParseError as ParseError
     from lllm.events.errors import PromptError as PromptError
     from lllm.events.errors import ReplayError as ReplayError
+    from lllm.events.errors import SealRefused as SealRefused
     from lllm.events.errors import SearchQueryError as SearchQueryError
     from lllm.events.errors import SearchUnavailable as SearchUnavailable
     from lllm.events.errors import SessionEnded as SessionEnded
@@ -113,7 +114,7 @@ _NAMES_IN = {
         "AgentError AmbiguousId AppendConflict AppendTooLarge AuditError BudgetExceeded "
         "ConfigError ErasureRefused ImportRefused InvokeError LllmError LogDamaged LogError "
         "LogReadOnly LogTooNew LogUnavailable MissingExtra PackageError ParseError PromptError "
-        "ReplayError SearchQueryError SearchUnavailable SessionEnded SessionNotFound "
+        "ReplayError SealRefused SearchQueryError SearchUnavailable SessionEnded SessionNotFound "
         "SessionWasErased SignatureInvalid StoreError ViewError WrongProcess"
     ),
     "lllm.events.redaction.user_patterns": "BEARER CARD EMAIL Pattern",

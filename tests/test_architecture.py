@@ -184,7 +184,7 @@ SearchHit SearchHits SearchQueryError SearchUnavailable
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
-AuditError SignatureInvalid ErasureRefused SessionWasErased
+AuditError SealRefused SignatureInvalid ErasureRefused SessionWasErased
 Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork now random uuid4
 """
 

@@ -12,10 +12,11 @@ import msgspec
 
 from lllm.audit.base64_text import decoded
 from lllm.audit.checkpoint import LogCheckpoint, parse_checkpoint
+from lllm.audit.cosignature import WitnessKey, check_cosignatures
 from lllm.audit.keys import PublicKey
 from lllm.audit.proof import Proof, ProofEvent, ProofStream, hash_of, payload_of
-from lllm.audit.sealing import Verdict
 from lllm.audit.signed_note import decode_text, is_signed, parse_note, verify_note
+from lllm.audit.verdict import AnchorCheck, Verdict
 from lllm.events import codec
 from lllm.events.digest import commitment, leaf_of_commitment
 from lllm.events.envelope import Recorded
@@ -58,6 +59,7 @@ class CheckedProof(msgspec.Struct, frozen=True):
         signature_says: The same in words.
         checkpoint: What the checkpoint says, None where it can't be read.
         streams: What is proven, nothing where the verdict is "wrong".
+        outside: What the cosignatures of witnesses show that are under the checkpoint.
     """
 
     verdict: Verdict
@@ -66,10 +68,14 @@ class CheckedProof(msgspec.Struct, frozen=True):
     signature_says: str
     checkpoint: LogCheckpoint | None = None
     streams: tuple[ProvenStream, ...] = ()
+    outside: tuple[AnchorCheck, ...] = ()
 
 
 def check_proof(
-    proof: Proof, keys: Sequence[PublicKey] = (), trusted: Sequence[LogCheckpoint] = ()
+    proof: Proof,
+    keys: Sequence[PublicKey] = (),
+    trusted: Sequence[LogCheckpoint] = (),
+    witnesses: Sequence[WitnessKey] = (),
 ) -> CheckedProof:
     """Check a proof.
 
@@ -77,6 +83,7 @@ def check_proof(
         proof: The proof.
         keys: Public keys that the reader trusts, from outside of the file.
         trusted: Checkpoints that the reader trusts.
+        witnesses: Witnesses that the reader trusts.
 
     Returns:
         What was found. Whatever is in the file, nothing is raised for it.
@@ -85,23 +92,22 @@ def check_proof(
         MissingExtra: A signature is to be checked, and the extra `audit` is not installed.
     """
     try:
-        text = _checkpoint_text(proof.checkpoint)
-        checkpoint = parse_checkpoint(text)
+        data = _encoded(proof.checkpoint)
+        note = parse_note(data) if is_signed(data) else None
+        checkpoint = parse_checkpoint(decode_text(data) if note is None else note.text)
     except AuditError as error:
         says = f"The checkpoint in it can't be read: {error}"
         return CheckedProof("wrong", says, "unknown", "There is no checkpoint to trust.")
-    signature, signature_says = _signature(proof, checkpoint, keys, trusted)
+    outside = tuple(check_cosignatures(note, witnesses))
+    signature, signature_says = _signature(proof, checkpoint, keys, trusted, outside)
     try:
         streams = _streams(proof, checkpoint)
     except AuditError as error:
-        return CheckedProof("wrong", str(error), signature, signature_says, checkpoint)
+        return CheckedProof(
+            "wrong", str(error), signature, signature_says, checkpoint, outside=outside
+        )
     says = "Every event in it stands in the log that the checkpoint speaks for."
-    return CheckedProof("good", says, signature, signature_says, checkpoint, streams)
-
-
-def _checkpoint_text(content: str) -> str:
-    data = _encoded(content)
-    return parse_note(data).text if is_signed(data) else decode_text(data)
+    return CheckedProof("good", says, signature, signature_says, checkpoint, streams, outside)
 
 
 def _encoded(text: str) -> bytes:
@@ -119,6 +125,7 @@ def _signature(
     checkpoint: LogCheckpoint,
     keys: Sequence[PublicKey],
     trusted: Sequence[LogCheckpoint],
+    outside: Sequence[AnchorCheck],
 ) -> tuple[Verdict, str]:
     """Say who vouches for the checkpoint."""
     says: list[str] = []
@@ -134,6 +141,11 @@ def _signature(
             return "wrong", str(error)
         names = ", ".join(key.name for key in signers)
         says.append(f"The checkpoint is signed by {names}.")
+    cosigners = ", ".join(one.by for one in outside if one.verdict == "good")
+    if cosigners and not says:
+        says.append(
+            f"The checkpoint is cosigned by {cosigners}, with the key that it knows of the log."
+        )
     return ("good", " ".join(says)) if says else _signature_by_own_key(proof)
 
 

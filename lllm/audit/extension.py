@@ -12,7 +12,8 @@ from contextlib import suppress
 
 import msgspec
 
-from lllm.audit.sealing import Anchor, Verdict
+from lllm.audit.sealing import Anchor
+from lllm.audit.verdict import Verdict
 from lllm.events.backend import KeepsRows, LogBackend
 from lllm.events.errors import LogError
 from lllm.events.integrity.merkle import HASH_BYTES

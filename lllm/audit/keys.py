@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Self
 
 from lllm.audit import ed25519
 from lllm.audit.base64_text import decoded, encoded
@@ -28,7 +29,9 @@ from lllm.events.files.permissions import FILE_MODE
 
 PUBLIC_SUFFIX = ".pub"
 
-_ED25519 = b"\x01"  # the type of signature (https://c2sp.org/signed-note#signature-types)
+# the types of signatures (https://c2sp.org/signed-note#signature-types)
+_ED25519 = b"\x01"
+COSIGNATURE = b"\x04"  # of a witness, with a time
 _PRIVATE = "PRIVATE+KEY+"
 _LONGEST = 4_096  # bytes of a key file; a key has about 100
 _PUBLIC_MODE = 0o644
@@ -52,6 +55,7 @@ class PublicKey:
     """
 
     __slots__ = ("key", "key_id", "name")
+    _signs = _ED25519
 
     def __init__(self, name: str, key: bytes) -> None:
         check_name(name)
@@ -59,22 +63,22 @@ class PublicKey:
             raise AuditError(f"An Ed25519 key has {KEY_BYTES} bytes, and this one has {len(key)}.")
         self.name = name
         self.key = key
-        self.key_id = sha256(name.encode() + b"\n" + _ED25519 + key).digest()[:4]
+        self.key_id = sha256(name.encode() + b"\n" + self._signs + key).digest()[:4]
 
     def __repr__(self) -> str:
-        return f"<PublicKey {self}>"
+        return f"<{type(self).__name__} {self}>"
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{encoded(_ED25519 + self.key)}"
+        return f"{self.name}+{self.key_id.hex()}+{encoded(self._signs + self.key)}"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PublicKey) and (self.name, self.key) == (other.name, other.key)
+        return isinstance(other, PublicKey) and str(self) == str(other)
 
     def __hash__(self) -> int:
-        return hash((self.name, self.key))
+        return hash(str(self))
 
     @classmethod
-    def parse(cls, text: str) -> PublicKey:
+    def parse(cls, text: str) -> Self:
         """Read a public key.
 
         Args:
@@ -89,7 +93,7 @@ class PublicKey:
                 "This is a private key. Signatures are checked with the public one, which stands "
                 f"in the file beside it, with {PUBLIC_SUFFIX} at the end of its name."
             )
-        name, key_id, key = _parts(line, "public")
+        name, key_id, key = _parts(line, "public", cls._signs)
         public = cls(name, key)
         if public.key_id.hex() != key_id:
             raise AuditError(
@@ -171,7 +175,7 @@ class PrivateKey:
         line = text.strip()
         if not line.startswith(_PRIVATE):
             raise AuditError(f"This is no private key: it does not begin with {_PRIVATE!r}.")
-        name, key_id, seed = _parts(line.removeprefix(_PRIVATE), "private")
+        name, key_id, seed = _parts(line.removeprefix(_PRIVATE), "private", _ED25519)
         private = cls(name, seed)
         if private.public.key_id.hex() != key_id:
             raise AuditError("The private key does not fit its key id: it was changed.")
@@ -308,7 +312,7 @@ def check_name(name: str) -> None:
         raise AuditError(f"UTF-8 can't write the name of the key, {name!r}.") from None
 
 
-def _parts(line: str, kind: str) -> tuple[str, str, bytes]:
+def _parts(line: str, kind: str, signs: bytes) -> tuple[str, str, bytes]:
     """Split the text of a key into name, key id and the bytes of the key."""
     # The name has no "+", and base64 may have some.
     parts = line.split("+", 2)
@@ -318,9 +322,10 @@ def _parts(line: str, kind: str) -> tuple[str, str, bytes]:
             f"This is no {kind} key: it should be a name, a key id and a key in base64, with '+' "
             "between them."
         )
-    if value[:1] != _ED25519:
+    if value[:1] != signs:
         raise AuditError(
-            f"The {kind} key is of the type {value[0]}; lllm knows Ed25519 keys, of the type 1."
+            f"The {kind} key is of the type {value[0]}, and one of the type {signs[0]} is needed "
+            "here: 1 is the key of a log, 4 that of a witness, both for Ed25519."
         )
     return parts[0], parts[1], value[1:]
 

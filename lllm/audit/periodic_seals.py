@@ -1,8 +1,9 @@
 """Writes checkpoints of a log to a folder elsewhere, again and again, while a service runs.
 
 A file is named by the size and the root of the tree, as `000000012345-9f86d081884c7d65`, so several
-processes can use one folder, and nothing is written twice. Whatever fails is logged once, and tried
-again the next time: the program itself never notices.
+processes can use one folder, and nothing is written twice; a timestamp has `.tsr` behind that name.
+Whatever fails is logged once, and tried again the next time: the program itself never notices. No
+timestamp and no cosignature is asked for where there is nothing new.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import msgspec
 
+from lllm.audit.anchoring import SealAnchors, anchored
 from lllm.audit.checkpoint import LogCheckpoint
 from lllm.audit.keys import PrivateKey, read_private_key
 from lllm.audit.sealing import AsksRows, Sealed, refuse_beside_store, sealed
+from lllm.audit.timestamp import SUFFIX, token_path
 from lllm.durations import Duration, duration_nanoseconds
 from lllm.events.backend import LogBackend
 from lllm.events.concurrency.fork_handlers import register_after_fork
@@ -37,11 +40,13 @@ class SealPlan(msgspec.Struct, frozen=True):
         seconds: From one seal to the next.
         folder: The folder for the files.
         key: The private key, or its file; None for seals without a signature.
+        anchors: Who else vouches for the seals.
     """
 
     seconds: float
     folder: Path
     key: PrivateKey | Path | None
+    anchors: SealAnchors = SealAnchors()
 
     def private_key(self) -> PrivateKey | None:
         """Read the key.
@@ -58,6 +63,7 @@ def seal_plan(
     every: Duration | None,
     to: str | os.PathLike[str] | None,
     key: PrivateKey | str | os.PathLike[str] | None,
+    anchors: SealAnchors | None,
     backend: LogBackend,
 ) -> SealPlan | None:
     """Check how a store is to be sealed.
@@ -66,6 +72,7 @@ def seal_plan(
         every: How long to wait between two seals; None for no seals.
         to: The folder for the files, which is made if it does not exist.
         key: The private key that signs them, or its file; None for no signature.
+        anchors: Who else vouches for them; None for nobody.
         backend: The log, beside which neither belongs.
 
     Returns:
@@ -76,7 +83,7 @@ def seal_plan(
         AuditError: The folder or the key is beside the store, or the key can't be read.
         MissingExtra: A key is given, and the extra `audit` is not installed.
     """
-    if every is None and to is None and key is None:
+    if every is None and to is None and key is None and anchors is None:
         return None
     if every is None or to is None:
         raise ConfigError(
@@ -87,6 +94,9 @@ def seal_plan(
         seconds = duration_nanoseconds(every) / 1e9
     except (TypeError, ValueError) as error:
         raise ConfigError(f"seal_every: {error}") from error
+    anchors = anchors or SealAnchors()
+    if anchors.witnesses and key is None:
+        raise ConfigError("Witnesses cosign what is signed: give seal_key, too.")
     if seconds < _LEAST:
         raise ConfigError(f"seal_every is {every!r}; seals are made every {_LEAST} s at most.")
     folder = Path(to).absolute()
@@ -96,7 +106,7 @@ def seal_plan(
         refuse_beside_store(folder / "seal", store, "A seal")
         if isinstance(of, Path):
             refuse_beside_store(of, store, "The private key")
-    plan = SealPlan(seconds, folder, of)
+    plan = SealPlan(seconds, folder, of, anchors)
     try:
         plan.private_key()  # what is wrong with it is said now
     except OSError as error:
@@ -160,42 +170,62 @@ class PeriodicSeals:
             with self._lock.held():
                 if stop is not None and stop.is_set():
                     return  # the log may be closed by now
-                self._write(sealed(self._log, self._ask, self._plan.private_key()))
+                key = self._plan.private_key()
+                if self._is_new(sealed(self._log, self._ask, key).checkpoint):
+                    self._write(anchored(self._log, self._ask, key, self._plan.anchors))
                 self._said = ""
         except Exception as error:  # a disk may be full, a key gone, the log out of reach
             if str(error) != self._said:
                 self._said = str(error)
                 _logger.warning("the log could not be sealed: %s", error)
 
-    def _write(self, made: Sealed) -> None:
-        checkpoint = made.checkpoint
+    def _is_new(self, checkpoint: LogCheckpoint) -> bool:
+        """True if the folder has no seal of this checkpoint yet."""
         if self._last == checkpoint or checkpoint.size == 0:
-            return
+            return False
         folder = self._plan.folder
         make_folder(folder, parents=True)
-        size = f"{checkpoint.size:012d}-"
-        name = f"{size}{checkpoint.root[:8].hex()}"
-        there = [one.name for one in folder.glob(f"{size}*")]
-        if any(one != name for one in there):
+        name = _name(checkpoint)
+        there = {one.name for one in folder.glob(f"{checkpoint.size:012d}-*")}
+        if there - {name, name + SUFFIX}:
             raise AuditError(
                 f"{folder} has a seal of {checkpoint.size:,} events with another root: the log was "
                 "altered, or this is the folder of another. `lllm verify --checkpoint` tells more."
             )
-        if name not in there:
-            _write_whole(folder, name, made.content)
-        self._last = checkpoint
+        if name in there:
+            self._last = checkpoint
+        return name not in there
+
+    def _write(self, made: Sealed) -> None:
+        path = self._plan.folder / _name(made.checkpoint)
+        if _write_whole(path, made.content.encode()) and made.timestamp is not None:
+            _write_whole(token_path(path), made.timestamp)
+        self._last = made.checkpoint
 
 
-def _write_whole(folder: Path, name: str, content: str) -> None:
-    """Write a file that is there whole or not at all, and stays when the power fails."""
-    draft = folder / f".{name}.{os.getpid()}.{_thread.get_ident()}"
+def _name(checkpoint: LogCheckpoint) -> str:
+    return f"{checkpoint.size:012d}-{checkpoint.root[:8].hex()}"
+
+
+def _write_whole(path: Path, content: bytes) -> bool:
+    """Write a file that is there whole or not at all, and stays when the power fails.
+
+    Returns False if it is there already: then another process has sealed the same, and the
+    timestamp is to be that of its file.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{_thread.get_ident()}")
     try:
-        with open(draft, "x", encoding="utf-8", newline="\n", opener=open_new_output) as file:
+        with open(draft, "xb", opener=open_new_output) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(draft, folder / name)
-    except BaseException:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            os.rename(draft, path)
+    finally:
         draft.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    sync_folder(path.parent)
+    return True

@@ -65,7 +65,7 @@ def make_proof(
         leaves += [one.leaf for one in stream.events if one.leaf is not None]
     path = common_proof(leaves, anchor.size, tree.read)
     return Proof(
-        FORMAT, HOW, checkpoint, tuple(made), tuple(map(encoded, path)),
+        FORMAT, HOW, str(checkpoint), tuple(made), tuple(map(encoded, path)),
         None if key is None else str(key),
     )  # fmt: skip
 

@@ -7,13 +7,23 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from lllm.audit.checkpoint import LogCheckpoint, parse_checkpoint
+from lllm.audit.cosignature import WitnessKey, check_cosignatures, is_cosignature
 from lllm.audit.keys import PrivateKey, PublicKey
-from lllm.audit.signed_note import decode_text, is_signed, parse_note, sign_note, verify_note
+from lllm.audit.signed_note import (
+    SignedNote,
+    decode_text,
+    is_signed,
+    parse_note,
+    sign_note,
+    verify_note,
+)
+from lllm.audit.timestamp import read_timestamp
+from lllm.audit.verdict import AnchorCheck, Verdict
 from lllm.events.backend import LogBackend, read_digests
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import AuditError, LogError, SignatureInvalid, StoreError
@@ -21,10 +31,10 @@ from lllm.events.integrity.leaves import leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge
 from lllm.projections.queries.merkle import StoredTree
 
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
 _logger = logging.getLogger("lllm.store")
-
-Verdict = Literal["good", "wrong", "unknown"]
-
 
 AsksRows = Callable[[Callable[[Database], StoredTree]], StoredTree]
 """Asks a question of the rows of a log's views, as `ReadModel.ask` does."""
@@ -36,10 +46,12 @@ class Sealed(msgspec.Struct, frozen=True):
     Attributes:
         checkpoint: What it says.
         content: The content of its file, with a signature where a key was given.
+        timestamp: The content of the file beside it, with a timestamp; None for none.
     """
 
     checkpoint: LogCheckpoint
     content: str
+    timestamp: bytes | None = None
 
 
 def sealed(log: LogBackend, ask: AsksRows, key: PrivateKey | None) -> Sealed:
@@ -98,20 +110,33 @@ class Anchor(msgspec.Struct, frozen=True):
         verdict: Of its signature: "good" where a given key signed it, or where it is a plain one
             and no key was given; "unknown" where nobody gave the key.
         says: The same in words.
+        outside: What its timestamp and its witnesses show.
     """
 
     file: str
     checkpoint: LogCheckpoint
     verdict: Verdict
     says: str
+    outside: tuple[AnchorCheck, ...] = ()
 
 
-def read_anchor(path: Path, keys: Sequence[PublicKey]) -> Anchor:
-    """Read a checkpoint and check its signature.
+def read_anchor(
+    path: Path,
+    keys: Sequence[PublicKey],
+    *,
+    authorities: Sequence[Certificate] = (),
+    witnesses: Sequence[WitnessKey] = (),
+) -> Anchor:
+    """Read a checkpoint, and check its signature, its timestamp and its cosignatures.
 
     Args:
         path: The file.
-        keys: The keys that are trusted.
+        keys: The keys that are trusted to sign it.
+        authorities: The certificates that are trusted to stand behind its timestamp.
+        witnesses: The witnesses that are trusted.
+
+    Returns:
+        What was found; nothing is sent anywhere for it.
 
     Raises:
         AuditError: It is no checkpoint.
@@ -120,30 +145,32 @@ def read_anchor(path: Path, keys: Sequence[PublicKey]) -> Anchor:
     """
     content = path.read_bytes()
     try:
-        if not is_signed(content):
-            checkpoint = parse_checkpoint(decode_text(content))
-            if keys:
-                return Anchor(str(path), checkpoint, "wrong", "it is not signed")
-            return Anchor(
-                str(path), checkpoint, "good", "it is not signed, so it is worth what its place is"
-            )
-        note = parse_note(content)
-        checkpoint = parse_checkpoint(note.text)
+        note = parse_note(content) if is_signed(content) else None
+        checkpoint = parse_checkpoint(decode_text(content) if note is None else note.text)
     except AuditError as error:
         raise AuditError(f"{path}: {error}") from error
+    verdict, says = _signature(note, keys)
+    timestamp = read_timestamp(path, content, authorities)
+    outside = [] if timestamp is None else [timestamp]
+    outside += check_cosignatures(note, witnesses)
+    return Anchor(str(path), checkpoint, verdict, says, tuple(outside))
+
+
+def _signature(note: SignedNote | None, keys: Sequence[PublicKey]) -> tuple[Verdict, str]:
+    """Check the signature of a checkpoint, None for one without."""
+    if note is None:
+        if keys:
+            return "wrong", "it is not signed"
+        return "good", "it is not signed, so it is worth what its place is"
     if not keys:
-        names = ", ".join(dict.fromkeys(one.name for one in note.signatures))
-        return Anchor(
-            str(path), checkpoint, "unknown",
-            f"it is signed by {names}, and the key to check that was not given",
-        )  # fmt: skip
+        signed = dict.fromkeys(one.name for one in note.signatures if not is_cosignature(one))
+        names = ", ".join(signed) or "witnesses alone"
+        return "unknown", f"it is signed by {names}, and the key to check that was not given"
     try:
         signers = verify_note(note, keys)
     except SignatureInvalid as error:
-        return Anchor(str(path), checkpoint, "wrong", str(error))
-    return Anchor(
-        str(path), checkpoint, "good", f"it is signed by {', '.join(one.name for one in signers)}"
-    )
+        return "wrong", str(error)
+    return "good", f"it is signed by {', '.join(one.name for one in signers)}"
 
 
 def refuse_beside_store(path: Path, store: Path, what: str) -> None:

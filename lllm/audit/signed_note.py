@@ -106,7 +106,7 @@ def parse_note(content: bytes) -> SignedNote:
         )
     if not lines.endswith("\n"):
         raise AuditError("The last line of a signed note ends with a newline; it may be cut off.")
-    signatures = tuple(map(_signature, lines[:-1].split("\n")))
+    signatures = tuple(map(parse_signature, lines[:-1].split("\n")))
     if len(signatures) > MAX_SIGNATURES:
         raise AuditError(
             f"At most {MAX_SIGNATURES} signatures of a note are read; here there are "
@@ -182,7 +182,15 @@ def _listed(those: Sequence[PublicKey] | Sequence[Signature]) -> str:
     return ", ".join(dict.fromkeys(f"{one.name}+{one.key_id.hex()}" for one in those)) or "none"
 
 
-def _signature(line: str) -> Signature:
+def parse_signature(line: str) -> Signature:
+    """Read the line of a signature.
+
+    Args:
+        line: The line, without its newline.
+
+    Raises:
+        AuditError: It is none.
+    """
     parts = line.removeprefix(_DASH).split(" ")
     value = decoded(parts[1]) if line.startswith(_DASH) and len(parts) == 2 else None
     if value is None or len(value) <= _KEY_ID_BYTES:

@@ -28,6 +28,7 @@ from lllm.store.methods.summing import SumsCalls
 from lllm.store.session_host import StoreSessionHost, StoreSettings
 
 if TYPE_CHECKING:
+    from lllm.audit.anchoring import SealAnchors
     from lllm.audit.keys import PrivateKey
     from lllm.audit.periodic_seals import SealPlan
 
@@ -65,6 +66,8 @@ class LogStore(
             "10min". None for no checkpoints; see `seal`.
         seal_to: The folder for these files, outside of the store; created if it does not exist.
         seal_key: The private key that signs them, or the path of its file; None for no signature.
+        seal_anchors: Who else vouches for them, as a time-stamping authority or witnesses; closing
+            the store waits for their answers, up to 10 seconds for each. None for nobody.
 
     Raises:
         LogError: The backend can't be read or written.
@@ -87,6 +90,7 @@ class LogStore(
         seal_every: Duration | None = None,
         seal_to: str | os.PathLike[str] | None = None,
         seal_key: PrivateKey | str | os.PathLike[str] | None = None,
+        seal_anchors: SealAnchors | None = None,
     ) -> None:
         if not isinstance(backend, LogBackend):
             raise ConfigError(
@@ -98,7 +102,7 @@ class LogStore(
                 StoreSettings(
                     backend, runtime, partition, on_error, checked(redact), tuple(views),
                     None if prices is None else PriceTable.of(prices),
-                    _plan_of(seal_every, seal_to, seal_key, backend),
+                    _plan_of(seal_every, seal_to, seal_key, seal_anchors, backend),
                 )
             )
         )  # fmt: skip
@@ -131,6 +135,7 @@ class LogStore(
         seal_every: Duration | None = None,
         seal_to: str | os.PathLike[str] | None = None,
         seal_key: PrivateKey | str | os.PathLike[str] | None = None,
+        seal_anchors: SealAnchors | None = None,
     ) -> LogStore:
         """Open the store at a path or URL; the location decides which backend is used.
 
@@ -148,6 +153,7 @@ class LogStore(
             seal_every: As in `LogStore`.
             seal_to: As in `LogStore`.
             seal_key: As in `LogStore`.
+            seal_anchors: As in `LogStore`.
 
         Returns:
             The store.
@@ -162,7 +168,7 @@ class LogStore(
             return cls(
                 backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
                 views=views, prices=prices, seal_every=seal_every, seal_to=seal_to,
-                seal_key=seal_key,
+                seal_key=seal_key, seal_anchors=seal_anchors,
             )  # fmt: skip
         except BaseException:
             backend.close()
@@ -227,13 +233,14 @@ def _plan_of(
     every: Duration | None,
     to: str | os.PathLike[str] | None,
     key: PrivateKey | str | os.PathLike[str] | None,
+    anchors: SealAnchors | None,
     backend: LogBackend,
 ) -> SealPlan | None:
-    if every is None and to is None and key is None:
+    if every is None and to is None and key is None and anchors is None:
         return None
     from lllm.audit.periodic_seals import seal_plan
 
-    return seal_plan(every, to, key, backend)
+    return seal_plan(every, to, key, anchors, backend)
 
 
 def session_host(store: LogStore) -> StoreSessionHost:

@@ -10,6 +10,7 @@ from lllm.cli.options import open_named, store_location, store_option
 from lllm.terminal_safe import visible
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -17,19 +18,49 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--out", required=True, type=_FILE, metavar="FILE", help="Where the seal is kept.")
 @click.option("--key", type=_FILE, metavar="KEY", help="Sign it with the private key in a file.")
 @click.option("--key-env", metavar="NAME", help="Sign it with the one in a variable.")
-def seal(store: str | None, out: Path, key: Path | None, key_env: str | None) -> None:
+@click.option("--timestamp", metavar="URL",
+              help="Have this RFC 3161 authority sign the time, in FILE.tsr.")  # fmt: skip
+@click.option("--witness", "witnesses", multiple=True, metavar="URL",
+              help="Have this C2SP witness cosign it; repeat it for several.")  # fmt: skip
+@click.option("--timestamp-ca", "authorities", multiple=True, type=_GIVEN, metavar="PEM",
+              help="Take only timestamps that these certificates stand behind.")  # fmt: skip
+@click.option("--witness-key", "witness_keys", multiple=True, metavar="KEY",
+              help="Take only cosignatures of these witnesses: a key, or a file of keys.",
+              )  # fmt: skip
+@click.option("--optional-anchors", is_flag=True,
+              help="Write it also without a timestamp or cosignature that can't be had now.",
+              )  # fmt: skip
+def seal(
+    store: str | None,
+    out: Path,
+    key: Path | None,
+    key_env: str | None,
+    timestamp: str | None,
+    witnesses: tuple[str, ...],
+    authorities: tuple[Path, ...],
+    witness_keys: tuple[str, ...],
+    optional_anchors: bool,
+) -> None:
     """Write a checkpoint of the log, to be kept elsewhere.
 
     It is the size of the log and the root of its Merkle tree. Keep it outside of
     the store; `lllm verify --checkpoint FILE` then finds whatever was altered,
     cut off or put in before. With a key it is signed.
+
+    A timestamp, and each witness, show that it existed at a time at the latest, not
+    since when. If one can't be had, no seal is written, unless --optional-anchors is
+    given. A seal that contradicts one that a witness cosigned is always refused.
     """
     if key is not None and key_env is not None:
         raise click.UsageError("Give --key or --key-env, not both.")
+    if witnesses and key is None and key_env is None:
+        raise click.UsageError("A witness cosigns what is signed: give --key or --key-env, too.")
+    from lllm.audit.anchoring import refuse_replacing
+    from lllm.audit.cosignature import read_witness_keys
     from lllm.audit.keys import private_key_in_environment, read_private_key
     from lllm.audit.sealing import refuse_beside_store
+    from lllm.audit.timestamp import token_path
     from lllm.events.backends.location import sqlite_path
-    from lllm.events.files.own_files import open_new_output
 
     location = Path(sqlite_path(store_location(store)))
     refuse_beside_store(out, location, "The seal")
@@ -39,16 +70,26 @@ def seal(store: str | None, out: Path, key: Path | None, key_env: str | None) ->
         signer = read_private_key(key)
     elif key_env is not None:
         signer = private_key_in_environment(key_env)
+    for path in [out] if timestamp is None else [out, token_path(out)]:
+        refuse_replacing(path)  # before anybody outside is asked for anything
     with open_named(store) as opened:
-        content = opened.seal(key=signer)
-    try:
-        with open(out, "x", encoding="utf-8", newline="\n", opener=open_new_output) as file:
-            file.write(content)
-    except FileExistsError:
-        raise click.UsageError(
-            f"{out} is there already. An earlier seal proves what a later one can't: none is "
-            "replaced, so give another name."
-        ) from None
-    size = content.split("\n")[1]
-    by = "" if signer is None else f", signed by {visible(signer.public.name)}"
-    click.echo(f"{visible(str(out))}: {int(size):,} events{by}.")
+        made = opened.seal(
+            key=signer,
+            timestamp=timestamp,
+            witnesses=witnesses,
+            authorities=authorities,
+            witness_keys=[one for given in witness_keys for one in read_witness_keys(given)],
+            optional_anchors=optional_anchors,
+        )
+    files = made.write(out)
+    click.echo(_line(made.split("\n"), files, None if signer is None else signer.public.name))
+
+
+def _line(lines: list[str], files: list[Path], signer: str | None) -> str:
+    by = "" if signer is None else f", signed by {visible(signer)}"
+    signatures = 0 if signer is None else len(lines) - lines.index("") - 3
+    if signatures:
+        by += f", with {signatures} cosignature{'' if signatures == 1 else 's'}"
+    for token in files[1:]:
+        by += f", with a timestamp in {visible(str(token))}"
+    return f"{visible(str(files[0]))}: {int(lines[1]):,} events{by}."

@@ -10,6 +10,7 @@ import click
 from lllm.audit.check_proof import CheckedProof, ProvenStream
 from lllm.cli.exit_codes import Finding, NotKnown
 from lllm.cli.render.formats import counted
+from lllm.cli.render.verify import check_as_json
 from lllm.terminal_safe import visible
 from lllm.times import datetime_of, shown_time
 
@@ -39,14 +40,16 @@ def show(checked: CheckedProof, as_json: bool) -> None:
     else:
         for line in _lines(checked):
             click.echo(visible(line))
-    verdicts = checked.verdict, checked.signature
+    verdicts = [checked.verdict, checked.signature, *(one.verdict for one in checked.outside)]
     if "wrong" in verdicts:
         raise Finding("The proof is not what it should be.")
-    if "unknown" in verdicts:
+    if checked.signature == "unknown":
         raise NotKnown(
             "Nothing wrong was found, and nothing from outside of the file vouches for its "
             "checkpoint: give --key KEY.pub, or --checkpoint FILE."
         )
+    if "unknown" in verdicts:
+        raise NotKnown("Nothing wrong was found, but not every anchor could be checked.")
 
 
 def _lines(checked: CheckedProof) -> Iterator[str]:
@@ -59,6 +62,8 @@ def _lines(checked: CheckedProof) -> Iterator[str]:
             f"{counted(checked.checkpoint.size, 'event')}."
         )
     yield f"signature: {checked.signature}: {checked.signature_says}"
+    for check in checked.outside:
+        yield f"{check.kind}: {check.verdict}: {check.says}."
     yield NOT_SHOWN
 
 
@@ -87,6 +92,7 @@ def _as_json(checked: CheckedProof) -> dict[str, object]:
         "events_say": checked.says,
         "signature": checked.signature,
         "signature_says": checked.signature_says,
+        "outside": [check_as_json(one) for one in checked.outside],
         "checkpoint": None
         if checkpoint is None
         else {

@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from lllm.audit.extension import Extension
-from lllm.audit.sealing import Verdict
+from lllm.audit.sealing import Anchor
+from lllm.audit.verdict import AnchorCheck, Verdict, worst
 from lllm.cli.exit_codes import Finding, NotKnown
 from lllm.cli.render.events import SHORT_ID
 from lllm.cli.render.formats import counted, shortened
@@ -75,12 +76,14 @@ def _conclude(verified: Verified, extensions: Sequence[Extension]) -> None:
         )
     if found["order"] == "wrong":
         raise Finding("The log is not what it was when the seal was made. Look for a backup.")
-    if found["anchors"] == "wrong":
+    if "wrong" in [one.anchor.verdict for one in extensions]:
         raise Finding("A seal is not signed by the expected signer: it proves nothing.")
+    if found["anchors"] == "wrong":
+        raise Finding("A timestamp or a cosignature does not fit its seal, or is not trusted.")
     if not verified.is_sound:
         raise Finding("Somebody has to look at the remains of incomplete writes.")
     if "unknown" in found.values():
-        raise NotKnown("Nothing wrong was found, but not every seal could be checked.")
+        raise NotKnown("Nothing wrong was found, but not every seal and anchor could be checked.")
 
 
 def verdicts(verified: Verified, extensions: Sequence[Extension]) -> dict[str, Verdict | None]:
@@ -96,16 +99,13 @@ def verdicts(verified: Verified, extensions: Sequence[Extension]) -> dict[str, V
     """
     return {
         "integrity": "wrong" if verified.damages else "good",
-        "order": _worst([one.verdict for one in extensions]),
-        "anchors": _worst([one.anchor.verdict for one in extensions]),
+        "order": worst([one.verdict for one in extensions]),
+        "anchors": worst([verdict for one in extensions for verdict in _verdicts(one.anchor)]),
     }
 
 
-def _worst(found: Sequence[Verdict]) -> Verdict | None:
-    for verdict in ("wrong", "unknown", "good"):
-        if verdict in found:
-            return verdict
-    return None
+def _verdicts(anchor: Anchor) -> list[Verdict]:
+    return [anchor.verdict, *(one.verdict for one in anchor.outside)]
 
 
 def _order(verified: Verified, extensions: Sequence[Extension]) -> Iterator[str]:
@@ -121,6 +121,11 @@ def _order(verified: Verified, extensions: Sequence[Extension]) -> Iterator[str]
     for one in extensions:
         anchor = one.anchor
         yield f"Anchor: {anchor.verdict}. {visible(anchor.file)}: {visible(anchor.says)}."
+        for check in anchor.outside:
+            yield (
+                f"Anchor: {check.verdict}. {check.kind.capitalize()} of {visible(anchor.file)}: "
+                f"{visible(check.says)}."
+            )
 
 
 def _as_json(extension: Extension) -> dict[str, object]:
@@ -134,6 +139,22 @@ def _as_json(extension: Extension) -> dict[str, object]:
         "order_says": extension.says,
         "signature": anchor.verdict,
         "signature_says": anchor.says,
+        "outside": [check_as_json(one) for one in anchor.outside],
+    }
+
+
+def check_as_json(check: AnchorCheck) -> dict[str, object]:
+    """Make the JSON form of what a timestamp or a witness shows.
+
+    Args:
+        check: What it shows.
+    """
+    return {
+        "kind": check.kind,
+        "by": check.by,
+        "verdict": check.verdict,
+        "says": check.says,
+        "existed_by": None if check.time is None else check.time.isoformat(),
     }
 
 

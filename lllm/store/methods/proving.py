@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import LogUnavailable
 from lllm.store.methods.store_parts import StoreParts
 
 if TYPE_CHECKING:
+    from lllm.audit.anchoring import Seal
+    from lllm.audit.cosignature import WitnessKey
     from lllm.audit.keys import PrivateKey, PublicKey
     from lllm.audit.proof import Proof
 
@@ -15,29 +19,54 @@ if TYPE_CHECKING:
 class ProvesSessions(StoreParts):
     """Seal the log, and prove sessions from a seal. See LogStore."""
 
-    def seal(self, *, key: PrivateKey | None = None) -> str:
+    def seal(
+        self,
+        *,
+        key: PrivateKey | None = None,
+        timestamp: str | None = None,
+        witnesses: Sequence[str] = (),
+        authorities: Sequence[str | os.PathLike[str]] = (),
+        witness_keys: Sequence[WitnessKey] = (),
+        optional_anchors: bool = False,
+    ) -> Seal:
         """Make a checkpoint of the log: its size, and the root of its Merkle tree.
 
         Keep it outside of the store: with it, `lllm verify --checkpoint` finds every earlier event
-        that was changed, removed or added.
+        that was changed, removed or added. A timestamp and witnesses show to others that it existed
+        at a time at the latest.
 
         Args:
             key: The key that signs the checkpoint; see `lllm.audit.keys`. None to leave it
                 unsigned.
+            timestamp: The URL of a time-stamping authority (RFC 3161); None for none.
+            witnesses: The URLs of witnesses (C2SP tlog-witness), which cosign it; they need a key.
+            authorities: Files with certificates, in PEM, of which one must stand behind the
+                timestamp; none to check that later.
+            witness_keys: The keys of the witnesses, which must have made the cosignatures; none to
+                check that later.
+            optional_anchors: True to make the seal also without a timestamp or a cosignature that
+                can't be had, and to log that; False to raise AuditError then.
 
         Returns:
-            The content of the file to keep: a C2SP tlog-checkpoint, or with a key, a signed note.
+            The content of the file to keep, as text: a C2SP tlog-checkpoint, or with a key, a
+            signed note. Its `timestamp` is the content of a second file, and its `write(path)`
+            writes both.
 
         Raises:
             LogUnavailable: Events wait in memory, because the log can't be written.
+            SealRefused: A witness has cosigned a checkpoint that this one contradicts.
+            AuditError: A timestamp or a cosignature can't be had. Each answer is waited for 10
+                seconds.
             LogError: The log can't be read.
-            MissingExtra: A key is given, and the extra `audit` is not installed.
+            MissingExtra: One of these is given, and the extra `audit` is not installed.
         """
-        from lllm.audit.sealing import sealed
+        from lllm.audit.anchoring import Seal, SealAnchors, anchored
 
+        anchors = SealAnchors(timestamp, witnesses, authorities, witness_keys, optional_anchors)
         self._require_written("a seal")
         self._rows.catch_up()
-        return sealed(self.log, self._rows.ask, key).content
+        made = anchored(self.log, self._rows.ask, key, anchors)
+        return Seal(made.content, made.timestamp)
 
     def prove(
         self,

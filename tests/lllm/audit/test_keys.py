@@ -145,7 +145,7 @@ def test_a_private_key_is_not_shown() -> None:
         (GO_PUBLIC.replace("c74f20a3", "C74F20A3"), "does not fit its key id"),
         (GO_PUBLIC.replace("PeterNeumann", "PeterN"), "does not fit its key id"),
         (GO_PUBLIC.replace("10TW", "10T"), "no public key"),
-        ("a+00000000+AgAA", "of the type 2; lllm knows Ed25519"),
+        ("a+00000000+AgAA", "of the type 2, and one of the type 1 is needed"),
         ("a+00000000+AQAA", "32 bytes, and this one has 2"),
         ("a b+00000000+" + GO_PUBLIC.rpartition("+")[2], "neither spaces nor"),
         (GO_PUBLIC.replace("PeterNeumann", ""), "not empty"),

@@ -1,0 +1,160 @@
+"""Checks the cosignatures of witnesses under a checkpoint.
+
+A witness is a service of somebody else that remembers the last checkpoint of each log which it
+cosigned, and cosigns another one only with a proof that the log just grew since. Its cosignature is
+a line under the signed note (https://c2sp.org/tlog-cosignature):
+
+    key id     the first 4 bytes of SHA-256(name || newline || 0x04 || public key)
+    signature  seconds since 1970, 8 bytes big-endian || Ed25519 signature, 64 bytes
+    signed     "cosignature/v1", "time <seconds>", each with a newline, and the text of the note
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lllm.audit.keys import COSIGNATURE, PublicKey
+from lllm.audit.signed_note import Signature, SignedNote
+from lllm.audit.verdict import AnchorCheck
+from lllm.events.errors import AuditError
+
+_TIME_BYTES = 8
+_BYTES = _TIME_BYTES + 64
+_LONGEST = 1 << 20  # bytes of a file of keys
+
+
+class WitnessKey(PublicKey):
+    """The public key of a witness, as the witness publishes it.
+
+    Args:
+        name: The name of the witness, as "witness.example/w1".
+        key: The Ed25519 key, 32 bytes.
+    """
+
+    __slots__ = ()
+    _signs = COSIGNATURE
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Check a cosignature.
+
+        Args:
+            signature: The time and the signature, 72 bytes.
+            message: The text of the checkpoint.
+
+        Returns:
+            True if the witness cosigned this checkpoint at this time.
+
+        Raises:
+            MissingExtra: The extra `audit` is not installed.
+        """
+        if len(signature) != _BYTES:
+            return False
+        signed = f"cosignature/v1\ntime {_seconds(signature)}\n".encode() + message
+        return super().verifies(signature[_TIME_BYTES:], signed)
+
+
+def read_witness_keys(given: str) -> tuple[WitnessKey, ...]:
+    """Read keys of witnesses.
+
+    Args:
+        given: A key, or the path of a file with a key in each line; empty lines and those that
+            begin with # are passed over.
+
+    Returns:
+        The keys, at least one.
+
+    Raises:
+        AuditError: There is no such file, and it is no key; or the file has something else.
+        OSError: The file can't be read.
+    """
+    path = Path(given)
+    if not path.is_file():
+        try:
+            return (WitnessKey.parse(given),)
+        except AuditError as error:
+            raise AuditError(f"There is no file {given}, and it is no key: {error}") from error
+    with path.open("rb") as file:
+        content = file.read(_LONGEST)
+    try:
+        lines = [line.strip() for line in content.decode().splitlines()]
+        keys = [WitnessKey.parse(line) for line in lines if line and not line.startswith("#")]
+    except (AuditError, UnicodeDecodeError) as error:
+        raise AuditError(f"{path}: {error}") from error
+    if not keys:
+        raise AuditError(f"{path}: there is no key in it.")
+    return tuple(keys)
+
+
+def is_cosignature(signature: Signature) -> bool:
+    """Look whether a signature has the length of a cosignature, which that of a log has not.
+
+    Args:
+        signature: A signature of a note.
+
+    Returns:
+        True if it has.
+    """
+    return len(signature.signature) == _BYTES
+
+
+def check_cosignatures(note: SignedNote | None, keys: Sequence[WitnessKey]) -> list[AnchorCheck]:
+    """Check which witnesses cosigned a checkpoint.
+
+    Args:
+        note: The signed checkpoint; None for one that nobody signed.
+        keys: The witnesses that are trusted. Cosignatures of others are passed over if there are
+            some (https://c2sp.org/tlog-witness).
+
+    Returns:
+        What was found of each trusted witness; without any, of each that cosigned it.
+
+    Raises:
+        MissingExtra: Keys are given, and the extra `audit` is not installed.
+    """
+    signatures = [] if note is None else [one for one in note.signatures if is_cosignature(one)]
+    if not keys:
+        return list(_unknown(signatures))
+    text = b"" if note is None else note.text.encode()
+    return [_check(key, signatures, text) for key in dict.fromkeys(keys)]
+
+
+def _unknown(signatures: Sequence[Signature]) -> Iterator[AnchorCheck]:
+    for name in dict.fromkeys(one.name for one in signatures):
+        yield AnchorCheck(
+            "cosignature", name, "unknown",
+            f"it says that {name} cosigned it; the key of this witness was not given to check that "
+            "(--witness-key)",
+        )  # fmt: skip
+
+
+def _check(key: WitnessKey, signatures: Sequence[Signature], text: bytes) -> AnchorCheck:
+    ours = [one for one in signatures if (one.name, one.key_id) == (key.name, key.key_id)]
+    if not ours:
+        return AnchorCheck(
+            "cosignature", key.name, "unknown", f"{key.name} did not cosign it, as far as is known"
+        )
+    if not all(key.verifies(one.signature, text) for one in ours):
+        says = f"a cosignature of {key.name} does not fit it"
+        return AnchorCheck("cosignature", key.name, "wrong", says)
+    seconds = min(_seconds(one.signature) for one in ours)
+    time, at = _time(seconds)
+    return AnchorCheck(
+        "cosignature", key.name, "good",
+        f"{key.name} saw the log just grow up to it, and it existed at {at} at the latest; it "
+        "doesn't say how much earlier",
+        time,
+    )  # fmt: skip
+
+
+def _seconds(signature: bytes) -> int:
+    return int.from_bytes(signature[:_TIME_BYTES], "big")
+
+
+def _time(seconds: int) -> tuple[dt.datetime | None, str]:
+    try:
+        time = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None, f"{seconds} seconds since 1970"
+    return time, f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,133 @@
+"""Sends one HTTP request to a time-stamping authority or a witness.
+
+A slow server must not hold up who waits for it, also where it sends a byte now and then: so the
+whole request has a time limit, for which it runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from http.client import HTTPException, HTTPMessage
+from typing import IO
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+
+from lllm.audit.base64_text import encoded
+from lllm.events.errors import AuditError
+
+SECONDS = 10.0
+
+_LONGEST = 1 << 20  # bytes of an answer
+
+
+class PostAnswer(msgspec.Struct, frozen=True):
+    """The answer to a request, of whatever status.
+
+    Attributes:
+        status: The HTTP status, as 200.
+        body: The content.
+    """
+
+    status: int
+    body: bytes
+
+
+def post(url: str, body: bytes, content_type: str, *, seconds: float = SECONDS) -> PostAnswer:
+    """Send a POST request. Redirections are not followed: they would make a GET of it.
+
+    Args:
+        url: The address, http or https; it may have a user and a password in front of the host.
+        body: The content.
+        content_type: The type of the content, as "text/plain".
+        seconds: The time limit.
+
+    Returns:
+        The answer.
+
+    Raises:
+        AuditError: The URL is invalid, or no answer of at most a MiB came in time.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise AuditError(f"A URL begins with https:// or http://; {shown_url(url)!r} does not.")
+    found: list[PostAnswer | Exception] = []
+
+    def send() -> None:
+        try:
+            found.append(_send(url, body, content_type, seconds))
+        except Exception as error:  # raised where the caller waits
+            found.append(error)
+
+    sender = threading.Thread(target=send, name="lllm-post", daemon=True)
+    try:
+        sender.start()
+    except RuntimeError:  # there are too many threads, or the interpreter ends
+        send()
+    else:
+        sender.join(seconds)
+    answer = found[0] if found else TimeoutError()
+    if isinstance(answer, Exception):
+        raise _unreachable(url, answer, seconds) from answer
+    if len(answer.body) > _LONGEST:
+        raise AuditError(f"{shown_url(url)} answers with more than {_LONGEST:,} bytes.")
+    return answer
+
+
+def shown_url(url: str) -> str:
+    """Make a URL fit for a message: without a password or a query, which may be secret.
+
+    Args:
+        url: The URL.
+
+    Returns:
+        Scheme, host and path.
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirection as the answer that it is."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,  # noqa: ARG002
+        fp: IO[bytes],  # noqa: ARG002
+        code: int,  # noqa: ARG002
+        msg: str,  # noqa: ARG002
+        headers: HTTPMessage,  # noqa: ARG002
+        newurl: str,  # noqa: ARG002
+    ) -> None:
+        return None
+
+
+def _send(url: str, body: bytes, content_type: str, seconds: float) -> PostAnswer:
+    headers = {"Content-Type": content_type, "User-Agent": "lllm"}
+    parts = urlsplit(url)
+    user, found, host = parts.netloc.rpartition("@")
+    if found:  # https://www.rfc-editor.org/rfc/rfc7617
+        headers["Authorization"] = f"Basic {encoded(unquote(user).encode())}"
+    address = urlunsplit(parts._replace(netloc=host))
+    request = urllib.request.Request(address, data=body, headers=headers, method="POST")
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(request, timeout=seconds) as answer:
+            return PostAnswer(answer.status, answer.read(_LONGEST + 1))
+    except urllib.error.HTTPError as error:
+        with error:
+            return PostAnswer(error.code, error.read(_LONGEST + 1))
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise error.reason from error
+        raise
+
+
+def _unreachable(url: str, error: Exception, seconds: float) -> AuditError:
+    why = str(getattr(error, "reason", error))
+    if isinstance(error, TimeoutError):
+        why = f"no whole answer in {seconds:g} seconds"
+    elif isinstance(error, HTTPException):
+        why = f"what answers does not speak HTTP ({error!r})"
+    return AuditError(f"{shown_url(url)} can't be reached: {why}.")

@@ -1,0 +1,242 @@
+"""Has an authority sign the time at which a seal existed, and checks that later.
+
+The token is an RFC 3161 response (https://www.rfc-editor.org/rfc/rfc3161) over the seal's file as
+it is, cosignatures included. It is kept in a file beside the seal, with `.tsr` at the end of its
+name, and not inside of it: a line of the text would have to be there before it is signed, and C2SP
+has no type of signature for it. So other tools can check it, too:
+`openssl ts -verify -data SEAL -in SEAL.tsr -CAfile ROOT.pem`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lllm.audit.http_post import post, shown_url
+from lllm.audit.verdict import AnchorCheck, Verdict
+from lllm.events.concurrency.late_imports import importing
+from lllm.events.errors import AuditError, MissingExtra
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from rfc3161_client import TimeStampResponse
+
+SUFFIX = ".tsr"
+
+_GRANTED = 0  # https://www.rfc-editor.org/rfc/rfc3161#section-2.4.2
+_HASHES = {  # https://www.rfc-editor.org/rfc/rfc5754#section-2
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+}
+_REASON = re.compile(r'Verify error: ?([^"]*)|reason: "([^"]*)"')
+
+
+def token_path(seal: Path) -> Path:
+    """The path of the timestamp that belongs to a seal.
+
+    Args:
+        seal: The path of the seal.
+
+    Returns:
+        The path beside it.
+    """
+    return seal.with_name(seal.name + SUFFIX)
+
+
+def read_authorities(files: Sequence[str | os.PathLike[str]]) -> tuple[Certificate, ...]:
+    """Read the certificates of trusted time-stamping authorities.
+
+    Args:
+        files: Files in PEM, each with one certificate or more.
+
+    Returns:
+        The certificates, each once.
+
+    Raises:
+        AuditError: A file has no certificate.
+        OSError: A file can't be read.
+        MissingExtra: The extra `audit` is not installed.
+    """
+    if not files:
+        return ()
+    _require()
+    with importing():
+        from cryptography.x509 import load_pem_x509_certificates
+
+    found: dict[Certificate, None] = {}
+    for file in files:
+        try:
+            found.update(dict.fromkeys(load_pem_x509_certificates(Path(file).read_bytes())))
+        except ValueError as error:
+            raise AuditError(f"{file}: this is no certificate in PEM: {error}") from error
+    return tuple(found)
+
+
+def request_timestamp(content: bytes, url: str, authorities: Sequence[Certificate] = ()) -> bytes:
+    """Ask an authority for a timestamp.
+
+    Args:
+        content: The content of the seal's file.
+        url: The address of the authority.
+        authorities: The certificates that are trusted; none to check that later.
+
+    Returns:
+        The token: an RFC 3161 response in DER.
+
+    Raises:
+        AuditError: The authority can't be reached, refuses, or answers with something else than a
+            timestamp of this content, for this request, by a trusted authority.
+        MissingExtra: The extra `audit` is not installed.
+    """
+    _require()
+    with importing():
+        from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
+
+    request = TimestampRequestBuilder().data(content).hash_algorithm(HashAlgorithm.SHA256).build()
+    answer = post(url, request.as_bytes(), "application/timestamp-query")
+    who = f"The time-stamping authority {shown_url(url)}"
+    if answer.status != 200:
+        raise AuditError(f"{who} answers with the HTTP status {answer.status}.")
+    try:
+        token = _parsed(answer.body)
+        if token.status != _GRANTED:
+            why = "; ".join(token.status_string) or f"status {token.status}"
+            raise AuditError(f"{who} gives no timestamp: {why}")
+        nonce = token.tst_info.nonce
+    except ValueError as error:
+        raise AuditError(f"{who} answers with no RFC 3161 timestamp: {error}.") from error
+    if nonce != request.nonce:
+        raise AuditError(f"{who} answers to another request: the nonce differs.")
+    found = check_timestamp(answer.body, content, authorities)
+    if found.verdict == "wrong":
+        raise AuditError(f"{who} answers with a timestamp that can't be used: {found.says}.")
+    return answer.body
+
+
+def check_timestamp(
+    token: bytes, content: bytes, authorities: Sequence[Certificate]
+) -> AnchorCheck:
+    """Check a timestamp of a seal; nothing is sent anywhere.
+
+    Args:
+        token: The content of the token's file.
+        content: The content of the seal's file.
+        authorities: The certificates that are trusted.
+
+    Returns:
+        What it shows.
+
+    Raises:
+        MissingExtra: Certificates are given, and the extra `audit` is not installed.
+    """
+    if authorities:
+        _require()
+    elif not _is_installed():
+        return _check("unknown", "the library to read it, of the extra `audit`, is not installed")
+    try:
+        parsed = _parsed(token)
+        latest = _latest(parsed)
+        imprint = parsed.tst_info.message_imprint
+        name = _HASHES.get(imprint.hash_algorithm.dotted_string)
+        fits = name is not None and hashlib.new(name, content).digest() == imprint.message
+    except ValueError as error:
+        return _check("wrong", f"it is no RFC 3161 timestamp: {error}")
+    if not fits:
+        return _check("wrong", "it is the timestamp of another file, or the seal was changed")
+    at = f"{latest:%Y-%m-%d %H:%M:%S} UTC"
+    if not authorities:
+        return _check(
+            "unknown",
+            f"it says that the seal existed at {at}; no certificate of an authority that you trust "
+            "was given to check that (--timestamp-ca)",
+        )
+    problem = _problem(parsed, content, authorities)
+    if problem:
+        return _check("wrong", f"no given certificate stands behind it: {problem}")
+    return _check(
+        "good",
+        f"the seal, and so its log, existed at {at} at the latest; it doesn't say how much earlier",
+        latest,
+    )
+
+
+def read_timestamp(
+    seal: Path, content: bytes, authorities: Sequence[Certificate]
+) -> AnchorCheck | None:
+    """Read and check the timestamp that is kept beside a seal.
+
+    Args:
+        seal: The path of the seal.
+        content: The content of the seal.
+        authorities: The certificates that are trusted.
+
+    Returns:
+        What it shows; None if there is none, and no certificate was given to check one.
+
+    Raises:
+        OSError: The file can't be read.
+        MissingExtra: Certificates are given, and the extra `audit` is not installed.
+    """
+    path = token_path(seal)
+    try:
+        token = path.read_bytes()
+    except FileNotFoundError:
+        return _check("unknown", f"there is no timestamp {path}") if authorities else None
+    return check_timestamp(token, content, authorities)
+
+
+def _check(verdict: Verdict, says: str, time: dt.datetime | None = None) -> AnchorCheck:
+    return AnchorCheck("timestamp", "", verdict, says, time)
+
+
+def _latest(token: TimeStampResponse) -> dt.datetime:
+    """The end of the span of time that the authority is sure of."""
+    info = token.tst_info
+    accuracy = info.accuracy
+    if accuracy is None:
+        return info.gen_time
+    return info.gen_time + dt.timedelta(
+        seconds=accuracy.seconds or 0,
+        milliseconds=accuracy.millis or 0,
+        microseconds=accuracy.micros or 0,
+    )
+
+
+def _problem(
+    token: TimeStampResponse, content: bytes, authorities: Sequence[Certificate]
+) -> str | None:
+    with importing():
+        from rfc3161_client import VerificationError, VerifierBuilder
+
+    try:
+        VerifierBuilder(roots=list(authorities)).build().verify_message(token, content)
+    except (VerificationError, ValueError) as error:
+        reasons = [one or other for one, other in _REASON.findall(str(error))]
+        return reasons[-1] if reasons else str(error)
+    return None
+
+
+def _parsed(token: bytes) -> TimeStampResponse:
+    with importing():
+        from rfc3161_client import decode_timestamp_response
+
+    return decode_timestamp_response(token)
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("rfc3161_client") is not None
+
+
+def _require() -> None:
+    if not _is_installed():
+        raise MissingExtra(
+            "Timestamps need the library 'rfc3161-client', which is not installed. It is in an "
+            'extra: pip install "lllm[audit]"'
+        )
