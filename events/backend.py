@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
@@ -204,6 +205,64 @@ class ReadsPastDamage(Protocol):
         Raises:
             LogError: The log can't be read at all.
         """
+
+
+class Announcements(Protocol):
+    """Tells when there may be new events in a log; a context manager.
+
+    Attributes:
+        silence: Seconds without an announcement, after which one should look at the log anyway.
+    """
+
+    silence: float
+
+    def __enter__(self) -> Announcements:
+        """Begin to listen; what is appended from now on is announced."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None, /,
+    ) -> None:  # fmt: skip
+        """Stop listening."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there may be new events.
+
+        Args:
+            seconds: The longest time to wait.
+
+        Returns:
+            True if something was announced; False if the time was over first.
+        """
+
+
+@runtime_checkable
+class AnnouncesAppends(Protocol):
+    """A log that tells its readers when something is appended, by any process."""
+
+    def announcements(self) -> Announcements:
+        """Prepare to listen to appends.
+
+        Returns:
+            A context manager, in which the appends are announced.
+        """
+
+
+class _Polling:
+    """Announcements of a log that makes none."""
+
+    silence = 0.0
+
+    def __enter__(self) -> _Polling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self, seconds: float) -> bool:
+        """Let the caller look at the log after some seconds."""
+        time.sleep(seconds)
+        return True
 
 
 DigestPage = Sequence[tuple[int, bytes]]  # some positions and their digests, in order
@@ -445,6 +504,20 @@ def digest_pages(events: Iterator[Recorded]) -> Iterator[DigestPage]:
         yield page
 
 
+def announcements(log: LogBackend) -> Announcements:
+    """Prepare to wait for appends to any log, also to one that announces none.
+
+    Args:
+        log: The backend, of any class.
+
+    Returns:
+        A context manager; if the log makes no announcements, its `wait` only waits.
+    """
+    if isinstance(log, AnnouncesAppends):
+        return log.announcements()
+    return _Polling()
+
+
 def follow(
     log: LogBackend,
     *,
@@ -457,7 +530,8 @@ def follow(
     Args:
         log: The backend, of any class.
         after: Begin after this position; None for the current head.
-        poll: Seconds between two looks at the log.
+        poll: Seconds between two looks at the log; a log that announces appends is looked at when
+            it announces one.
         stop: A function that is called between two looks; the iterator ends when it returns true.
 
     Yields:
@@ -467,7 +541,13 @@ def follow(
         LogDamaged: The log has become shorter than the position that was read. An older copy has
             replaced it, and its new events would get positions that were read already.
     """
-    position = log.head() if after is None else after
+    with announcements(log) as news:
+        yield from _follow(log, log.head() if after is None else after, poll, stop, news)
+
+
+def _follow(
+    log: LogBackend, position: int, poll: float, stop: Callable[[], bool], news: Announcements
+) -> Iterator[Recorded]:
     shorter = 0  # looks in a row
     while True:
         seen = position
@@ -487,4 +567,6 @@ def follow(
                     "from the beginning.",
                     position=position,
                 )
-            time.sleep(poll)
+            until = time.monotonic() + news.silence
+            while not news.wait(poll) and time.monotonic() < until and not stop():
+                pass

@@ -20,11 +20,13 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from lllm.events.backend import (
+    Announcements,
     AppendsWithin,
     AppendsWithoutWaiting,
     DigestPage,
     KnowsNesting,
     LogBackend,
+    announcements,
     read_digests,
     read_types,
 )
@@ -333,6 +335,10 @@ class BufferedLog:
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """Read the digests of the backend's events, as `ReadsDigests.read_digests` does."""
         return read_digests(self.backend, after=after, upto=upto)
+
+    def announcements(self) -> Announcements:
+        """Prepare to wait for appends to the backend; see `AnnouncesAppends`."""
+        return announcements(self.backend)
 
     def head(self) -> int:
         """The highest position of the backend; held events are not counted."""

@@ -16,6 +16,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: The name of the kind of log, as "sqlite".
         path: The file or folder of the log; None if it has none.
+        url: The URL of a log on a server, without a password; None for any other log.
         format: The version of the log's format; None if there is none, or if it can't be read.
         durability: "process" or "power"; None if the backend does not report it.
         bytes: The size of the log on the disk, in bytes; None if it is not on a disk.
@@ -29,6 +30,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     path: Path | None = None
+    url: str | None = None
     format: int | None = None
     durability: str | None = None
     bytes: int | None = None

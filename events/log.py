@@ -1,6 +1,8 @@
 """Re-exports the names that authors of backends need from `lllm.events.backend`."""
 
 from lllm.events.backend import (
+    Announcements,
+    AnnouncesAppends,
     AppendsWithin,
     AppendsWithoutWaiting,
     BackendKind,
@@ -25,6 +27,8 @@ from lllm.events.backends.rows_file import open_rows
 from lllm.events.envelope import NewEvent, Recorded
 
 __all__ = [
+    "Announcements",
+    "AnnouncesAppends",
     "AppendsWithin",
     "AppendsWithoutWaiting",
     "BackendKind",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lllm.agents.tactic import build_tactic as build_tactic
     from lllm.events.backends.jsonl.backend import LocalFileBackend as LocalFileBackend
     from lllm.events.backends.noop import NoOpBackend as NoOpBackend
+    from lllm.events.backends.postgres.backend import PostgresBackend as PostgresBackend
     from lllm.events.backends.sqlite.backend import SQLiteBackend as SQLiteBackend
     from lllm.events.errors import AgentError as AgentError
     from lllm.events.errors import AmbiguousId as AmbiguousId
@@ -109,6 +110,7 @@ _NAMES_IN = {
     "lllm.agents.tactic": "Tactic build_tactic",
     "lllm.events.backends.jsonl.backend": "LocalFileBackend",
     "lllm.events.backends.noop": "NoOpBackend",
+    "lllm.events.backends.postgres.backend": "PostgresBackend",
     "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (
         "AgentError AmbiguousId AppendConflict AppendTooLarge AuditError BudgetExceeded "

@@ -157,7 +157,7 @@ def test_every_field_of_an_event_says_what_it_is() -> None:
     assert lacking == []
 
 
-ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend"}
+ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend", "PostgresBackend"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -179,7 +179,8 @@ Dialog
 ImportRefused
 InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
 LogUnavailable Message
-MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend
+MissingExtra NoOpBackend PackageError ParseError PostgresBackend Prompt PromptError Runtime
+SQLiteBackend
 SearchHit SearchHits SearchQueryError SearchUnavailable
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package

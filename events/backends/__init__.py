@@ -61,6 +61,15 @@ def _open_archive(location: str, *, read_only: bool | None, make: bool) -> LogBa
     return ArchiveBackend(location)
 
 
+def _open_postgres(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
+    from lllm.events.backends.postgres.backend import PostgresBackend
+
+    log = PostgresBackend(location, read_only=bool(read_only))
+    if not make and not log.exists():
+        raise StoreError(f"There is no store at {log.path}. A store is made by LogStore.")
+    return log
+
+
 def _check_there(location: str, path: Path, *, make: bool) -> None:
     if path.is_file() and path.stat().st_size == 0:
         # opening it would make it a database
@@ -83,7 +92,8 @@ JSONL = BackendKind(
 _ARCHIVE = BackendKind(
     name="archive", open=_open_archive, suffixes=(".lllm-archive",), marks=("*.lllm-archive",)
 )
-_BUILT_IN = (_SQLITE, JSONL, _ARCHIVE)
+_POSTGRES = BackendKind(name="postgres", open=_open_postgres, schemes=("postgresql", "postgres"))
+_BUILT_IN = (_SQLITE, JSONL, _ARCHIVE, _POSTGRES)
 
 
 def open_log(

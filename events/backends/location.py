@@ -46,6 +46,37 @@ def sqlite_path(given: str | os.PathLike[str]) -> str:
     return os.fspath(local_path(rest[1:]))
 
 
+def file_of(location: str) -> Path | None:
+    """Find the file or folder that a store's location names.
+
+    Args:
+        location: A path or URL of a store, as a user wrote it.
+
+    Returns:
+        The path; None for the URL of a server.
+
+    Raises:
+        ConfigError: It is an invalid URL of an SQLite file, or `~` names an unknown user.
+    """
+    if scheme_of(location) in (None, _SQLITE):
+        return Path(sqlite_path(location))
+    return None
+
+
+def shown_location(log: object, location: str) -> str:
+    """Make the text by which messages and pages name a store; it has no password.
+
+    Args:
+        log: The open log.
+        location: The path or URL by which it was opened, as a user wrote it.
+
+    Returns:
+        The log's own name for a store on a server; otherwise the location.
+    """
+    name = getattr(log, "path", None)
+    return name if isinstance(name, str) and file_of(location) is None else location
+
+
 def local_path(given: str | os.PathLike[str]) -> Path:
     """Convert a text into a path, with `~` and `~user` expanded.
 

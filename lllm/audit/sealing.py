@@ -173,19 +173,21 @@ def _signature(note: SignedNote | None, keys: Sequence[PublicKey]) -> tuple[Verd
     return "good", f"it is signed by {', '.join(one.name for one in signers)}"
 
 
-def refuse_beside_store(path: Path, store: Path, what: str) -> None:
+def refuse_beside_store(path: Path, store: Path | None, what: str) -> None:
     """Refuse a place in a store, or in the folder where it stands.
 
     Who can write the store can write there, too, and would change both alike.
 
     Args:
         path: Where something is to be kept.
-        store: The file or folder of the store.
+        store: The file or folder of the store; None for a store on a server.
         what: What it is, as a sentence begins with it.
 
     Raises:
         AuditError: It would be there.
     """
+    if store is None:
+        return
     place, home = Path(os.path.realpath(path)).parent, Path(os.path.realpath(store))
     if place == home.parent or home == place or home in place.parents:
         raise AuditError(

@@ -33,6 +33,7 @@ from lllm.cli.commands import (
     repair,
     replay,
     retain,
+    schema,
     seal,
     search,
     show,
@@ -71,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def cli(context: click.Context, store: str | None) -> None:
     """Look at what your LLM agents did, and what it cost.
 
-    A store is an SQLite file or a folder of JSONL files to which tactics log. Name it with --store,
-    or once for all commands with the environment variable LLLM_STORE.
+    A store is an SQLite file, a folder of JSONL files or a PostgreSQL database to which tactics
+    log. Name it with --store, or once for all commands with the environment variable LLLM_STORE.
 
     \b
       lllm demo                        make a store to look at
@@ -116,6 +117,6 @@ for command in (
     annotate.annotate,
     rebuild.rebuild, verify.verify, repair.repair, seal.seal, keygen.keygen, prove.prove,
     audit.audit, doctor.doctor, backup.backup, web.web, mcp.mcp,
-    erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum,
+    erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum, schema.schema,
 ):  # fmt: skip
     cli.add_command(command)

@@ -76,7 +76,7 @@ def _log(log: LogFacts) -> Iterator[Remark]:
             "Make room on the disk, or make the store writable. They are written as soon as that "
             "works, and lost if this process ends first.",
         )  # fmt: skip
-    if log.path is None:
+    if log.path is None and log.url is None:
         yield Remark(
             "note", "log", f"This log ({log.kind}) is in no file that lllm knows.",
             "To keep sessions in files, use SQLiteBackend or LocalFileBackend.",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lllm.events.backend import CopiesFiles, KnowsWriters, LogBackend
 from lllm.events.backends import open_log
-from lllm.events.backends.location import local_path, scheme_of
+from lllm.events.backends.location import MEMORY, local_path, scheme_of, shown_location
 from lllm.events.damage import Damage, readable
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, LogError, StoreError
@@ -168,7 +168,8 @@ def _open(given: Given) -> Source:
         if path.name.endswith(_LINES) and not path.is_dir():
             return _open_lines(path)
     try:
-        return StoreSource(open_log(location, read_only=True, make=False), location)
+        log = open_log(location, read_only=True, make=False)
+        return StoreSource(log, shown_location(log, location))
     except ConfigError:
         raise
     except LogError as error:
@@ -191,4 +192,7 @@ def _is_same_place(log: LogBackend, other: LogBackend) -> bool:
     if isinstance(log, CopiesFiles) and isinstance(other, CopiesFiles):
         with suppress(OSError):
             return os.path.samefile(log.path, other.path)
+    name = getattr(log, "path", None)
+    if isinstance(name, str) and name == getattr(other, "path", None) != MEMORY:
+        return True
     return log is other

@@ -27,11 +27,11 @@ def keygen(store: str | None, key: Path, name: str | None) -> None:
     from lllm.audit.keys import PrivateKey, write_key_files
     from lllm.audit.sealing import refuse_beside_store
     from lllm.cli.open_store import named_in_environment
-    from lllm.events.backends.location import sqlite_path
+    from lllm.events.backends.location import file_of
 
     known = store or given_before() or named_in_environment()
     if known is not None:
-        refuse_beside_store(key, Path(sqlite_path(known)), "The private key")
+        refuse_beside_store(key, file_of(known), "The private key")
     made = PrivateKey.generate(name or f"lllm/{os.urandom(8).hex()}")
     public = write_key_files(key, made)
     click.echo(f"{visible(str(key))} is secret and signs; {visible(str(public))} is to check with.")

@@ -60,9 +60,9 @@ def seal(
     from lllm.audit.keys import private_key_in_environment, read_private_key
     from lllm.audit.sealing import refuse_beside_store
     from lllm.audit.timestamp import token_path
-    from lllm.events.backends.location import sqlite_path
+    from lllm.events.backends.location import file_of
 
-    location = Path(sqlite_path(store_location(store)))
+    location = file_of(store_location(store))
     refuse_beside_store(out, location, "The seal")
     signer = None
     if key is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lllm.cli.options import open_named, store_location, store_option, zone, zone_options
+from lllm.events.backends.location import shown_location
 from lllm.events.errors import MissingExtra
 
 
@@ -42,7 +43,7 @@ def web(
         number = sock.getsockname()[1]
         app = make_app(
             opened, token=token, host=shown, port=number,
-            name=store_location(store), zone=zone(),
+            name=shown_location(opened.backend, store_location(store)), zone=zone(),
         )  # fmt: skip
         address = f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
         click.echo(f"{address}\nCtrl-C ends it.")

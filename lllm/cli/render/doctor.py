@@ -69,7 +69,7 @@ def _table(checkup: Checkup) -> Table:
 
 def _table_rows(checkup: Checkup) -> Iterator[tuple[str, str]]:
     log, rows, database, place = checkup.log, checkup.rows, checkup.database, checkup.place
-    yield "store", f"{log.path or 'in memory'} ({log.kind})"
+    yield "store", f"{log.path or log.url or 'in memory'} ({log.kind})"
     yield "format", _listed(log.format, log.durability and f'durability "{log.durability}"')
     yield (
         "size",

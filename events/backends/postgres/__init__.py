@@ -1,0 +1,1 @@
+"""Keeps the log in a PostgreSQL database that several machines write to; see `backend`."""

@@ -1,0 +1,234 @@
+"""A log in a PostgreSQL database, which many machines can write to at the same time.
+
+`schema` has the tables and says how positions are given. A schema has one log, so one database can
+have several. Appends need one round trip each, and nobody waits for anybody; a thread waits for the
+server at most for a deadline that the client keeps.
+
+If a connection ends in the middle of an append, nobody knows what became of it. It is appended
+again, and the log recognises the events by their digests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lllm.events.backend import Announcements, DigestPage
+from lllm.events.backends.postgres import schema as tables
+from lllm.events.backends.postgres.announcements import AppendListener
+from lllm.events.backends.postgres.append_call import (
+    append_parameters,
+    append_statement,
+    refuse_too_many,
+)
+from lllm.events.backends.postgres.binary_values import (
+    decode_bigint,
+    decode_bigints,
+    encode_texts,
+)
+from lllm.events.backends.postgres.connection import Statement
+from lllm.events.backends.postgres.connection_pool import ConnectionPool
+from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused
+from lllm.events.backends.postgres.read_events import EventReader
+from lllm.events.backends.postgres.server_session import ServerSession
+from lllm.events.backends.postgres.server_url import parse_server_url
+from lllm.events.envelope import NewEvent, Recorded, conflict
+from lllm.events.errors import LogReadOnly, LogUnavailable
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+    from lllm.events.health import Health
+
+TIMEOUT = 10.0  # seconds
+_READING_SECONDS = 60.0  # for a page, or for a head
+_BYTES_A_SECOND = 1 << 20  # a long append gets a second more for each of these
+_HASTY_SECONDS = 1.0  # an append that should not wait gives up after so many seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between two attempts
+
+_Reopen = Callable[[str, str, float, bool], "PostgresBackend"]
+
+
+class PostgresBackend:
+    """Keeps the log in a PostgreSQL database, of version 14 or newer.
+
+    Nothing is connected before the log is used. The tables are made at the first use; `lllm schema
+    --postgres` prints them. Rows of lists, tags and costs are kept in memory, by each process.
+
+    Args:
+        url: The URL of the database, as "postgresql://ada@db.example/logs". Service files, the file
+            of passwords, TLS and everything else are as in libpq
+            (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING).
+        schema: The schema of the log; None for the URL's `?schema=`, or for "lllm".
+        timeout: The seconds after which an append without an answer is given up. Long ones get a
+            second more for each MiB.
+        read_only: True to write nothing; an append raises LogReadOnly.
+
+    Raises:
+        ConfigError: The URL or the schema is invalid.
+        MissingExtra: psycopg is not installed.
+    """
+
+    rows_in_log = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str | None = None,
+        timeout: float = TIMEOUT,
+        read_only: bool = False,
+    ) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        parsed = parse_server_url(url, schema)
+        quoted = tables.identifier(parsed.schema)
+        self._url = url
+        self.path = parsed.shown
+        self.schema = parsed.schema
+        self.timeout = timeout
+        self.read_only = read_only
+        self._session = ServerSession(parsed, read_only=read_only)
+        self._pool = ConnectionPool(self._session.connect, parsed.shown)
+        self._channel = tables.identifier(f"lllm.{parsed.schema}")
+        self._reader = EventReader(quoted, parsed.shown, self._ask)
+        self._head = Statement(f"SELECT {quoted}.head()")
+        self._append_statement = append_statement(quoted)
+
+    def __repr__(self) -> str:
+        return f"PostgresBackend({self.path!r})"
+
+    def __reduce__(self) -> tuple[_Reopen, tuple[str, str, float, bool]]:
+        """Pickle the backend by its URL; another process connects anew."""
+        return _reopen, (self._url, self.schema, self.timeout, self.read_only)
+
+    def exists(self) -> bool:
+        """True if the schema has a log.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        until = time.monotonic() + self.timeout
+        connection = self._session.connect_bare(until)
+        try:
+            return self._session.exists(connection, until)
+        finally:
+            connection.close()
+
+    # -- Appending
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """Append events, as `LogBackend.append` requires."""
+        return self._append(events, self.timeout, hasty=False)
+
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int]:
+        """Append events, but fail soon if the server does not answer; see `AppendsWithin`.
+
+        Args:
+            events: The events, in order.
+            seconds: The time that the caller would wait. An answer of the server may take a second
+                in any case.
+
+        Returns:
+            The positions.
+
+        Raises:
+            LogUnavailable: The server did not answer in time, or a moment ago.
+        """
+        hasty = seconds < _HASTY_SECONDS
+        return self._append(events, max(seconds, _HASTY_SECONDS), hasty=hasty)
+
+    def _append(self, events: Sequence[NewEvent], seconds: float, *, hasty: bool) -> Sequence[int]:
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        if not events:
+            return ()
+        size = refuse_too_many(events)
+        parameters = append_parameters(events)
+        until = time.monotonic() + seconds + size / _BYTES_A_SECOND
+        try:
+            return self._append_until(parameters, until, hasty=hasty)
+        except ServerRefused as error:
+            if error.sqlstate == tables.CONFLICT:
+                raise conflict(events[int(error.detail) - 1], self.path) from None
+            raise
+
+    def _append_until(
+        self, parameters: Sequence[bytes], until: float, *, hasty: bool
+    ) -> Sequence[int]:
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                with self._pool.lend(until, hasty=hasty) as connection:
+                    found = connection.execute(self._append_statement, parameters, until)
+                    connection.run_later(f"NOTIFY {self._channel}", until)
+                    return decode_bigints(found.get_value(0, 0) or b"")
+            except (ConnectionLost, ServerRefused) as error:
+                if isinstance(error, ServerRefused) and not error.can_be_repeated():
+                    raise
+                if time.monotonic() + pause >= until:
+                    raise LogUnavailable(
+                        f"{error} It is not known whether the events were stored; they can be "
+                        "appended again."
+                    ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    # -- Reading
+
+    def _ask(self, statement: Statement, parameters: Sequence[bytes | None]) -> PGresult:
+        """Execute a statement that only reads; on another connection if the first one is lost."""
+        until = time.monotonic() + _READING_SECONDS
+        for _ in range(2):
+            try:
+                with self._pool.lend(until) as connection:
+                    return connection.execute(statement, parameters, until)
+            except ConnectionLost:
+                continue
+        with self._pool.lend(until) as connection:
+            return connection.execute(statement, parameters, until)
+
+    def head(self) -> int:
+        """The highest position up to which no event can appear any more."""
+        return decode_bigint(self._ask(self._head, ()).get_value(0, 0) or b"")
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """Read a range of events, as `LogBackend.read` requires."""
+        return self._reader.read(max(after, 0), self._upto(upto), stream)
+
+    def read_types(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded]:
+        """Read the events of some types; see `ReadsByType`."""
+        if not types:
+            return iter(())
+        return self._reader.read_types(encode_texts(sorted(types)), max(after, 0), self._upto(upto))
+
+    def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of events; see `ReadsDigests`."""
+        return self._reader.read_digests(max(after, 0), self._upto(upto))
+
+    def _upto(self, upto: int | None) -> int:
+        head = self.head()
+        return head if upto is None else min(upto, head)
+
+    def announcements(self) -> Announcements:
+        """Listen to the appends of all processes; see `AnnouncesAppends`."""
+        return AppendListener(self._session.connect, self._channel, self.timeout)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """Report the size and format; see `ReportsHealth`."""
+        from lllm.events.backends.postgres.health import health_of
+
+        return health_of(self, self._ask, head, read_bytes)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+
+def _reopen(url: str, schema: str, timeout: float, read_only: bool) -> PostgresBackend:
+    return PostgresBackend(url, schema=schema, timeout=timeout, read_only=read_only)
