@@ -18,6 +18,7 @@ from lllm.projections.queries.cursor_sql import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.queries.sessions import reading
 from lllm.projections.session.invoke_cost import dollars
+from lllm.store.filters import error_of
 from lllm.times import datetime_of
 
 CALL_SORTS: tuple[CallSort, ...] = get_args(CallSort)
@@ -174,7 +175,7 @@ def call_filter_of(
         TypeError: `slower` is not a duration.
         ValueError: The error or the duration is invalid.
     """
-    statuses, said = (None, None) if error is None else _error_asked(error)
+    statuses, said = (None, None) if error is None else error_of(error)
     return CallFilter(
         of=of,
         statuses=statuses,
@@ -184,20 +185,6 @@ def call_filter_of(
         slower=None if slower is None else duration_nanoseconds(slower),
         session=session_id,
     )
-
-
-def _error_asked(error: int | str) -> tuple[tuple[int, int] | None, str | None]:
-    """Split the user's `error` filter into statuses or a text."""
-    if isinstance(error, int) and not isinstance(error, bool):
-        return (error, error), None
-    if not isinstance(error, str) or not error.strip():
-        raise ValueError(f"error is an HTTP status, 5xx, or part of an error's text; not {error!r}")
-    text = error.strip()
-    if re.fullmatch(r"[1-9][0-9]{2}", text):
-        return (int(text), int(text)), None
-    if re.fullmatch(r"[1-9][xX]{2}", text):
-        return (int(text[0]) * 100, int(text[0]) * 100 + 99), None
-    return None, re.sub("[A-Z]+", lambda upper: upper[0].lower(), text)  # as SQLite's lower() does
 
 
 def call_list(

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import get_args
 
 import msgspec
 
@@ -16,8 +16,8 @@ from lllm.events.model import State
 from lllm.projections.database import RowsConnection
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.cursor_sql import CostCursor, StartCursor
-from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.cursor_sql import SortedCursor, StartCursor
+from lllm.projections.queries.filters import Filter, SessionSort
 from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.call_session import TacticCallSession
@@ -25,8 +25,9 @@ from lllm.projections.session.invoke_cost import dollars
 from lllm.store.erasure_report import erased_text
 from lllm.times import datetime_of
 
-Sort = Literal["started", "cost"]
-SORTS: tuple[Sort, ...] = ("started", "cost")
+Sort = SessionSort
+SORTS: tuple[Sort, ...] = get_args(SessionSort)
+_OF_TEXTS = ("state", "tactic", "task")  # sorted from A to Z, all others from the largest
 _LAST = 2**63 - 1  # the largest number of nanoseconds in 8 bytes
 
 
@@ -142,12 +143,12 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         replays=row.replays,
         forks=row.forks,
         erased=erased_text(row),
-        cursor=f"{row.started}.{row.id}" if sort == "started" else f"cost.{cost}.{row.number}",
+        cursor=_cursor_text(row, sort),
     )
 
 
 def session_list(
-    wanted: Filter, sort: Sort, limit: int | None, cursor: str | None
+    wanted: Filter, sort: Sort, limit: int | None, cursor: str | None, reverse: bool = False
 ) -> Callable[[Database], list[SessionSummary]]:
     """Check the arguments of a list of sessions before anything is read.
 
@@ -156,6 +157,7 @@ def session_list(
         sort: The order of the list.
         limit: The greatest number of summaries; None for all.
         cursor: The cursor of the last summary of the page before; None for the first page.
+        reverse: True for the opposite of the order that `sort` names.
 
     Returns:
         A function that reads the list from the database of rows.
@@ -169,11 +171,16 @@ def session_list(
         raise ValueError(f"sort is one of {', '.join(SORTS)}; not {sort!r}")
     find: Callable[[RowsConnection, Filter], list[SessionRow]]
     if sort == "started":
-        newest = None if cursor is None else _start_cursor(cursor)
-        find = partial(session_queries.list_sessions, limit=limit, cursor=newest)
+        start = None if cursor is None else _start_cursor(cursor)
+        find = partial(
+            session_queries.list_sessions, limit=limit, cursor=start, oldest_first=reverse
+        )
     else:
-        largest = None if cursor is None else _cost_cursor(cursor)
-        find = partial(session_queries.most_expensive_sessions, limit=limit, cursor=largest)
+        behind = None if cursor is None else _sorted_cursor(cursor, sort)
+        falling = reverse == (sort in _OF_TEXTS)
+        find = partial(
+            session_queries.sorted_sessions, limit=limit, cursor=behind, by=sort, falling=falling
+        )
 
     def read(database: Database) -> list[SessionSummary]:
         with session_queries.reading(database) as connection:
@@ -191,12 +198,22 @@ def _start_cursor(text: str) -> StartCursor:
     return int(started), session_id
 
 
-def _cost_cursor(text: str) -> CostCursor:
-    found = re.fullmatch(r"cost\.(-?[0-9]{1,19})\.([0-9]{1,19})", text)
-    nanos, number = map(int, found.groups()) if found else (_LAST + 1, 0)
-    if max(abs(nanos), number) > _LAST:
-        raise _no_cursor(text, "cost")
-    return nanos, number
+def _sorted_cursor(text: str, sort: Sort) -> SortedCursor:
+    found = re.fullmatch(r"([a-z]+)\.(.*)\.([0-9]{1,19})", text, re.DOTALL | re.ASCII)
+    if found is None or found[1] != sort or int(found[3]) > _LAST:
+        raise _no_cursor(text, sort)
+    value, number = found[2], int(found[3])
+    if sort in _OF_TEXTS:
+        return value, number
+    if not re.fullmatch(r"-?[0-9]{1,19}", value) or abs(int(value)) > _LAST:
+        raise _no_cursor(text, sort)
+    return int(value), number
+
+
+def _cursor_text(row: SessionRow, sort: Sort) -> str:
+    if sort == "started":
+        return f"{row.started}.{row.id}"
+    return f"{sort}.{session_queries.sort_value(row, sort)}.{row.number}"
 
 
 def _no_cursor(text: str, sort: Sort) -> ValueError:

@@ -7,7 +7,6 @@ an index for it (https://sqlite.org/optoverview.html#disqualifying_where_clause_
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -17,6 +16,7 @@ from lllm.projections.dialect import SQLDialect, dialect_of
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
+from lllm.projections.queries.session_conditions_sql import LIKE, error_text, like_pattern
 from lllm.projections.queries.session_filter_sql import Selection, tag_number
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
@@ -163,9 +163,7 @@ def _add_others(
 
 
 _OF_SESSION = "(SELECT {} FROM sessions WHERE number = c.session)"
-# Many timeouts say "timed out" instead.
-_TEXT = "lower(c.error_type || '\n' || coalesce(c.error_code, '') || '\n' || c.error_message)"
-_ERROR_TEXT = f"{_TEXT} || '\n' || replace({_TEXT}, 'timed out', 'timeout')"
+_ERROR_TEXT = error_text("c.error_type", "c.error_code", "c.error_message")
 
 
 def _state_condition(state: str, statuses: tuple[int, int] | None) -> _Condition:
@@ -190,23 +188,12 @@ def _kinds(connection: RowsConnection, wanted: CallFilter) -> list[int] | None:
         where.append("lower(provider) = lower(?)")
         parameters.append(storable(wanted.provider))
     if wanted.model is not None:
-        where.append(f"({' OR '.join(map(_LIKE.format, ('asked', 'model')))})")
-        parameters += [_pattern(storable(wanted.model))] * 2
+        where.append(f"({' OR '.join(map(LIKE.format, ('asked', 'model')))})")
+        parameters += [like_pattern(storable(wanted.model))] * 2
     if not where:
         return None
     sql = f"SELECT kind FROM call_kinds WHERE {' AND '.join(where)}"
     return [int(kind) for (kind,) in connection.execute(sql, parameters)]
-
-
-_LIKE = "lower({}) LIKE lower(?) ESCAPE '\\'"
-
-
-def _pattern(name: str) -> str:
-    """Convert a name to a pattern for LIKE.
-
-    Source: https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
-    """
-    return re.sub(r"[\\%_]", r"\\\g<0>", name).replace("*", "%")
 
 
 def _are_few(connection: RowsConnection, kinds: Sequence[int], sort: CallSort) -> bool:

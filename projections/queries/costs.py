@@ -52,13 +52,14 @@ def answered_by_cube(wanted: Filter) -> bool:
     Returns:
         False if the costs have to be summed over single sessions.
     """
-    return not wanted.tags and (wanted.state, wanted.after, wanted.before) == (None, None, None)
+    times = (wanted.state, wanted.after, wanted.before)
+    return not wanted.tags and times == (None, None, None) and not wanted.reads_sessions
 
 
 def _only_tag(wanted: Filter) -> tuple[str, str] | None:
     """The only tag of a filter that the pre-aggregated `tag_costs` table can answer; else None."""
     others = (wanted.tactic, wanted.state, wanted.after, wanted.before)
-    if len(wanted.tags) != 1 or others != (None, None, None, None):
+    if wanted.reads_sessions or len(wanted.tags) != 1 or others != (None, None, None, None):
         return None
     return next(iter(wanted.tags.items()))
 

@@ -10,35 +10,47 @@ from lllm.projections.queries.session_filter_sql import Selection
 from lllm.projections.view import storable
 
 StartCursor = tuple[int, str]  # a session's start, nanoseconds UTC, and its id
-CostCursor = tuple[int, int]  # a session's nano-dollars and its number
+SortedCursor = tuple[int | str, int]  # the value by which sessions are sorted, and their number
 # the sort value of a call, the number of its session, the number of its request
 CallCursor = tuple[int, int, int]
 
 
-def begin_behind_start(selection: Selection, cursor: StartCursor | None) -> None:
+def begin_behind_start(
+    selection: Selection, cursor: StartCursor | None, *, oldest_first: bool = False
+) -> None:
     """Leave out the sessions of earlier pages, in a list by start.
 
     Args:
         selection: The selection of sessions, whose rows are `s` in it; the condition is added to
             it.
         cursor: The cursor of the last session on the previous page; None for the first page.
+        oldest_first: True if the list begins with the oldest session.
     """
     if cursor is not None:
         started, session_id = cursor
-        selection.add("f.started <= ?", started)
-        selection.add("(f.started < ? OR s.id < ?)", started, storable(session_id))
+        sign = ">" if oldest_first else "<"
+        selection.add(f"f.started {sign}= ?", started)
+        selection.add(f"(f.started {sign} ? OR s.id {sign} ?)", started, storable(session_id))
 
 
-def begin_behind_cost(selection: Selection, cursor: CostCursor | None) -> None:
-    """Leave out the sessions of earlier pages, in a list by cost.
+def begin_behind_value(
+    selection: Selection, cursor: SortedCursor | None, sorted_by: str, *, falling: bool
+) -> None:
+    """Leave out the sessions of earlier pages, in a list by another value than the start.
+
+    Of equal values, the newer session comes first if the list is falling, else the older one.
 
     Args:
-        selection: The selection of sessions, whose totals are `t` in it; the condition is added to
-            it.
+        selection: The selection of sessions; the condition is added to it.
         cursor: The cursor of the last session on the previous page; None for the first page.
+        sorted_by: The SQL expression by which the list is sorted.
+        falling: True if the largest value comes first.
     """
     if cursor is not None:
-        selection.add("(coalesce(t.cost_nanos, 0), f.session) < (?, ?)", *cursor)
+        value, number = cursor
+        sign = "<" if falling else ">"
+        where = f"({sorted_by}, f.session) {sign} (?, ?)"
+        selection.add(where, storable(value) if isinstance(value, str) else value, number)
 
 
 def begin_behind_call(selection: Selection, cursor: CallCursor | None, sorted_by: str) -> None:

@@ -6,7 +6,39 @@ from typing import Literal
 
 import msgspec
 
+SessionSort = Literal["started", "cost", "elapsed", "calls", "tokens", "state", "tactic", "task"]
 CallSort = Literal["started", "elapsed", "first_token", "cost", "tokens"]
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """Conditions that are checked for each session; None leaves a condition out.
+
+    Costs and calls of a session include everything below it.
+
+    Attributes:
+        model: The name of a model that was requested; `*` stands for any characters.
+        agent: The name of the agent that requested it; `*` stands for any characters.
+        error: A part of an error's text, in small letters: of the session, or of an attempt.
+        statuses: The first and the last HTTP status of a range, for the errors of attempts.
+        text: A part of the task, of the error or of the tactic's path, in small letters.
+        least_nanos: The lowest cost, in nano-dollars.
+        most_nanos: The highest cost, in nano-dollars.
+        least_elapsed: The shortest duration, in nanoseconds; running sessions have none.
+        most_elapsed: The longest duration, in nanoseconds.
+    """
+
+    model: str | None = None
+    agent: str | None = None
+    error: str | None = None
+    statuses: tuple[int, int] | None = None
+    text: str | None = None
+    least_nanos: int | None = None
+    most_nanos: int | None = None
+    least_elapsed: int | None = None
+    most_elapsed: int | None = None
+
+
+NO_CONDITIONS = Conditions()
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -22,6 +54,7 @@ class Filter(msgspec.Struct, frozen=True):
         before: Sessions that began earlier than this time, nanoseconds UTC.
         replays: True to include replays; with a tactic, only replays at the root.
         annotations: The values, as rows hold them, of annotations by name; None for any value.
+        conditions: What is checked for each session.
     """
 
     tags: dict[str, str] = {}
@@ -32,6 +65,12 @@ class Filter(msgspec.Struct, frozen=True):
     before: int | None = None
     replays: bool = False
     annotations: dict[str, str | None] = {}
+    conditions: Conditions = NO_CONDITIONS
+
+    @property
+    def reads_sessions(self) -> bool:
+        """True if only the rows of single sessions tell what it selects, and no sum does."""
+        return bool(self.annotations) or self.conditions != NO_CONDITIONS
 
 
 class CallFilter(msgspec.Struct, frozen=True):

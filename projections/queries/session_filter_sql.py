@@ -17,6 +17,7 @@ from lllm.projections.database import RowsConnection
 from lllm.projections.dialect import dialect_of
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
+from lllm.projections.queries.session_conditions_sql import conditions_sql
 from lllm.projections.view import storable
 from lllm.projections.views.tags import NO_PARTITION, Facet
 
@@ -80,18 +81,26 @@ def selections(connection: RowsConnection, wanted: Filter) -> Iterator[Selection
         _among_replays(connection, wanted) if wanted.replays else None,
     ]
     for selection in filter(None, scopes):
-        if wanted.after is not None:
-            selection.add("f.started >= ?", wanted.after)
-        if wanted.before is not None:
-            selection.add("f.started < ?", wanted.before)
-        for name, value in wanted.annotations.items():
-            if value is None:
-                selection.add(_ANNOTATED.format(""), name)
-            else:
-                selection.add(_ANNOTATED.format("AND value = ?"), name, value)
-        if wanted.partition == NO_PARTITION:
-            selection.add(_WITHOUT_PARTITION, NO_PARTITION)
+        _add_conditions(connection, selection, wanted)
         yield selection
+
+
+def _add_conditions(connection: RowsConnection, selection: Selection, wanted: Filter) -> None:
+    """Add what holds for sessions of every kind."""
+    if wanted.after is not None:
+        selection.add("f.started >= ?", wanted.after)
+    if wanted.before is not None:
+        selection.add("f.started < ?", wanted.before)
+    for name, value in wanted.annotations.items():
+        if value is None:
+            selection.add(_ANNOTATED.format(""), name)
+        else:
+            selection.add(_ANNOTATED.format("AND value = ?"), name, value)
+    dialect = dialect_of(connection)
+    for condition, *parameters in conditions_sql(dialect, wanted.conditions, selection.root):
+        selection.add(condition, *parameters)
+    if wanted.partition == NO_PARTITION:
+        selection.add(_WITHOUT_PARTITION, NO_PARTITION)
 
 
 def _among_roots(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:

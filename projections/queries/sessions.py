@@ -13,12 +13,12 @@ from lllm.events.model import State
 from lllm.projections.database import Row, RowsConnection, RowsDatabase
 from lllm.projections.dialect import ALL, dialect_of
 from lllm.projections.queries.cursor_sql import (
-    CostCursor,
+    SortedCursor,
     StartCursor,
-    begin_behind_cost,
     begin_behind_start,
+    begin_behind_value,
 )
-from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.filters import Filter, SessionSort
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
@@ -110,70 +110,120 @@ def reading(database: RowsDatabase) -> Iterator[RowsConnection]:
 
 
 def list_sessions(
-    connection: RowsConnection, wanted: Filter, limit: int | None, cursor: StartCursor | None
+    connection: RowsConnection,
+    wanted: Filter,
+    limit: int | None,
+    cursor: StartCursor | None,
+    *,
+    oldest_first: bool = False,
 ) -> list[SessionRow]:
-    """List the sessions that a filter selects, newest first.
+    """List the sessions that a filter selects, by start and id.
 
     Args:
         connection: A connection to the database of the rows.
         wanted: The filter of the sessions.
         limit: The greatest number of sessions; None for all.
         cursor: The cursor of the last session on the previous page; None for the first page.
+        oldest_first: True to begin with the oldest; False to begin with the newest.
 
     Returns:
-        The rows, sorted by start and id, the largest first.
+        The rows.
 
     Raises:
         ViewError: A row is not as lllm writes it.
     """
     rows: list[Row] = []
+    order = "f.started, s.id" if oldest_first else "f.started DESC, s.id DESC"
     for selection in selections(connection, wanted):
         selection.source += f" CROSS JOIN sessions AS s ON s.number = f.session {_TOTALS}"
-        begin_behind_start(selection, cursor)
-        sql = f"SELECT {_ROW} {selection.sql} ORDER BY f.started DESC, s.id DESC LIMIT ?"
+        begin_behind_start(selection, cursor, oldest_first=oldest_first)
+        sql = f"SELECT {_ROW} {selection.sql} ORDER BY {order} LIMIT ?"
         rows += connection.execute(
             sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
         )
     found = _session_rows(rows)
-    found.sort(key=lambda row: (row.started, row.id), reverse=True)
+    found.sort(key=lambda row: (row.started, row.id), reverse=not oldest_first)
     return found if limit is None else found[:limit]
 
 
-def most_expensive_sessions(
-    connection: RowsConnection, wanted: Filter, limit: int | None, cursor: CostCursor | None
+def sorted_sessions(
+    connection: RowsConnection,
+    wanted: Filter,
+    limit: int | None,
+    cursor: SortedCursor | None,
+    *,
+    by: SessionSort,
+    falling: bool,
 ) -> list[SessionRow]:
-    """List the sessions that a filter selects, the most expensive first.
+    """List the sessions that a filter selects, by another value than their start.
 
-    Known trade-off (accepted): every selected session is read. An index by cost would be rewritten
-    for each batch of a rebuild, because the costs of a session are added in parts.
+    Known trade-off (accepted): every selected session is read. Costs and calls of a session are
+    added in parts, so an index by them would be rewritten for each batch of a rebuild, and each
+    further index makes all writing slower.
 
     Args:
         connection: A connection to the database of the rows.
         wanted: The filter of the sessions.
         limit: The greatest number of sessions; None for all.
         cursor: The cursor of the last session on the previous page; None for the first page.
+        by: The value to sort by; any but "started".
+        falling: True if the largest value comes first.
 
     Returns:
-        The rows; of sessions with equal costs, the one that began last comes first.
+        The rows; of sessions with equal values, the newer comes first if `falling`, else the older.
 
     Raises:
         ViewError: A row is not as lllm writes it.
     """
     rows: list[Row] = []
+    direction = "DESC" if falling else "ASC"
     for selection in selections(connection, wanted):
-        selection.source += " LEFT JOIN session_totals AS t ON t.session = f.session"
-        begin_behind_cost(selection, cursor)
-        # First the numbers alone: rows that are sorted and then left out are not read.
+        selection.source += _SORT_SOURCES.get(
+            by, " CROSS JOIN sessions AS v ON v.number = f.session"
+        )
+        begin_behind_value(selection, cursor, _SORTED_BY[by], falling=falling)
+        # First the values alone: rows that are sorted and then left out are not read.
         sql = f"""SELECT {_ROW} FROM (
-                SELECT f.session AS number, coalesce(t.cost_nanos, 0) AS nanos {selection.sql}
-                ORDER BY nanos DESC, f.session DESC LIMIT ?
+                SELECT f.session AS number, {_SORTED_BY[by]} AS value {selection.sql}
+                ORDER BY value {direction}, f.session {direction} LIMIT ?
             ) AS f CROSS JOIN sessions AS s ON s.number = f.number {_TOTALS}"""
         rows += connection.execute(
             sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
         )
     found = _session_rows(rows)
-    found.sort(key=lambda row: (row.cost_nanos or 0, row.number), reverse=True)
+    found.sort(key=lambda row: (sort_value(row, by), row.number), reverse=falling)
     return found if limit is None else found[:limit]
+
+
+_OF_TOTALS_ROW = " LEFT JOIN session_totals AS v ON v.session = f.session"
+_SORT_SOURCES = dict.fromkeys(("cost", "calls", "tokens"), _OF_TOTALS_ROW)
+_SORTED_BY: dict[SessionSort, str] = {
+    "cost": "coalesce(v.cost_nanos, 0)",
+    "elapsed": "coalesce(v.elapsed, -1)",
+    "calls": "coalesce(v.calls, 0) + coalesce(v.failed_calls, 0)",
+    "tokens": "coalesce(v.input_tokens, 0) + coalesce(v.output_tokens, 0)",
+    "state": "v.state",
+    "tactic": "v.tactic",
+    "task": "coalesce(v.task, '')",
+}
+
+
+def sort_value(row: SessionRow, by: SessionSort) -> int | str:
+    """Compute the value by which `sorted_sessions` sorts a row.
+
+    Args:
+        row: The row.
+        by: What to sort by; any but "started".
+    """
+    if by == "cost":
+        return row.cost_nanos or 0
+    if by == "elapsed":
+        return -1 if row.elapsed is None else row.elapsed
+    if by == "calls":
+        return (row.calls or 0) + (row.failed_calls or 0)
+    if by == "tokens":
+        return (row.input_tokens or 0) + (row.output_tokens or 0)
+    return str(getattr(row, by) or "")
 
 
 def find_session(connection: RowsConnection, session_id: str) -> SessionRow | None:

@@ -26,11 +26,14 @@ from lllm.events.model import Usage
 from lllm.pricing.cost_summary import CostGroup, CostLine
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.view import storable
-from lllm.store.summaries import SORTS, SessionSummary
+from lllm.store.summaries import SORTS, SessionSummary, Sort
 from tests.support.histories import Attempt, History, Session
 
 TACTICS = ("a", "p::b")
 TAGS = st.dictionaries(st.sampled_from(["env", "user"]), st.sampled_from(["x", "y", "\udc80"]))
+CONDITIONS = st.fixed_dictionaries(
+    {}, optional={"model": st.sampled_from(["m1", "m2"]), "agent": st.sampled_from(["one", "two"])}
+)
 PARTITIONS = ("", "acme")
 ATTEMPTS = st.builds(
     Attempt,
@@ -194,26 +197,42 @@ class AnyHistory(RuleBasedStateMachine):
                 assert line.wasted_cost == loaded.wasted_cost.cost
                 assert line.unpriced_calls == loaded.total_cost.unpriced_calls
 
-    @rule()
-    def page_through(self) -> None:
+    @rule(sort=st.sampled_from(SORTS), reverse=st.booleans(), conditions=CONDITIONS)
+    def page_through(self, sort: Sort, *, reverse: bool, conditions: dict[str, str]) -> None:
         """Pages by cursor give every session once, in the order of the whole list; by cost, that is
-        the most expensive first, and the newer of two that cost the same."""
+        the most expensive first, and the newer of two that cost the same. Models and agents are
+        those of the attempts in a session and below it."""
         store = self.history.store
-        for sort, tactic in product(SORTS, (None, TACTICS[0])):
+        fitting = {
+            one.id
+            for one in self.history.sessions
+            if not conditions
+            or any(
+                attempt.ended
+                and all(getattr(attempt, name) == value for name, value in conditions.items())
+                for _, attempt in one.all_attempts()
+            )
+        }
+        for tactic in (None, TACTICS[0]):
+            asked = {"sort": sort, "reverse": reverse, "tactic_path": tactic, **conditions}
             paged: list[SessionSummary] = []
             while page := store.list_sessions(
-                limit=2, cursor=paged[-1].cursor if paged else None, sort=sort, tactic_path=tactic
+                limit=2, cursor=paged[-1].cursor if paged else None, **asked
             ):
                 paged += page
                 assert len(paged) <= len(self.history.sessions)
-            assert paged == store.list_sessions(sort=sort, tactic_path=tactic)
+            assert paged == store.list_sessions(**asked)
             assert {one.session_id for one in paged} == {
-                one.id for one in self.history.listed({}, None, tactic, None)
+                one.id for one in self.history.listed({}, None, tactic, None) if one.id in fitting
             }
+            sums = {name: value for name, value in asked.items() if name not in ("sort", "reverse")}
+            counted = store.export_cost_summary(**sums)["session_count"]
+            assert counted == len(paged)
         began = [one.id for one in self.history.sessions]
         dearest = store.list_sessions(sort="cost")
         keys = [(one.total_cost, began.index(one.session_id)) for one in dearest]
         assert keys == sorted(keys, reverse=True)
+        assert dearest[::-1] == store.list_sessions(sort="cost", reverse=True)
 
     @rule()
     def rebuilt_equals_live(self) -> None:
@@ -246,7 +265,9 @@ class AnyHistory(RuleBasedStateMachine):
     def ask_everything(self) -> None:
         """Every question, of the rows as they follow the log."""
         self.rebuilt_equals_live()
-        self.page_through()
+        for sort in SORTS:
+            self.page_through(sort, reverse=False, conditions={})
+        self.page_through("calls", reverse=True, conditions={"model": "m1", "agent": "one"})
         self.calls_add_up()
         for question in product(
             ({}, {"env": "x"}, {"env": "x", "user": "y"}, {"user": "\udc80"}),

@@ -10,7 +10,7 @@ from lllm.durations import Duration
 from lllm.events.model import State
 from lllm.projections.queries.filters import CallSort
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
-from lllm.store.filters import filter_of
+from lllm.store.filters import conditions_of, filter_of
 from lllm.store.methods.store_parts import StoreParts
 from lllm.store.summaries import SessionSummary, Sort, session_list
 from lllm.times import Moment
@@ -35,8 +35,17 @@ class ListsSessions(StoreParts):
         partition: str | None = None,
         cursor: str | None = None,
         sort: Sort = "started",
+        reverse: bool = False,
         replays: bool = False,
         annotations: Mapping[str, object] | None = None,
+        model: str | None = None,
+        agent: str | None = None,
+        error: int | str | None = None,
+        text: str | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        slower: Duration | None = None,
+        faster: Duration | None = None,
     ) -> list[SessionSummary]:
         """List the top-level calls, newest first (by start, then id).
 
@@ -53,25 +62,46 @@ class ListsSessions(StoreParts):
                 "Europe/Berlin", "local", a tzinfo.
             partition: Only sessions of this partition.
             cursor: The `cursor` of the last summary of the page before; None for the first page.
-            sort: "started", or "cost" for the most expensive first, children included, and the
-                newer of two that cost the same. A list by cost reads all sessions that the filters
-                select: half a second for a million.
+            sort: "started" for the newest first; "cost", "elapsed", "calls" or "tokens" for the
+                largest first, child sessions included, and the newer of two that are equal;
+                "state", "tactic" or "task" from A to Z. Only a list by start stops reading when it
+                is full; the others read all sessions that the filters select, up to a second for
+                each million.
+            reverse: True for the opposite order: the oldest, the cheapest, Z to A.
             replays: True to list top-level replays, too.
             annotations: Only sessions that have annotations with all of these names, with these
                 values; None for any value.
+            model: Only sessions in which this model was requested, or below which it was; `*`
+                matches anything, as in "gpt-4o*".
+            agent: Only sessions in which this agent called a model, or below which it did; with
+                `*` as `model`. With both, an attempt must have both.
+            error: Only sessions whose error has this text in its type or message, or in which an
+                attempt failed with such an error, or with this HTTP status (429, "5xx").
+            text: Only sessions with this text in the first line of the task, in the error or in the
+                tactic's path; letters A to Z in either case. `search` finds words in messages.
+            min_cost: Only sessions that cost this many US dollars or more, children included.
+                Calls without a known price count as nothing.
+            max_cost: Only sessions that cost this much or less.
+            slower: Only sessions that took this long or longer: seconds, a timedelta, or a text as
+                "5s", "500ms" or "2min". A running session has no duration yet.
+            faster: Only sessions that took this long or less.
 
         Returns:
             A short summary of each session, in the order of `sort`.
 
         Raises:
-            ValueError: A state, limit, sort, cursor, time or zone is invalid.
-            TypeError: Tags are not str -> str.
+            ValueError: A state, limit, sort, cursor, time, zone, cost or duration is invalid.
+            TypeError: Tags are not str -> str, or a cost or duration is not one.
         """
+        conditions = conditions_of(
+            model=model, agent=agent, error=error, text=text,
+            min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster,
+        )  # fmt: skip
         wanted = filter_of(
             self._runtime, tags, state, tactic_path, after, before, partition, tz, replays,
-            annotations,
+            annotations, conditions,
         )  # fmt: skip
-        return self._reader.ask(session_list(wanted, sort, limit, cursor))
+        return self._reader.ask(session_list(wanted, sort, limit, cursor, reverse))
 
     def list_calls(
         self,

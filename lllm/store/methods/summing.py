@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from lllm.durations import Duration
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
 from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, recorded, summary_of_costs
@@ -14,7 +15,7 @@ from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cost_groups import DividedQuarter
 from lllm.store.call_records import call_filter_of
 from lllm.store.call_statistics import CallGroup, CallSummary, call_summary
-from lllm.store.filters import filter_of
+from lllm.store.filters import conditions_of, filter_of
 from lllm.store.methods.store_parts import StoreParts
 from lllm.time_zones import zone_of
 from lllm.times import Moment
@@ -33,6 +34,15 @@ class SumsCalls(StoreParts):
         tz: str | dt.tzinfo = dt.UTC,
         partition: str | None = None,
         state: State | None = None,
+        annotations: Mapping[str, object] | None = None,
+        model: str | None = None,
+        agent: str | None = None,
+        error: int | str | None = None,
+        text: str | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        slower: Duration | None = None,
+        faster: Duration | None = None,
         group_by: str | Sequence[str] | None = None,
         prices: OtherPrices = "recorded",
         as_model: str | None = None,
@@ -49,6 +59,15 @@ class SumsCalls(StoreParts):
                 hours when clocks change.
             partition: Only sessions of this partition.
             state: Only "success", "failure", "running" or "interrupted" sessions.
+            annotations: As in `list_sessions`.
+            model: As in `list_sessions`: all costs of the sessions in which it was requested.
+            agent: As in `list_sessions`.
+            error: As in `list_sessions`.
+            text: As in `list_sessions`.
+            min_cost: As in `list_sessions`.
+            max_cost: As in `list_sessions`.
+            slower: As in `list_sessions`.
+            faster: As in `list_sessions`.
             group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for
                 the tactic, model, agent and day that made it. A list of several makes groups within
                 groups, the first outermost.
@@ -68,7 +87,14 @@ class SumsCalls(StoreParts):
             LogDamaged: The recorded usage of a call can't be read.
         """
         by, zone = grouping(group_by), zone_of(tz)
-        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
+        conditions = conditions_of(
+            model=model, agent=agent, error=error, text=text,
+            min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster,
+        )  # fmt: skip
+        wanted = filter_of(
+            self._runtime, tags, state, tactic_path, after, before, partition, tz, False,
+            annotations, conditions,
+        )  # fmt: skip
         new = Repricing(prices, as_model, self.prices)
 
         def summed(database: Database) -> SummarySums:

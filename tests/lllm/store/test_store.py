@@ -184,7 +184,7 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
             cost_groups.sum_costs_by_tags(connection, wanted, ["a"])
             if wanted != Filter():  # all sessions are what is looked at then
                 cost_groups.sum_costs_by(connection, wanted, [Group("", "a"), Group("model")])
-                queries.most_expensive_sessions(connection, wanted, 10, None)
+                queries.sorted_sessions(connection, wanted, 10, None, by="cost", falling=True)
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.
         small = (

@@ -1,0 +1,113 @@
+"""Lists by what sessions cost, how long they took, what failed in them, and what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lllm import LogStore, SQLiteBackend
+from lllm.invokers.scripted import rate_limited
+from tests.support.runs import Asking, config
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogStore]:
+    """One session without a call, one with a call below it, one that failed, and a long one."""
+    with LogStore(SQLiteBackend(tmp_path_factory.mktemp("filters") / "runs.db")) as opened:
+        with opened.session("shop::idle", task="Nothing to do, ÄRGER"):
+            pass
+        with opened.session("shop::desk", task="Where is my Kettle? 100 %_"):
+            Asking(config([rate_limited(), "answer " * 500]), log_store=opened)("a long question")
+        with pytest.raises(ValueError, match="Broken"), opened.session("shop::desk", task="b"):
+            raise ValueError("Broken Pipe")
+        Asking(config(["yes"]), log_store=opened)("c")
+        yield opened
+
+
+def asked(store: LogStore, **filters: object) -> list[str | None]:
+    """The tasks of the sessions that fit, and that sums count as many."""
+    found = [one.task for one in store.list_sessions(**filters)]  # type: ignore[arg-type]
+    assert store.export_cost_summary(**filters)["session_count"] == len(found)  # type: ignore[arg-type]
+    return found
+
+
+IDLE, DESK, FAILED, PLAIN = "Nothing to do, ÄRGER", "Where is my Kettle? 100 %_", "b", "c"
+
+
+def test_models_and_agents_of_calls_below_count(store: LogStore) -> None:
+    assert asked(store, model="GPT-4o*") == [PLAIN, DESK]
+    assert asked(store, agent="a") == [PLAIN, DESK]
+    assert asked(store, model="gpt-4o-mini", agent="b") == []
+    assert asked(store, model="gpt-4o-min_") == []
+
+
+def test_errors_of_sessions_and_of_attempts_below(store: LogStore) -> None:
+    assert asked(store, error="broken pipe") == [FAILED]
+    assert asked(store, error="valueERROR") == [FAILED]
+    assert asked(store, error=429) == asked(store, error="4xx") == [DESK]
+    assert asked(store, error="RATE_limit") == [DESK]
+    assert asked(store, error="kettle") == []
+
+
+def test_texts_of_rows(store: LogStore) -> None:
+    assert asked(store, text="kettle") == [DESK]
+    assert asked(store, text="%_") == [DESK]
+    assert asked(store, text="ÄRGER") == [IDLE]
+    assert asked(store, text="broken") == [FAILED]
+    assert asked(store, text="shop::") == [FAILED, DESK, IDLE]
+
+
+def test_costs_and_durations(store: LogStore) -> None:
+    by_task = {one.task: one for one in store.list_sessions()}
+    dear, cheap = by_task[DESK].total_cost, by_task[PLAIN].total_cost
+    assert dear > cheap > 0
+    assert asked(store, min_cost=dear) == [DESK]
+    assert asked(store, max_cost=cheap) == [PLAIN, FAILED, IDLE]
+    assert asked(store, min_cost=cheap, max_cost=cheap) == [PLAIN]
+    took = sorted(by_task.values(), key=lambda one: one.elapsed or 0)
+    assert asked(store, slower=took[-1].elapsed) == [took[-1].task]
+    assert asked(store, faster=took[0].elapsed) == [took[0].task]
+    assert asked(store, slower="1h") == []
+    assert len(asked(store, faster="1h")) == 4
+    with store.session("shop::open", task="still running"):
+        assert "still running" not in asked(store, faster="1h")
+
+
+def test_conditions_hold_below_a_tactic(store: LogStore) -> None:
+    assert len(store.list_sessions(tactic_path="asking")) == 2
+    (one,) = store.list_sessions(tactic_path="asking", error=429)
+    assert one.failed_calls == 1
+    (by_tag,) = store.export_cost_summary(error=429, group_by="tactic")["groups"]
+    assert by_tag["key"] == "asking"
+
+
+def test_each_order_and_its_opposite(store: LogStore) -> None:
+    by_task = store.list_sessions(sort="task", text="shop::desk")
+    assert [one.task for one in by_task] == [DESK, FAILED]
+    assert store.list_sessions(sort="tokens", limit=1)[0].task == DESK
+    assert store.list_sessions(sort="calls", limit=1)[0].task == DESK
+    (longest, *_) = store.list_sessions(sort="elapsed", limit=1)
+    assert longest.elapsed == max(one.elapsed or 0 for one in store.list_sessions())
+    assert store.list_sessions(sort="state", limit=1)[0].state == "failure"
+    assert store.list_sessions(reverse=True, limit=1)[0].task == IDLE
+
+
+@pytest.mark.parametrize(
+    ("filters", "error", "says"),
+    [
+        ({"min_cost": -1}, ValueError, "min_cost"),
+        ({"max_cost": float("nan")}, ValueError, "max_cost"),
+        ({"max_cost": "1"}, TypeError, "max_cost"),
+        ({"slower": "soon"}, ValueError, "soon"),
+        ({"error": ""}, ValueError, "error is"),
+        ({"sort": "task", "cursor": "state.x.1"}, ValueError, "cursor"),
+        ({"sort": "calls", "cursor": "calls.x.1"}, ValueError, "cursor"),
+        ({"sort": "task", "cursor": f"task.x.{2**63}"}, ValueError, "cursor"),
+    ],
+)
+def test_what_can_not_be_is_told(
+    store: LogStore, filters: dict[str, object], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        store.list_sessions(**filters)  # type: ignore[arg-type]
