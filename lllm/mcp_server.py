@@ -22,6 +22,7 @@ from lllm.cli.render.session_diff import show_diff
 from lllm.cli.render.session_list import show_list
 from lllm.events.errors import LllmError
 from lllm.events.model import State
+from lllm.projections.queries.filters import SessionSort
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.log_store import LogStore, session_host
 from lllm.version import __version__
@@ -59,12 +60,23 @@ class StoreTools:
         tags: dict[str, str] | None = None,
         after: str | None = None,
         before: str | None = None,
-        sort: Literal["started", "cost"] = "started",
+        model: str | None = None,
+        agent: str | None = None,
+        error: str | None = None,
+        text: str | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        slower: str | None = None,
+        faster: str | None = None,
+        sort: SessionSort = "started",
+        reverse: bool = False,
         limit: int = 20,
     ) -> str:
         """List sessions: what was asked, the state, the time, calls, tokens, cost and error.
 
-        Times are "today", "7d" ago, or ISO 8601. `limit` is 100 at most.
+        Times are "today", "7d" ago, or ISO 8601. `error` is a part of an error's text, or an HTTP
+        status; `text` a part of the task, error or tactic; costs are dollars, `slower` and `faster`
+        durations as "5s"; `*` in `model` and `agent` matches anything. `limit` is 100 at most.
         """
         found = self._store.list_sessions(
             state=state,
@@ -72,7 +84,16 @@ class StoreTools:
             tags=tags,
             after=after,
             before=before,
+            model=model,
+            agent=agent,
+            error=error,
+            text=text,
+            min_cost=min_cost,
+            max_cost=max_cost,
+            slower=slower,
+            faster=faster,
             sort=sort,
+            reverse=reverse,
             limit=_within(limit),
             tz=self._zone,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
+from typing import Unpack, get_args
 
 import click
 
 from lllm.cli.annotation_values import annotation_option
+from lllm.cli.condition_options import ConditionOptions, with_conditions
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
@@ -20,6 +21,11 @@ from lllm.cli.options import (
     with_filters,
     zone,
 )
+from lllm.projections.queries.filters import SessionSort
+
+
+class _Filters(Filters, ConditionOptions):
+    """All filters of a list of sessions."""
 
 
 @click.command("ls")
@@ -27,8 +33,11 @@ from lllm.cli.options import (
 @with_filters
 @limit_option
 @cursor_option
-@click.option("--sort", type=click.Choice(("started", "cost")), default="started",
-              show_default=True, help="Newest first, or most expensive first.")  # fmt: skip
+@with_conditions
+@click.option("--sort", type=click.Choice(get_args(SessionSort)), default="started",
+              show_default=True, help="The newest or largest first, or texts from A to Z.",
+              )  # fmt: skip
+@click.option("--reverse", is_flag=True, help="Begin at the other end of this order.")
 @click.option("--replays", is_flag=True, help="List replays, too.")
 @annotation_option
 @json_option
@@ -36,11 +45,12 @@ def ls(
     store: str | None,
     limit: int,
     cursor: str | None,
-    sort: Literal["started", "cost"],
+    sort: SessionSort,
+    reverse: bool,
     replays: bool,
     annotations: dict[str, object],
     as_json: bool,
-    **filters: Unpack[Filters],
+    **filters: Unpack[_Filters],
 ) -> None:
     """List sessions, newest first.
 
@@ -52,6 +62,7 @@ def ls(
             limit=limit + 1 if limit else None,
             cursor=cursor,
             sort=sort,
+            reverse=reverse,
             replays=replays,
             annotations=annotations,
             **filters,

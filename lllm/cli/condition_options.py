@@ -1,0 +1,51 @@
+"""Defines the options that select sessions by what they cost, took and called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypedDict, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class ConditionOptions(TypedDict):
+    """The arguments of `LogStore.list_sessions` for these options."""
+
+    model: str | None
+    agent: str | None
+    error: str | None
+    text: str | None
+    min_cost: float | None
+    max_cost: float | None
+    slower: str | None
+    faster: str | None
+
+
+def with_conditions(command: F) -> F:
+    """Add the options for `ConditionOptions` to a command.
+
+    Args:
+        command: The function of the command.
+
+    Returns:
+        The same function, with the options.
+    """
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS = (
+    click.option("--model", metavar="NAME",
+                 help="Only sessions that requested this model; * matches anything."),
+    click.option("--agent", metavar="NAME", help="Only sessions in which this agent called one."),
+    click.option("--error", metavar="WHAT",
+                 help="Only with this in the session's or a call's error: 429, 5xx, or a text."),
+    click.option("--text", metavar="TEXT", help="Only with this in the task, error or tactic."),
+    click.option("--min-cost", type=float, metavar="DOLLARS", help="Only of this cost or more."),
+    click.option("--max-cost", type=float, metavar="DOLLARS", help="Only of this cost or less."),
+    click.option("--slower", metavar="TIME", help="Only that took this long or longer, as 5s."),
+    click.option("--faster", metavar="TIME", help="Only that took this long or less."),
+)  # fmt: skip
