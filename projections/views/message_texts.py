@@ -73,8 +73,13 @@ def texts_of(payload: Event) -> Sequence[MessageText]:
     """
     find = _FINDERS.get(type(payload))
     found = () if find is None else find(payload)
-    if all(len(one.text) <= MOST_SEARCHED for one in found):
-        return found
+    for one in found:
+        if len(one.text) > MOST_SEARCHED:
+            return _cut(found)
+    return found
+
+
+def _cut(found: Sequence[MessageText]) -> list[MessageText]:
     return [
         one._replace(text=one.text[:MOST_SEARCHED], left_out=max(0, len(one.text) - MOST_SEARCHED))
         for one in found
@@ -141,7 +146,10 @@ _FINDERS: Mapping[type[Event], Callable[..., Sequence[MessageText]]] = {
 
 def _content_text(content: Content) -> str:
     """All text of a message, including reasoning and the tools that it calls."""
-    texts = [part.text for part in content.parts if part.text]
+    parts = content.parts
+    if len(parts) == 1 and not content.tool_calls:  # most are
+        return parts[0].text or ""
+    texts = [part.text for part in parts if part.text]
     if content.tool_calls:
         texts += map(_call_text, content.tool_calls)
     return texts[0] if len(texts) == 1 else "\n".join(texts)

@@ -58,8 +58,8 @@ class MessagesView:
                 for stream in () if one.is_residue else (payload.about, *payload.streams):
                     _forget(rows, stream)
                 continue
-            number = None if session is None else session.number
-            delay = delay_of(event.time, 0 if session is None else session.started)
+            number, started = (None, 0) if session is None else (session.number, session.started)
+            delay = delay_of(event.time, started)
             for place, found in enumerate(texts_of(payload)):
                 if found.left_out:
                     _logger.warning(

@@ -241,6 +241,17 @@ def test_what_was_erased_too_early_stops_the_index_and_no_other_view(
     assert store.lag == 0
 
 
+def test_a_built_index_needs_no_more_memory_than_others(opened: Open) -> None:
+    """The settings of its filling, such as 16 MB for the words of a transaction, do not stay."""
+    store = opened()
+    tell(store, "the kettle")
+    store.rebuild()
+    (name,) = (name for name in tables(store) if name.endswith("_search"))
+    found = dict(store._rows.database.query(f"SELECT k, v FROM {name}_config"))
+    usual = {"automerge": 4, "crisismerge": 16, "hashsize": 1 << 20}
+    assert {key: found[key] for key in usual} == usual
+
+
 def test_a_user_view_can_have_an_index(tmp_path: Path) -> None:
     """`search=` is for anybody's tables: a text is put, found by its words, and taken out."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, cast
 
@@ -143,7 +144,7 @@ class ReadsEventRows:
     def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
         with self.database.snapshot() as connection:
             rows = connection.execute(sql, parameters).fetchall()
-            if any(row[_DATA] is None for row in rows):
+            if None in map(itemgetter(_DATA), rows):
                 rows = filled(connection, rows, _DATA)
             if any(isinstance(data := row[_DATA], bytes) and len(data) > _LONG for row in rows):
                 connection.execute("PRAGMA shrink_memory")

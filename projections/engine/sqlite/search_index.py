@@ -21,8 +21,11 @@ from lllm.projections.view import Table
 # `words` has dropped case and accents already. Marks are parts of words in many scripts.
 _TOKENIZER = "unicode61 remove_diacritics 2 categories ''L* N* M*''"
 _CONTENT = ("data", "idx", "docsize")  # the suffixes of the tables in which FTS5 stores an index
-# While an index is filled, its parts are merged once at the end; else as FTS5 does it.
-_FILLED, _USUAL = (0, 64), (4, 16)
+# The settings automerge, crisismerge and hashsize (https://sqlite.org/fts5.html). While an index is
+# filled, its parts are merged once at the end, and the words of a transaction make one part: with
+# less memory for them (bytes), SQLite would write several. Else as FTS5 does it.
+_SETTINGS = ("automerge", "crisismerge", "hashsize")
+_FILLED, _USUAL = (0, 64, 16 << 20), (4, 16, 1 << 20)
 _MERGED = 500  # pages of an index that are merged in one transaction, some 20 ms
 _CHUNK = 2_000  # rows that are removed in one transaction, most of them a page of 4 kB
 # in the table `data`, rows below this id describe the index, and the others are its pages
@@ -52,7 +55,7 @@ def create_index(connection: RowsConnection, table: Table, generation: int) -> N
     connection.execute(
         f"CREATE VIRTUAL TABLE {name} USING fts5(text, content='', tokenize='{_TOKENIZER}')"
     )
-    _merge_at(connection, name, _FILLED)
+    _set(connection, name, _FILLED)
 
 
 def finish_index(database: RowsDatabase, table: Table, generation: int) -> None:
@@ -69,13 +72,13 @@ def finish_index(database: RowsDatabase, table: Table, generation: int) -> None:
     remove_deleted_words(database, table, generation)
     with database.write() as connection:
         assert connection is not None
-        _merge_at(connection, search_table(table.name, generation), _USUAL)
+        _set(connection, search_table(table.name, generation), _USUAL)
 
 
-def _merge_at(connection: RowsConnection, name: str, parts: tuple[int, int]) -> None:
-    """Set of how many parts an index merges some a little at a time, and of how many at once."""
-    for setting, count in zip(("automerge", "crisismerge"), parts, strict=True):
-        connection.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('{setting}', ?)", (count,))
+def _set(connection: RowsConnection, name: str, values: tuple[int, ...]) -> None:
+    """Change the settings of an index; they are stored with it."""
+    for setting, value in zip(_SETTINGS, values, strict=True):
+        connection.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('{setting}', ?)", (value,))
 
 
 def drop_index(database: RowsDatabase, table: Table, generation: int) -> None:
