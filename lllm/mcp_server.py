@@ -1,7 +1,7 @@
-"""Lets a coding agent read a store, by the Model Context Protocol: `lllm mcp`.
+"""Lets a coding agent read a store through the Model Context Protocol: `lllm mcp`.
 
-The tools only read. What they answer is what `lllm ls`, `show`, `cost`, `diff` and `calls` say, as
-text for a model. See https://modelcontextprotocol.io/.
+The tools only read. They return the output of `lllm ls`, `show`, `cost`, `diff` and `calls` as text
+for a model. See https://modelcontextprotocol.io/.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _INSTRUCTIONS = (
 
 
 class StoreTools:
-    """Answers the tools from one store.
+    """The tools that a coding agent can call, for one store.
 
     Args:
-        store: The store; it stays the caller's.
-        zone: The time zone of the times.
+        store: The open store; the caller closes it.
+        zone: The time zone in which times are shown and read.
     """
 
     def __init__(self, store: LogStore, zone: dt.tzinfo) -> None:
@@ -192,11 +192,11 @@ def make_mcp_server(store: LogStore, zone: dt.tzinfo) -> MCPServer:
     """Make the server that a coding agent starts and talks to over stdin and stdout.
 
     Args:
-        store: The store; it stays the caller's.
-        zone: The time zone of the times.
+        store: The open store; the caller closes it.
+        zone: The time zone in which times are shown and read.
 
     Returns:
-        The server; `run()` answers until stdin ends.
+        The server; its `run()` serves until stdin ends.
     """
     from mcp.server.mcpserver import MCPServer
     from mcp.types import ToolAnnotations
@@ -217,7 +217,7 @@ def make_mcp_server(store: LogStore, zone: dt.tzinfo) -> MCPServer:
 
 
 def _told(tool: Callable[P, str]) -> Callable[P, str]:
-    """Have a tool tell the agent what was wrong; of other errors, the server tells nothing."""
+    """Wrap a tool so that the agent sees lllm's error messages; the server hides all others."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     @wraps(tool)
@@ -237,7 +237,7 @@ def _within(limit: int) -> int:
 
 
 def _texts(transcript: Transcript) -> Iterator[str]:
-    """Iterate over the texts of a session, each below a line that says what it is."""
+    """Yield the texts of a session, each below a line that says what it is."""
     for step in transcript.steps:
         where = f"{step.agent or 'call'} step {step.trace.step} attempt {step.trace.attempt}"
         for content in step.exchange.sent:
@@ -258,7 +258,7 @@ def _texts(transcript: Transcript) -> Iterator[str]:
 
 
 def _printed(show: Callable[[Console], None]) -> str:
-    """What is printed, without colours and cut to what a model reads; what is cut is said."""
+    """Return the printed text without colours, cut to a length that models read."""
     file = io.StringIO()
     show(Console(file=file, width=1 << 16, markup=False, emoji=False, highlight=False,
                  color_system=None))  # fmt: skip

@@ -1,7 +1,8 @@
-"""Seals a log with anchors outside of its owner's reach: witnesses, and an authority for the time.
+"""Makes seals that somebody outside vouches for: witnesses, or a time-stamping authority.
 
-Where an anchor can't be had, no seal is made, unless anchors are optional: then it is made without,
-and that is logged. A seal that contradicts one which a witness cosigned is never made.
+If one of them can't vouch for the seal, no seal is made. If anchors are optional, the seal is made
+without it, and a warning is logged. A seal that contradicts an earlier one, which a witness has
+cosigned, is never made.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ T = TypeVar("T")
 
 
 class SealAnchors(msgspec.Struct, frozen=True):
-    """Who vouches for a seal, besides its key.
+    """Lists who vouches for a seal, besides the key that signs it.
 
     Attributes:
-        timestamp: The URL of a time-stamping authority (RFC 3161), which signs when the seal
-            existed; None for none.
-        witnesses: The URLs of witnesses (C2SP tlog-witness), which cosign it.
-        authorities: Files with certificates, in PEM, that must stand behind the timestamp; none to
-            check that later.
-        witness_keys: The keys of witnesses that must have made the cosignatures; none to check that
-            later.
-        optional: Make the seal also without those that can't be had now, and log that.
+        timestamp: The URL of a time-stamping authority (RFC 3161), which signs the time at which
+            the seal existed; None for no timestamp.
+        witnesses: The URLs of witnesses (C2SP tlog-witness) that cosign the seal.
+        authorities: PEM files with the certificates of trusted authorities, with which the
+            timestamp is checked at once; empty to check it later.
+        witness_keys: The keys of trusted witnesses, with which the cosignatures are checked at
+            once; empty to check them later.
+        optional: True to make the seal also if one of these can't be reached now. That is logged.
 
     Raises:
-        AuditError: `witnesses` is one text.
+        AuditError: `witnesses` is a single text instead of a list.
     """
 
     timestamp: str | None = None
@@ -68,8 +69,8 @@ class Seal(str):
     """The content of a seal's file, as text.
 
     Attributes:
-        timestamp: The token of a time-stamping authority for this content, an RFC 3161 response in
-            DER; None for none. It is kept in a file beside it.
+        timestamp: The timestamp of this content, an RFC 3161 response in DER, which is kept in a
+            file of its own beside the seal; None if there is no timestamp.
     """
 
     timestamp: bytes | None
@@ -80,22 +81,23 @@ class Seal(str):
         return made
 
     def write(self, path: str | os.PathLike[str]) -> list[Path]:
-        """Write the seal to a new file, and its timestamp beside it. No file is replaced.
+        """Write the seal to a new file, and its timestamp beside it. No file is ever replaced.
 
         Args:
-            path: The path of the seal; that of its timestamp has ".tsr" at the end.
+            path: The path of the seal. The path of its timestamp is the same with ".tsr" at the
+                end.
 
         Returns:
-            The paths of the files.
+            The paths of the files that were written.
 
         Raises:
-            AuditError: One of them is there already.
-            OSError: They can't be written.
+            AuditError: One of the files exists already.
+            OSError: A file can't be written.
         """
         seal = Path(path)
         contents = {seal: self.encode()}
         if self.timestamp is not None:
-            # the timestamp first, so that a seal that was to have one does not stand without
+            # The timestamp is written first, so that no seal that needs one is ever without it.
             contents = {token_path(seal): self.timestamp} | contents
         for file in contents:
             refuse_replacing(file)
@@ -113,10 +115,10 @@ def refuse_replacing(path: Path) -> None:
     """Refuse to write a seal over a file that exists.
 
     Args:
-        path: The path.
+        path: The path at which the seal is to be written.
 
     Raises:
-        AuditError: There is something at the path.
+        AuditError: Something exists at the path.
     """
     if os.path.lexists(path):
         raise AuditError(
@@ -128,21 +130,22 @@ def refuse_replacing(path: Path) -> None:
 def anchored(
     log: LogBackend, ask: AsksRows, key: PrivateKey | None, anchors: SealAnchors
 ) -> Sealed:
-    """Make a checkpoint of a log as it is now, with anchors outside.
+    """Make a checkpoint of a log as it is now, and have it timestamped and cosigned.
 
     Args:
-        log: The log.
-        ask: As of `sealed`.
-        key: Signs it; a witness cosigns nothing else.
-        anchors: Who else vouches for it.
+        log: The log to seal.
+        ask: Asks the database of views, as in `sealed`.
+        key: The private key that signs the checkpoint; None for no signature. Witnesses cosign only
+            what is signed.
+        anchors: Who else vouches for the checkpoint.
 
     Returns:
         The checkpoint, the content of its file, and its timestamp.
 
     Raises:
-        SealRefused: A witness has cosigned a checkpoint that this one contradicts.
-        AuditError: An anchor can't be had, and they are not optional; or there is no key for a
-            witness.
+        SealRefused: A witness has cosigned a checkpoint that contradicts this one.
+        AuditError: A timestamp or a cosignature can't be had, and anchors are not optional; or
+            witnesses are given without a key.
         LogError: The log can't be read.
         MissingExtra: The extra `audit` is not installed.
     """
@@ -160,7 +163,7 @@ def anchored(
 
 
 def _cosigned(made: Sealed, log: LogBackend, ask: AsksRows, anchors: SealAnchors) -> Sealed | None:
-    """Have all witnesses cosign; None if one of them knows of a later checkpoint."""
+    """Have all witnesses cosign; None if one of them knows a later checkpoint."""
     if not anchors.witnesses:
         return made
     note = parse_note(made.content.encode())
@@ -186,7 +189,7 @@ def _stamped(made: Sealed, anchors: SealAnchors, authorities: Sequence[Certifica
 
 
 def _unless_optional(anchors: SealAnchors, url: str, get: Callable[[], T], without: T) -> T:
-    """Get an anchor, or log that there is none where they are optional."""
+    """Get an anchor; if that fails and anchors are optional, log it and return `without`."""
     try:
         return get()
     except SealRefused:

@@ -1,7 +1,7 @@
 """Reads base64 strictly, so that one value has one text.
 
-Python's decoder passes over bits behind the last byte: two different texts can have one value, and
-a file could be changed without anybody noticing.
+Python's decoder ignores unused bits of the last character. With it, two different texts could stand
+for one value, and somebody could change a file without being noticed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def encoded(value: bytes) -> str:
     """Write bytes as standard base64 (https://www.rfc-editor.org/rfc/rfc4648#section-4).
 
     Args:
-        value: The bytes.
+        value: The bytes to write.
     """
     return base64.b64encode(value).decode("ascii")
 
@@ -23,10 +23,10 @@ def decoded(text: str) -> bytes | None:
     """Read standard base64.
 
     Args:
-        text: What should be base64.
+        text: The text to read.
 
     Returns:
-        The bytes; None if the text is not what `encoded` writes for any.
+        The bytes; None if `encoded` never writes this text.
     """
     try:
         value = base64.b64decode(text.encode("ascii"), validate=True)

@@ -1,7 +1,8 @@
 """Checks proofs, on any machine: no store is needed.
 
-What a proof shows is told apart: that its events stand in the tree of the checkpoint; whether a
-session is complete; and who vouches for the checkpoint, which the file itself can't say.
+A check answers three questions separately: whether the events are in the tree of the checkpoint;
+whether a session is complete; and who vouches for the checkpoint, which the file itself can't
+answer.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from lllm.events.model import SessionFailed, SessionStarted, SessionSucceeded
 
 
 class ProvenStream(msgspec.Struct, frozen=True):
-    """What is proven of one session or statement.
+    """What a proof proves about one session, or about one statement on a session.
 
     Attributes:
-        stream: Its name.
-        events: How many events of it the file has.
-        shown: How many of these with their payload.
-        first_time: Of the first of them, nanoseconds UTC, by the recording machine's clock.
-        last_time: Of the last of them.
-        complete: True if it is proven that these are all events of an ended session, or the one
-            event of a statement.
+        stream: The name of the event stream: the session's id, or the statement's.
+        events: The number of its events in the file.
+        shown: The number of those events whose payload is in the file.
+        first_time: The time of the first event, in nanoseconds UTC, by the clock of the recording
+            machine.
+        last_time: The time of the last event, in nanoseconds UTC.
+        complete: True if the proof shows that these are all events of a session that ended, or the
+            one event of a statement.
     """
 
     stream: str
@@ -52,14 +54,14 @@ class CheckedProof(msgspec.Struct, frozen=True):
     """What a check of a proof found.
 
     Attributes:
-        verdict: Whether the events stand in the tree of the checkpoint: "good" or "wrong".
-        says: The same in words.
-        signature: Whether the checkpoint is one that the reader trusts: "unknown" where nothing
-            from outside of the file says so.
-        signature_says: The same in words.
-        checkpoint: What the checkpoint says, None where it can't be read.
-        streams: What is proven, nothing where the verdict is "wrong".
-        outside: What the cosignatures of witnesses show that are under the checkpoint.
+        verdict: "good" if the events are in the tree of the checkpoint, else "wrong".
+        says: The verdict as a sentence.
+        signature: "good" if the reader trusts the checkpoint, "wrong" if its signature does not
+            fit, "unknown" if nothing from outside of the file vouches for it.
+        signature_says: The verdict on the signature as a sentence.
+        checkpoint: The checkpoint in the file; None if it can't be read.
+        streams: What is proven about each session or statement; empty if the verdict is "wrong".
+        outside: What the cosignatures of witnesses under the checkpoint show.
     """
 
     verdict: Verdict
@@ -80,16 +82,16 @@ def check_proof(
     """Check a proof.
 
     Args:
-        proof: The proof.
-        keys: Public keys that the reader trusts, from outside of the file.
-        trusted: Checkpoints that the reader trusts.
-        witnesses: Witnesses that the reader trusts.
+        proof: The proof to check.
+        keys: Public keys that the reader trusts; they must come from elsewhere than the file.
+        trusted: Checkpoints that the reader trusts, from elsewhere than the file.
+        witnesses: The keys of witnesses that the reader trusts.
 
     Returns:
-        What was found. Whatever is in the file, nothing is raised for it.
+        What the check found. A bad file gives a "wrong" verdict and raises nothing.
 
     Raises:
-        MissingExtra: A signature is to be checked, and the extra `audit` is not installed.
+        MissingExtra: A signature has to be checked, and the extra `audit` is not installed.
     """
     try:
         data = _encoded(proof.checkpoint)
@@ -168,7 +170,7 @@ def _signature_by_own_key(proof: Proof) -> tuple[Verdict, str]:
 
 
 def _streams(proof: Proof, checkpoint: LogCheckpoint) -> tuple[ProvenStream, ...]:
-    """Check that all events stand in the tree. Raises AuditError where they don't."""
+    """Check that all events are in the tree; raise AuditError if they are not."""
     leaves: dict[int, bytes] = {}
     proven = [_stream(stream, leaves) for stream in proof.streams]
     if len({one.stream for one in proven}) < len(proven):
@@ -184,7 +186,7 @@ def _streams(proof: Proof, checkpoint: LogCheckpoint) -> tuple[ProvenStream, ...
 
 
 def _stream(stream: ProofStream, leaves: dict[int, bytes]) -> ProvenStream:
-    """Check one stream but for its place in the tree, and note its leaves."""
+    """Check one stream, except its place in the tree, and add its leaves to `leaves`."""
     events = stream.events
     hashes = [_leaf_hash(stream, number) for number in range(len(events))]
     seqs = [event.seq for event in events]
@@ -208,7 +210,7 @@ def _stream(stream: ProofStream, leaves: dict[int, bytes]) -> ProvenStream:
 
 
 def _is_session(events: Sequence[ProofEvent]) -> bool:
-    """True if a stream is a session; what is said about one is a stream of one event."""
+    """True if a stream is a session; a statement about a session has only one event."""
     return len(events) > 1 or events[0].type == SessionStarted.type
 
 
@@ -231,7 +233,7 @@ def _leaf_hash(stream: ProofStream, number: int) -> bytes:
 
 
 def _check_root(stream: ProofStream, hashes: Sequence[bytes], alone: Sequence[bool]) -> None:
-    """Check a session that its last event proves whole."""
+    """Check a session whose last event carries the root of all its events."""
     last = stream.events[-1]
     end = _decoded_end(stream)
     if alone != [*[False] * (len(alone) - 1), True] or end is None:
@@ -249,7 +251,7 @@ def _check_root(stream: ProofStream, hashes: Sequence[bytes], alone: Sequence[bo
 
 
 def _decoded_end(stream: ProofStream) -> SessionSucceeded | SessionFailed | None:
-    """Decode the last event, if it is an end that carries a root."""
+    """Decode the last event if it ends the session and carries a root; else return None."""
     last = stream.events[-1]
     data = payload_of(last)
     if data is None or last.type not in ENDS:

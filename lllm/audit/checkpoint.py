@@ -4,10 +4,10 @@
     size        how many events it had, decimal
     root        the root of its tree, base64
 
-Each is a line that ends with a newline; lines behind these are extensions, which lllm writes none
-of and keeps. The form is C2SP tlog-checkpoint (https://c2sp.org/tlog-checkpoint). With a signature
-under it, it is a signed note (`signed_note`); without one, it proves no more than the place where
-it is kept.
+Each is a line that ends with a newline. More lines may follow as extensions: lllm writes none, and
+keeps those of others. The format is C2SP tlog-checkpoint (https://c2sp.org/tlog-checkpoint). With a
+signature under it, a checkpoint is a signed note (see `signed_note`). Without one, it proves as
+much as the place where it is kept can be trusted.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class LogCheckpoint(msgspec.Struct, frozen=True):
 
     Attributes:
         origin: The name of the log, one line.
-        size: How many leaves the tree has.
-        root: Its root, 32 bytes.
-        extensions: Lines of others behind these three, kept as they are.
+        size: The number of events of the log, which are the leaves of the tree.
+        root: The root of the tree, 32 bytes.
+        extensions: Lines that others wrote after these three; they are kept as they are.
 
     Raises:
-        AuditError: No tree can be so, or a line can't be written.
+        AuditError: No tree has this size and root, or a text is not one line.
     """
 
     origin: str
@@ -67,13 +67,13 @@ def parse_checkpoint(text: str) -> LogCheckpoint:
     """Read a checkpoint.
 
     Args:
-        text: The text without signatures.
+        text: The text of the checkpoint, without signatures.
 
     Returns:
         The checkpoint, whose `text()` is the given text.
 
     Raises:
-        AuditError: It is none; the message says which line is wrong.
+        AuditError: The text is not a checkpoint; the message names the wrong line.
     """
     if not text.endswith("\n"):
         raise AuditError("A checkpoint ends with a newline; this one may be cut off.")

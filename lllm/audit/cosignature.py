@@ -1,8 +1,8 @@
 """Checks the cosignatures of witnesses under a checkpoint.
 
-A witness is a service of somebody else that remembers the last checkpoint of each log which it
-cosigned, and cosigns another one only with a proof that the log just grew since. Its cosignature is
-a line under the signed note (https://c2sp.org/tlog-cosignature):
+A witness is a service that somebody else runs. It remembers the last checkpoint of each log that it
+cosigned, and cosigns a new one only with a proof that the log has merely grown since. Its
+cosignature is a line under the signed note (https://c2sp.org/tlog-cosignature):
 
     key id     the first 4 bytes of SHA-256(name || newline || 0x04 || public key)
     signature  seconds since 1970, 8 bytes big-endian || Ed25519 signature, 64 bytes
@@ -44,7 +44,7 @@ class WitnessKey(PublicKey):
             message: The text of the checkpoint.
 
         Returns:
-            True if the witness cosigned this checkpoint at this time.
+            True if the witness cosigned this checkpoint at the time in the signature.
 
         Raises:
             MissingExtra: The extra `audit` is not installed.
@@ -56,17 +56,18 @@ class WitnessKey(PublicKey):
 
 
 def read_witness_keys(given: str) -> tuple[WitnessKey, ...]:
-    """Read keys of witnesses.
+    """Read the public keys of witnesses, from a text or a file.
 
     Args:
-        given: A key, or the path of a file with a key in each line; empty lines and those that
-            begin with # are passed over.
+        given: A key, or the path of a file with one key a line. Empty lines and lines that begin
+            with # are ignored.
 
     Returns:
         The keys, at least one.
 
     Raises:
-        AuditError: There is no such file, and it is no key; or the file has something else.
+        AuditError: The text is neither a key nor the path of a file, or the file has a line that is
+            no key.
         OSError: The file can't be read.
     """
     path = Path(given)
@@ -88,13 +89,13 @@ def read_witness_keys(given: str) -> tuple[WitnessKey, ...]:
 
 
 def is_cosignature(signature: Signature) -> bool:
-    """Look whether a signature has the length of a cosignature, which that of a log has not.
+    """Return True if a signature is as long as a cosignature; a log's own signature is shorter.
 
     Args:
-        signature: A signature of a note.
+        signature: A signature under a note.
 
     Returns:
-        True if it has.
+        True for a cosignature.
     """
     return len(signature.signature) == _BYTES
 
@@ -103,12 +104,12 @@ def check_cosignatures(note: SignedNote | None, keys: Sequence[WitnessKey]) -> l
     """Check which witnesses cosigned a checkpoint.
 
     Args:
-        note: The signed checkpoint; None for one that nobody signed.
-        keys: The witnesses that are trusted. Cosignatures of others are passed over if there are
-            some (https://c2sp.org/tlog-witness).
+        note: The signed checkpoint; None for a checkpoint without any signature.
+        keys: The keys of trusted witnesses. If there are any, cosignatures of others are ignored
+            (https://c2sp.org/tlog-witness).
 
     Returns:
-        What was found of each trusted witness; without any, of each that cosigned it.
+        One result for each trusted witness; without trusted witnesses, one for each cosignature.
 
     Raises:
         MissingExtra: Keys are given, and the extra `audit` is not installed.

@@ -15,13 +15,13 @@ KEY_BYTES = 32  # of a public key, and of the seed that is the private one
 
 
 def public_key(seed: bytes) -> bytes:
-    """Compute the public key of a private one.
+    """Compute the public key that belongs to a private key.
 
     Args:
         seed: The private key, 32 bytes.
 
     Returns:
-        32 bytes.
+        The public key, 32 bytes.
 
     Raises:
         MissingExtra: The extra `audit` is not installed.
@@ -38,10 +38,10 @@ def sign(seed: bytes, message: bytes) -> bytes:
 
     Args:
         seed: The private key, 32 bytes.
-        message: What to sign.
+        message: The bytes to sign.
 
     Returns:
-        64 bytes.
+        The signature, 64 bytes.
 
     Raises:
         MissingExtra: The extra `audit` is not installed.
@@ -58,11 +58,11 @@ def verifies(key: bytes, signature: bytes, message: bytes) -> bool:
 
     Args:
         key: The public key, 32 bytes.
-        signature: The signature.
-        message: What should be signed by it.
+        signature: The signature, 64 bytes.
+        message: The bytes that should have been signed.
 
     Returns:
-        True if the owner of the private key signed the message.
+        True if the signature was made with the private key that belongs to `key`.
 
     Raises:
         MissingExtra: The extra `audit` is not installed.

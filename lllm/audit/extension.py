@@ -1,8 +1,9 @@
-"""Checks that a log is an extension of earlier checkpoints: that it only grew since.
+"""Checks a log against earlier checkpoints: since each of them, it may only have grown.
 
-A log that was altered before a checkpoint has another root at its size, and one that is shorter has
-lost its end. Where events can't be read, the rows of the tree may still have the hashes over them;
-a root that comes out right with these proves them, and so the place of every other event.
+If an event before a checkpoint was altered, the tree has another root at the checkpoint's size. If
+the end of the log is missing, the log is shorter than the checkpoint says. If some events can't be
+read, the stored rows of the tree may still have the hashes for them; if the root comes out right
+with these hashes, the hashes are right, and all other events are proven.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ _SHOWN = 5  # places that are named
 
 
 class Extension(msgspec.Struct, frozen=True):
-    """Whether a log begins with all that a checkpoint stands for.
+    """The result of checking a log against one checkpoint.
 
     Attributes:
-        anchor: The checkpoint.
-        verdict: "wrong" where the log is another or shorter; "unknown" where that can't be told of
-            all its events, as some can't be read.
-        says: The same in words.
+        anchor: The checkpoint, as read from its file.
+        verdict: "good" if the log begins with all events of the checkpoint; "wrong" if the log is
+            another one or shorter; "unknown" if that can't be decided because some events can't be
+            read.
+        says: The verdict as a sentence.
     """
 
     anchor: Anchor
@@ -38,14 +40,14 @@ class Extension(msgspec.Struct, frozen=True):
 
 
 def tree_for(log: LogBackend, anchors: Sequence[Anchor]) -> VerifiedTree | None:
-    """Make what `verify` hands the events to, for `check_extension`.
+    """Make the empty tree that `verify` fills with events, for `check_extension`.
 
     Args:
-        log: The log.
-        anchors: The checkpoints.
+        log: The log that is verified.
+        anchors: The checkpoints to check the log against.
 
     Returns:
-        The tree, still empty; None where there are no checkpoints.
+        The empty tree; None if there are no checkpoints.
     """
     return VerifiedTree(log, [one.checkpoint.size for one in anchors]) if anchors else None
 
@@ -53,11 +55,11 @@ def tree_for(log: LogBackend, anchors: Sequence[Anchor]) -> VerifiedTree | None:
 def check_extension(
     log: LogBackend, tree: VerifiedTree, anchors: Sequence[Anchor]
 ) -> list[Extension]:
-    """Check that a log is an extension of earlier checkpoints.
+    """Check that a log still begins with the events of each earlier checkpoint.
 
     Args:
-        log: The log.
-        tree: Its tree, from the events as they are now.
+        log: The log that is verified.
+        tree: The Merkle tree of the events as they are now.
         anchors: The checkpoints, in any order.
 
     Returns:
@@ -96,7 +98,7 @@ def _events(count: int) -> str:
 
 
 def _stored_hashes(log: LogBackend) -> TileHash:
-    """Read the hashes that the rows have, which prove themselves or are of no use."""
+    """Read the hashes in the stored rows; the check of the root shows whether they are right."""
 
     def read(number: int) -> bytes | None:
         if not isinstance(log, KeepsRows):

@@ -1,7 +1,7 @@
 """Sends one HTTP request to a time-stamping authority or a witness.
 
-A slow server must not hold up who waits for it, also where it sends a byte now and then: so the
-whole request has a time limit, for which it runs in a thread of its own.
+A slow server must not make the caller wait for long, even if it sends a byte now and then.
+Therefore the whole request runs in a thread of its own, with a time limit.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LONGEST = 1 << 20  # bytes of an answer
 
 
 class PostAnswer(msgspec.Struct, frozen=True):
-    """The answer to a request, of whatever status.
+    """The answer to a request, whatever its status.
 
     Attributes:
-        status: The HTTP status, as 200.
-        body: The content.
+        status: The HTTP status, for example 200.
+        body: The content of the answer.
     """
 
     status: int
@@ -36,16 +36,16 @@ class PostAnswer(msgspec.Struct, frozen=True):
 
 
 def post(url: str, body: bytes, content_type: str, *, seconds: float = SECONDS) -> PostAnswer:
-    """Send a POST request. Redirections are not followed: they would make a GET of it.
+    """Send a POST request. Redirections are not followed, because they would turn it into a GET.
 
     Args:
-        url: The address, http or https; it may have a user and a password in front of the host.
-        body: The content.
-        content_type: The type of the content, as "text/plain".
-        seconds: The time limit.
+        url: The address, http or https. It may contain a user and a password before the host.
+        body: The content to send.
+        content_type: The type of the content, for example "text/plain".
+        seconds: The time limit for the whole request, in seconds.
 
     Returns:
-        The answer.
+        The status and content that the server sent.
 
     Raises:
         AuditError: The URL is invalid, or no answer of at most a MiB came in time.
@@ -76,20 +76,20 @@ def post(url: str, body: bytes, content_type: str, *, seconds: float = SECONDS) 
 
 
 def shown_url(url: str) -> str:
-    """Make a URL fit for a message: without a password or a query, which may be secret.
+    """Shorten a URL for a message: a password or a query in it may be secret.
 
     Args:
-        url: The URL.
+        url: The whole URL.
 
     Returns:
-        Scheme, host and path.
+        Its scheme, host and path.
     """
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Leaves a redirection as the answer that it is."""
+    """Returns a redirection as the answer instead of following it."""
 
     def redirect_request(
         self,

@@ -4,11 +4,11 @@
     private    PRIVATE+KEY+<name>+<key id>+<base64 of 0x01 and the 32 bytes of the seed>
     key id     the first 4 bytes of SHA-256(name || newline || 0x01 || public key)
 
-The form of public keys is that of C2SP (https://c2sp.org/signed-note#verifier-keys); the form of
-private keys is that of Go's `sumdb/note` (https://pkg.go.dev/golang.org/x/mod/sumdb/note), so other
-tools can read both. A pair of files is `KEY`, which its owner alone may read, and `KEY.pub`, which
-is for everybody. Who has the private key can sign another history: it belongs to another machine,
-or another user, than the store.
+Public keys have the format of C2SP (https://c2sp.org/signed-note#verifier-keys), private keys that
+of Go's `sumdb/note` (https://pkg.go.dev/golang.org/x/mod/sumdb/note), so other tools can read both.
+A key has two files: `KEY`, which only its owner can read, and `KEY.pub`, which is for everybody.
+Whoever has the private key can sign a false history. Keep it on another machine than the store, or
+with another user.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class PublicKey:
-    """A key that signatures are checked with.
+    """A public key, with which signatures are checked.
 
     Args:
-        name: Of the signer, as "example.com/my-log"; neither spaces nor "+".
+        name: The name of the signer, for example "example.com/my-log"; no spaces and no "+".
         key: The key, 32 bytes.
 
     Attributes:
-        name: As given.
-        key: As given.
-        key_id: The 4 bytes that stand in front of each signature.
+        name: The name of the signer.
+        key: The key, 32 bytes.
+        key_id: The 4 bytes that begin each signature of this key.
 
     Raises:
-        AuditError: The name can't name a key, or the key has another length.
+        AuditError: The name is not allowed, or the key has not 32 bytes.
     """
 
     __slots__ = ("key", "key_id", "name")
@@ -85,7 +85,7 @@ class PublicKey:
             text: The line of a `.pub` file.
 
         Raises:
-            AuditError: It is none, or a private one.
+            AuditError: The text is no public key; perhaps it is a private one.
         """
         line = text.strip()
         if line.startswith(_PRIVATE):
@@ -107,10 +107,10 @@ class PublicKey:
 
         Args:
             signature: The signature, 64 bytes.
-            message: What was signed.
+            message: The bytes that should have been signed.
 
         Returns:
-            True if the owner of the private key signed this message.
+            True if the signature was made with the private key that belongs to this key.
 
         Raises:
             MissingExtra: The extra `audit` is not installed.
@@ -119,17 +119,17 @@ class PublicKey:
 
 
 class PrivateKey:
-    """A key to sign with. Its text form is secret, and is in no `repr`.
+    """A private key, with which checkpoints are signed. Its `repr` does not show the secret.
 
     Args:
-        name: As of PublicKey.
-        seed: The private key of RFC 8032, 32 random bytes.
+        name: The name of the signer, as for PublicKey.
+        seed: The private key of RFC 8032: 32 random bytes.
 
     Attributes:
-        public: The public key that belongs to it.
+        public: The public key, with which others check signatures of this one.
 
     Raises:
-        AuditError: As of PublicKey.
+        AuditError: The name is not allowed, or the seed has not 32 bytes.
         MissingExtra: The extra `audit` is not installed.
     """
 
@@ -153,10 +153,10 @@ class PrivateKey:
         """Make a new key.
 
         Args:
-            name: As of PublicKey.
+            name: The name of the signer, for example "example.com/my-log".
 
         Raises:
-            AuditError: The name can't name a key.
+            AuditError: The name is not allowed for a key.
             MissingExtra: The extra `audit` is not installed.
         """
         return cls(name, os.urandom(KEY_BYTES))
@@ -169,7 +169,7 @@ class PrivateKey:
             text: The line of a key file, or of an environment variable.
 
         Raises:
-            AuditError: It is none. The message has nothing of the text.
+            AuditError: The text is no private key. The message contains nothing of the text.
             MissingExtra: The extra `audit` is not installed.
         """
         line = text.strip()
@@ -192,7 +192,7 @@ class PrivateKey:
         """Sign a message (Ed25519, https://www.rfc-editor.org/rfc/rfc8032).
 
         Args:
-            message: What to sign.
+            message: The bytes to sign.
 
         Returns:
             The signature, 64 bytes.
@@ -201,19 +201,19 @@ class PrivateKey:
 
 
 def write_key_files(path: Path, key: PrivateKey) -> Path:
-    """Write a new key to its two files; no file that is there is replaced.
+    """Write a new key to its two files. An existing file is never replaced.
 
     Args:
-        path: Where the private key goes, for its owner alone. The public key goes beside it, with
-            ".pub" at the end of its name.
-        key: The key.
+        path: The path of the private key, which only its owner will be able to read. The public key
+            is written beside it, with ".pub" at the end of its name.
+        key: The key to write.
 
     Returns:
-        The path of the public key.
+        The path of the public key's file.
 
     Raises:
-        AuditError: One of the files is there already.
-        OSError: They can't be written.
+        AuditError: One of the files exists already.
+        OSError: A file can't be written.
     """
     public = public_path(path)
     for one in (path, public):
@@ -228,7 +228,7 @@ def write_key_files(path: Path, key: PrivateKey) -> Path:
 
 
 def public_path(path: Path) -> Path:
-    """The path of the public key that belongs to the private key at a path.
+    """Return the path of the public key that belongs to a private key's file.
 
     Args:
         path: The path of the private key.
@@ -237,13 +237,13 @@ def public_path(path: Path) -> Path:
 
 
 def read_private_key(path: Path) -> PrivateKey:
-    """Read the private key in a file.
+    """Read the private key in a file, which only its owner may be able to read.
 
     Args:
-        path: The file.
+        path: The path of the file.
 
     Raises:
-        AuditError: It holds none, or others than its owner may read it.
+        AuditError: The file has no private key, or others than its owner may read it.
         MissingExtra: The extra `audit` is not installed.
         OSError: The file can't be read.
     """
@@ -263,10 +263,10 @@ def read_public_key(path: Path) -> PublicKey:
     """Read the public key in a file.
 
     Args:
-        path: The file.
+        path: The path of the file.
 
     Raises:
-        AuditError: It holds none.
+        AuditError: The file has no public key.
         OSError: The file can't be read.
     """
     with path.open("rb") as file:
@@ -282,7 +282,7 @@ def private_key_in_environment(variable: str) -> PrivateKey:
         variable: The name of the variable.
 
     Raises:
-        AuditError: It is not set, or holds none.
+        AuditError: The variable is not set, or has no private key.
         MissingExtra: The extra `audit` is not installed.
     """
     text = os.environ.get(variable)
@@ -293,13 +293,13 @@ def private_key_in_environment(variable: str) -> PrivateKey:
 
 
 def check_name(name: str) -> None:
-    """Check that a text can name a key.
+    """Check that a text is allowed as the name of a key.
 
     Args:
-        name: The text.
+        name: The name to check.
 
     Raises:
-        AuditError: It can't.
+        AuditError: The name is not allowed: it is empty, or has spaces or a "+".
     """
     if not name or "+" in name or any(one.isspace() or one < " " for one in name):
         raise AuditError(
@@ -314,7 +314,7 @@ def check_name(name: str) -> None:
 
 def _parts(line: str, kind: str, signs: bytes) -> tuple[str, str, bytes]:
     """Split the text of a key into name, key id and the bytes of the key."""
-    # The name has no "+", and base64 may have some.
+    # A name never contains "+"; base64 may.
     parts = line.split("+", 2)
     value = decoded(parts[2]) if len(parts) == 3 else None
     if value is None or not value:
@@ -332,7 +332,7 @@ def _parts(line: str, kind: str, signs: bytes) -> tuple[str, str, bytes]:
 
 @contextmanager
 def _named(place: str) -> Iterator[None]:
-    """Say in an error where the key was read."""
+    """Add to an error the place where the key was read."""
     try:
         yield
     except AuditError as error:

@@ -1,6 +1,6 @@
-"""Reads the Merkle tree of a whole log: from the rows, and behind them from the log itself.
+"""Reads the Merkle tree of a whole log from the stored rows, and the rest from the log itself.
 
-The rows of a store that is only read may be behind, and a store may have none.
+A store that is only read may have rows that lack the newest events, or no rows at all.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class LogTree:
     """The Merkle tree over the digests of all events of a log.
 
     Args:
-        log: The log.
-        ask: Asks the rows of its views.
+        log: The log whose tree is read.
+        ask: Asks the database of views; see `AsksRows`.
 
     Attributes:
-        size: How many leaves it has.
+        size: The number of leaves, which is the number of events.
 
     Raises:
         LogError: The log can't be read.
@@ -54,11 +54,11 @@ class LogTree:
             position: The position of the event in the log.
 
         Returns:
-            The index of the leaf, and its hash; None where the log had no such event when the tree
-            was read.
+            The index of the leaf, and its hash of 32 bytes; None if the log had no such event when
+            the tree was read.
 
         Raises:
-            StoreError: The rows don't have what they should.
+            StoreError: The stored rows are incomplete.
             LogError: The rows or the log can't be read.
         """
         at = bisect_left(self._behind, (position, b""))
@@ -67,14 +67,14 @@ class LogTree:
         return None if self._stored is None else self._stored.leaf(position)
 
     def read(self, level: int, index: int) -> bytes:
-        """Read a node; see `merkle.NodeReader`.
+        """Read the hash of a node of the tree; this is a `merkle.NodeReader`.
 
         Args:
-            level: Its level.
-            index: Its index.
+            level: The level of the node; 0 for leaves.
+            index: The index of the node within its level, from 0.
 
         Raises:
-            StoreError: The rows don't have what they should.
+            StoreError: The stored rows are incomplete.
             LogError: The rows or the log can't be read.
         """
         if self._stored is not None and (index + 1) << level <= self._begin:

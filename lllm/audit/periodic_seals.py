@@ -1,9 +1,9 @@
-"""Writes checkpoints of a log to a folder elsewhere, again and again, while a service runs.
+"""Seals a log at regular intervals while a service runs, into a folder outside of the store.
 
-A file is named by the size and the root of the tree, as `000000012345-9f86d081884c7d65`, so several
-processes can use one folder, and nothing is written twice; a timestamp has `.tsr` behind that name.
-Whatever fails is logged once, and tried again the next time: the program itself never notices. No
-timestamp and no cosignature is asked for where there is nothing new.
+A file is named by the size and the root of the tree, for example `000000012345-9f86d081884c7d65`.
+Several processes can use one folder, and nothing is written twice. A timestamp's file has `.tsr` at
+the end of that name. A failure is logged once, and the next seal tries again; the user's program is
+never disturbed. If there are no new events, no timestamp and no cosignature is requested.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class SealPlan(msgspec.Struct, frozen=True):
     """Where and how often a store is sealed.
 
     Attributes:
-        seconds: From one seal to the next.
-        folder: The folder for the files.
-        key: The private key, or its file; None for seals without a signature.
-        anchors: Who else vouches for the seals.
+        seconds: The time from one seal to the next, in seconds.
+        folder: The folder for the seals.
+        key: The private key, or the path of its file; None for seals without a signature.
+        anchors: Who else vouches for the seals; None for nobody.
     """
 
     seconds: float
@@ -49,10 +49,10 @@ class SealPlan(msgspec.Struct, frozen=True):
     anchors: SealAnchors = SealAnchors()
 
     def private_key(self) -> PrivateKey | None:
-        """Read the key.
+        """Read the private key that signs the seals; None if they are not signed.
 
         Raises:
-            AuditError: The file holds none, or others than its owner may read it.
+            AuditError: The file has no private key, or others than its owner may read it.
             MissingExtra: The extra `audit` is not installed.
             OSError: The file can't be read.
         """
@@ -66,20 +66,20 @@ def seal_plan(
     anchors: SealAnchors | None,
     backend: LogBackend,
 ) -> SealPlan | None:
-    """Check how a store is to be sealed.
+    """Check the options that say how a store is sealed.
 
     Args:
-        every: How long to wait between two seals; None for no seals.
-        to: The folder for the files, which is made if it does not exist.
-        key: The private key that signs them, or its file; None for no signature.
-        anchors: Who else vouches for them; None for nobody.
-        backend: The log, beside which neither belongs.
+        every: The time between two seals; None for no seals.
+        to: The folder for the files; it is made if it does not exist.
+        key: The private key that signs the seals, or the path of its file; None for no signature.
+        anchors: Who else vouches for the seals; None for nobody.
+        backend: The log to seal. Neither the folder nor the key may be beside it.
 
     Returns:
-        The plan, None for no seals.
+        The plan; None for no seals.
 
     Raises:
-        ConfigError: One option is missing or invalid.
+        ConfigError: An option is missing or invalid.
         AuditError: The folder or the key is beside the store, or the key can't be read.
         MissingExtra: A key is given, and the extra `audit` is not installed.
     """
@@ -115,12 +115,12 @@ def seal_plan(
 
 
 class PeriodicSeals:
-    """Seals a log again and again in a thread of its own.
+    """Seals a log at regular intervals, in a thread of its own.
 
     Args:
-        plan: Where and how often.
-        log: The log.
-        ask: As of `sealed`.
+        plan: Where and how often to seal, and who vouches.
+        log: The log to seal.
+        ask: Asks the database of views, as in `sealed`.
     """
 
     def __init__(self, plan: SealPlan, log: LogBackend, ask: AsksRows) -> None:
@@ -135,13 +135,13 @@ class PeriodicSeals:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the thread, which the child does not have; `begin` starts one there, too."""
+        """Forget the thread after a fork: a child has none, and `begin` starts a new one."""
         self._lock = ThreadLock()
         self._stop = None
         self._last = None
 
     def begin(self) -> None:
-        """Start the thread, unless it runs."""
+        """Start the thread if it does not run."""
         if self._stop is not None or self._closed:
             return
         with self._lock.held():
@@ -154,7 +154,7 @@ class PeriodicSeals:
                 self._stop = stop
 
     def close(self) -> None:
-        """Stop, and seal what came since the last time."""
+        """Stop the thread, and seal the events since the last seal."""
         self._closed = True
         stop, self._stop = self._stop, None
         if stop is not None:
@@ -208,10 +208,10 @@ def _name(checkpoint: LogCheckpoint) -> str:
 
 
 def _write_whole(path: Path, content: bytes) -> bool:
-    """Write a file that is there whole or not at all, and stays when the power fails.
+    """Write a file completely or not at all, so that it survives a power failure.
 
-    Returns False if it is there already: then another process has sealed the same, and the
-    timestamp is to be that of its file.
+    Returns False if the file exists already: then another process made the same seal, and the
+    timestamp must be the one of that file.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{_thread.get_ident()}")
     try:

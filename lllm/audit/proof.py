@@ -1,7 +1,7 @@
-"""The form of a proof file: events, and what shows that they stand in a log.
+"""The format of a proof file: events, and the hashes that show that a log contains them.
 
-docs/proofs.md is the specification, from which a stranger can write a program that checks such
-files. Change both together, and give the form another name.
+docs/proofs.md is the specification; from it, anybody can write a program that checks such files.
+Change both together, and give the format another name then.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ class ProofEvent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     """An event in a proof.
 
     Attributes:
-        seq: Its number in the stream.
-        time: Nanoseconds UTC, decimal, as text: many readers of JSON would round the number.
-        type: As "llm.responded".
-        version: Of the payload's fields.
-        leaf: The index of its leaf in the tree, from 0; None where the end of its session proves
-            it.
-        data: The payload, to the byte.
-        base64: The payload in base64, where it is no UTF-8 text.
-        commitment: The commitment to a payload that is not shown, base64.
+        seq: The number of the event in its stream.
+        time: The time in nanoseconds UTC, as a decimal text, because many JSON readers would round
+            the number.
+        type: The type of the event, for example "llm.responded".
+        version: The version of the payload's fields.
+        leaf: The index of the event's leaf in the tree, from 0; None if the end of the session
+            proves the event.
+        data: The payload as text, byte for byte.
+        base64: The payload in base64, if it is not UTF-8.
+        commitment: The commitment to a payload that is not shown, in base64.
     """
 
     seq: int
@@ -64,9 +65,9 @@ class ProofStream(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """The events of one stream in a proof, in order.
 
     Attributes:
-        stream: Its name; a session's id.
-        salt: Of the stream, base64; None where no payload is shown.
-        events: Some or all of its events.
+        stream: The name of the stream; for a session, its id.
+        salt: The salt of the stream, in base64; None if no payload is shown.
+        events: All events of the stream, or some of them.
     """
 
     stream: str
@@ -78,12 +79,13 @@ class Proof(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """The content of a proof file.
 
     Attributes:
-        format: The name and version of this form.
-        how: How to check it, in words.
+        format: The name and version of the file format.
+        how: A sentence that says how to check the file.
         checkpoint: The whole content of the checkpoint's file.
-        streams: What is proven.
-        path: The hashes with which the leaves give the root (see `common_proof`), base64.
-        key: The public key that signed the checkpoint, by whoever made the file; None for none.
+        streams: The sessions and statements that are proven.
+        path: The hashes that lead from the leaves to the root (see `common_proof`), in base64.
+        key: The public key that signed the checkpoint, according to whoever made the file; None if
+            there is none.
     """
 
     format: Literal["lllm-proof/1"]
@@ -94,7 +96,7 @@ class Proof(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     key: str | None = None
 
     def text(self) -> str:
-        """Write the proof as the content of its file: JSON, each event on a line of its own."""
+        """Write the proof as the content of a file: JSON, with each event on a line of its own."""
         members = [("format", self.format), ("how", self.how), ("checkpoint", self.checkpoint)]
         members += [] if self.key is None else [("key", self.key)]
         lines = [f"{_json(name)}: {_json(value)}" for name, value in members]
@@ -116,13 +118,13 @@ def _json(value: object) -> str:
 
 
 def parse_proof(content: bytes) -> Proof:
-    """Read a proof; nothing of it is checked by this but its form.
+    """Read a proof and check only its format; `check_proof` checks what it proves.
 
     Args:
-        content: The content of the file, which may be a page that has the proof in it.
+        content: The content of the file: JSON, or a page that contains the proof.
 
     Raises:
-        AuditError: It is none; the message says what is wrong.
+        AuditError: The content is not a proof; the message says what is wrong.
     """
     page = _PAGE.search(content) if content.lstrip()[:1] == b"<" else None
     try:
@@ -155,17 +157,17 @@ def _malformed(stream: ProofStream, event: ProofEvent, what: str) -> AuditError:
 
 
 def hash_of(text: str, what: str) -> bytes:
-    """Read a hash of a proof.
+    """Read a hash from the text of a proof.
 
     Args:
-        text: The hash in base64.
-        what: What it is, as a sentence begins with it.
+        text: The hash, in base64.
+        what: The subject of the error's sentence, for example "The root".
 
     Returns:
-        32 bytes.
+        The hash, 32 bytes.
 
     Raises:
-        AuditError: It is none.
+        AuditError: The text is not the base64 of 32 bytes.
     """
     value = decoded(text)
     if value is None or len(value) != HASH_BYTES:
@@ -177,13 +179,13 @@ def payload_of(event: ProofEvent) -> bytes | None:
     """Read the payload of an event in a proof.
 
     Args:
-        event: The event.
+        event: The event in the proof.
 
     Returns:
-        The bytes; None where only a commitment is shown.
+        The payload's bytes; None if only a commitment is shown.
 
     Raises:
-        AuditError: It is no UTF-8, or no base64.
+        AuditError: The payload is not valid base64, or not valid UTF-8.
     """
     if event.base64 is not None:
         value = decoded(event.base64)
@@ -197,11 +199,11 @@ def payload_of(event: ProofEvent) -> bytes | None:
 
 
 def shown(event: ProofEvent, data: bytes) -> ProofEvent:
-    """Show the payload of an event.
+    """Return a copy of an event in a proof that shows its payload.
 
     Args:
-        event: The event.
-        data: Its payload.
+        event: The event in the proof.
+        data: The payload's bytes.
     """
     try:
         return msgspec.structs.replace(event, data=data.decode())

@@ -1,7 +1,8 @@
 """Makes a page that shows a proof, and checks it in a browser without any request.
 
-The page's policy (https://www.w3.org/TR/CSP3/) lets it run the one script and use the one style in
-it, known by their digests, and load nothing at all. A text of a log is data in it, never HTML.
+The page's policy (https://www.w3.org/TR/CSP3/) allows only the one script and the one style in it,
+which it names by their digests, and no loading at all. Texts of a log are data in the page, never
+HTML.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ def proof_page(proof: Proof) -> str:
     """Make the page of a proof.
 
     Args:
-        proof: The proof.
+        proof: The proof to show.
 
     Returns:
-        The HTML, which is a proof file, too: `parse_proof` reads it.
+        The HTML. It is also a proof file: `parse_proof` reads it.
     """
     template, style, script = (
         (_FOLDER / f"proof_page.{ending}").read_text(encoding="utf-8")
         for ending in ("html", "css", "js")
     )
-    # JSON in a script element ends where "</script" begins; no JSON needs these characters plain.
+    # A script element ends at "</script". JSON can write these characters as escapes.
     escaped = proof.text()
     for character in "<>&\u2028\u2029":
         escaped = escaped.replace(character, f"\\u{ord(character):04x}")
@@ -45,5 +46,5 @@ def proof_page(proof: Proof) -> str:
 
 
 def _source(content: str) -> str:
-    """Name the one script or style that a policy allows."""
+    """Name a script or style by its digest, as the page's policy needs it."""
     return f"'sha256-{encoded(sha256(content.encode()).digest())}'"

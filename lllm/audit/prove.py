@@ -1,8 +1,8 @@
 """Makes proofs: files that show that a session, or an event of it, stands in a log.
 
-A session that ended carries the count and root of its events in its last one, so that one leaf
-proves all of it. Of other sessions, of what is said about one later, and where payloads are held
-back, each event is proven by its own leaf.
+A session that ended carries the number and the root of its events in its last event, so one leaf
+proves the whole session. Elsewhere, each event is proven by its own leaf: in a session that has not
+ended, in later statements about a session, and where payloads are not shown.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ def make_proof(
     seq: int | None = None,
     key: PublicKey | None = None,
 ) -> Proof:
-    """Prove that events stand in a log.
+    """Make the proof that a log contains some events.
 
     Args:
-        streams: All events of each stream, in order; their digests are checked.
-        tree: The tree of the log.
+        streams: All events of each stream, in order. Their digests are checked.
+        tree: The Merkle tree of the log.
         checkpoint: The content of the checkpoint's file.
-        redacted: Show no payload and no salt, only the commitments to the payloads.
-        seq: Prove this event of the first stream alone, None for all of them.
-        key: Put into the file, so that it can be checked without another one.
+        redacted: True to show only the commitments to the payloads, not the payloads themselves.
+        seq: The number of the one event of the first stream to prove; None to prove all events.
+        key: The public key to put into the file, so that it can be checked without another one.
 
     Returns:
         The proof.
 
     Raises:
-        AuditError: The checkpoint is none of this log or from before the events, it is not signed
-            with the key, or there is no such event.
-        StoreError: The rows don't have what they should.
+        AuditError: The checkpoint is not of this log, is older than the events, or is not signed
+            with the key; or the event does not exist.
+        StoreError: The stored rows are incomplete.
         LogError: The rows or the log can't be read.
         MissingExtra: A key is given, and the extra `audit` is not installed.
     """
@@ -71,14 +71,15 @@ def make_proof(
 
 
 def read_checkpoint(content: str, key: PublicKey | None) -> LogCheckpoint:
-    """Read a checkpoint, signed or not.
+    """Read a checkpoint, and check its signature if a key is given.
 
     Args:
         content: The content of its file.
-        key: The key that must have signed it, None for any.
+        key: The key that must have signed it; None to check no signature.
 
     Raises:
-        AuditError: It is no checkpoint; SignatureInvalid, if the key did not sign it.
+        AuditError: The content is not a checkpoint; or, as a SignatureInvalid, the key did not sign
+            it.
         MissingExtra: A key is given, and the extra `audit` is not installed.
     """
     data = content.encode()
@@ -140,7 +141,7 @@ def _is_rooted(events: Sequence[Recorded]) -> bool:
 
 
 def _leaf(event: Recorded, tree: LogTree, size: int) -> int | None:
-    """Find the leaf of an event; None where the checkpoint is from before it."""
+    """Find the index of an event's leaf; None if the checkpoint is older than the event."""
     found = tree.leaf(event.position)
     if found is None or found[0] >= size:
         return None

@@ -1,4 +1,4 @@
-"""Makes checkpoints of a log, and reads earlier ones; `extension` checks a log against these."""
+"""Makes checkpoints of a log, and reads earlier ones, against which `extension` checks a log."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("lllm.store")
 
 AsksRows = Callable[[Callable[[Database], StoredTree]], StoredTree]
-"""Asks a question of the rows of a log's views, as `ReadModel.ask` does."""
+"""Runs a query on the database of a log's views, as `ReadModel.ask` does."""
 
 
 class Sealed(msgspec.Struct, frozen=True):
     """A checkpoint that was just made.
 
     Attributes:
-        checkpoint: What it says.
-        content: The content of its file, with a signature where a key was given.
-        timestamp: The content of the file beside it, with a timestamp; None for none.
+        checkpoint: The size of the log and the root of its tree.
+        content: The content of the checkpoint's file, signed if a key was given.
+        timestamp: The content of the timestamp's file beside it; None for no timestamp.
     """
 
     checkpoint: LogCheckpoint
@@ -58,9 +58,9 @@ def sealed(log: LogBackend, ask: AsksRows, key: PrivateKey | None) -> Sealed:
     """Make a checkpoint of a log as it is now.
 
     Args:
-        log: The log.
-        ask: Asks the rows of its views, which may be behind.
-        key: Signs it, None for a plain one.
+        log: The log to seal.
+        ask: Asks the database of the log's views, which may lack the newest events.
+        key: The private key that signs the checkpoint; None for no signature.
 
     Returns:
         The checkpoint, and the content of its file.
@@ -91,10 +91,10 @@ def sealed(log: LogBackend, ask: AsksRows, key: PrivateKey | None) -> Sealed:
 
 
 def log_name(log: LogBackend) -> str:
-    """Name a log by the digest of its first event, which no other log has.
+    """Make the name of a log from the digest of its first event, which no other log has.
 
     Args:
-        log: The log.
+        log: The log to name.
     """
     for page in read_digests(log):
         return f"lllm/{page[0][1][:16].hex()}"
@@ -105,12 +105,12 @@ class Anchor(msgspec.Struct, frozen=True):
     """A checkpoint from a file, and whether it can be trusted.
 
     Attributes:
-        file: The path, as it was given.
-        checkpoint: What it says.
-        verdict: Of its signature: "good" where a given key signed it, or where it is a plain one
-            and no key was given; "unknown" where nobody gave the key.
-        says: The same in words.
-        outside: What its timestamp and its witnesses show.
+        file: The path of the file, as the user wrote it.
+        checkpoint: The checkpoint in the file.
+        verdict: "good" if a given key signed it, or if it has no signature and no key was given;
+            "unknown" if it is signed and no key was given; "wrong" otherwise.
+        says: The verdict as a sentence.
+        outside: What its timestamp and its cosignatures show.
     """
 
     file: str
@@ -130,16 +130,16 @@ def read_anchor(
     """Read a checkpoint, and check its signature, its timestamp and its cosignatures.
 
     Args:
-        path: The file.
-        keys: The keys that are trusted to sign it.
-        authorities: The certificates that are trusted to stand behind its timestamp.
-        witnesses: The witnesses that are trusted.
+        path: The path of the checkpoint's file.
+        keys: The public keys that the reader trusts.
+        authorities: The certificates of the authorities that the reader trusts for timestamps.
+        witnesses: The keys of the witnesses that the reader trusts.
 
     Returns:
-        What was found; nothing is sent anywhere for it.
+        The checkpoint and the results of the checks. No request is sent for them.
 
     Raises:
-        AuditError: It is no checkpoint.
+        AuditError: The file is not a checkpoint.
         OSError: The file can't be read.
         MissingExtra: Keys are given, and the extra `audit` is not installed.
     """
@@ -157,7 +157,7 @@ def read_anchor(
 
 
 def _signature(note: SignedNote | None, keys: Sequence[PublicKey]) -> tuple[Verdict, str]:
-    """Check the signature of a checkpoint, None for one without."""
+    """Check the signature of a checkpoint; `note` is None if it has no signature."""
     if note is None:
         if keys:
             return "wrong", "it is not signed"
@@ -174,17 +174,17 @@ def _signature(note: SignedNote | None, keys: Sequence[PublicKey]) -> tuple[Verd
 
 
 def refuse_beside_store(path: Path, store: Path | None, what: str) -> None:
-    """Refuse a place in a store, or in the folder where it stands.
+    """Refuse a path inside a store, or in the folder that contains the store.
 
-    Who can write the store can write there, too, and would change both alike.
+    Whoever can change the store could change what is kept there, too.
 
     Args:
-        path: Where something is to be kept.
-        store: The file or folder of the store; None for a store on a server.
-        what: What it is, as a sentence begins with it.
+        path: The path where something is to be kept.
+        store: The path of the store's file or folder; None for a store on a server.
+        what: The subject of the error's sentence, for example "The private key".
 
     Raises:
-        AuditError: It would be there.
+        AuditError: The path is in the store, or beside it.
     """
     if store is None:
         return

@@ -4,8 +4,8 @@
     (an empty line)
     — <name of the key> <base64 of the key's id and the signature>
 
-The form is C2SP signed-note (https://c2sp.org/signed-note), with its Ed25519 signatures. Signatures
-of keys that the reader does not know are kept and passed over, so a note can be signed by others.
+The format is C2SP signed-note (https://c2sp.org/signed-note), with its Ed25519 signatures.
+Signatures of unknown keys are kept but not checked, so others can sign the same note.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Signature(msgspec.Struct, frozen=True):
     """A signature under a note.
 
     Attributes:
-        name: Of the key that it was made with.
+        name: The name of the key that made the signature.
         key_id: The id of that key, 4 bytes.
         signature: The signature itself.
     """
@@ -44,11 +44,11 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class SignedNote(msgspec.Struct, frozen=True):
-    """A text and the signatures under it, of which nobody has checked one yet.
+    """A text and the signatures under it, none of which has been checked yet.
 
     Attributes:
-        text: What is signed; it ends with a newline.
-        signatures: At least one.
+        text: The signed text; it ends with a newline.
+        signatures: The signatures, at least one.
     """
 
     text: str
@@ -63,11 +63,11 @@ def sign_note(text: str, *keys: PrivateKey) -> SignedNote:
     """Sign a text.
 
     Args:
-        text: The text, which ends with a newline.
+        text: The text to sign; it must end with a newline.
         *keys: The keys to sign with.
 
     Raises:
-        AuditError: The text can't be a note.
+        AuditError: The text has no newline at its end, or has control characters.
         MissingExtra: The extra `audit` is not installed.
     """
     _check_text(text)
@@ -77,7 +77,7 @@ def sign_note(text: str, *keys: PrivateKey) -> SignedNote:
 
 
 def is_signed(content: bytes) -> bool:
-    """Look whether the content of a file is a text with signatures under it.
+    """Return True if the content of a file is a text with signatures under it.
 
     Args:
         content: The content of the file.
@@ -86,7 +86,7 @@ def is_signed(content: bytes) -> bool:
 
 
 def parse_note(content: bytes) -> SignedNote:
-    """Read a signed note; its signatures are not checked by this.
+    """Read a signed note without checking its signatures.
 
     Args:
         content: The content of the file.
@@ -95,7 +95,7 @@ def parse_note(content: bytes) -> SignedNote:
         The note, whose `content()` is the given content.
 
     Raises:
-        AuditError: It is none; the message says what is wrong.
+        AuditError: The content is not a signed note; the message says what is wrong.
     """
     whole = decode_text(content)
     text, found, lines = whole.rpartition("\n\n")
@@ -146,15 +146,15 @@ def verify_note(note: SignedNote, keys: Sequence[PublicKey]) -> tuple[PublicKey,
     """Check the signatures of a note that were made with known keys.
 
     Args:
-        note: The note.
+        note: The note to check.
         keys: The keys that the reader trusts.
 
     Returns:
-        Those that signed it, at least one.
+        The keys that signed the note, at least one.
 
     Raises:
-        SignatureInvalid: A signature of a known key does not fit the text, or none of these keys
-            signed it. The text must not be trusted then.
+        SignatureInvalid: A signature of a given key does not fit the text, or none of the given
+            keys signed it. The text must not be trusted then.
         MissingExtra: The extra `audit` is not installed.
     """
     known = {(key.name, key.key_id): key for key in keys}
@@ -189,7 +189,7 @@ def parse_signature(line: str) -> Signature:
         line: The line, without its newline.
 
     Raises:
-        AuditError: It is none.
+        AuditError: The line is not a signature.
     """
     parts = line.removeprefix(_DASH).split(" ")
     value = decoded(parts[1]) if line.startswith(_DASH) and len(parts) == 2 else None

@@ -1,10 +1,10 @@
-"""Has an authority sign the time at which a seal existed, and checks that later.
+"""Has an authority sign the time at which a seal existed, and checks that signature later.
 
-The token is an RFC 3161 response (https://www.rfc-editor.org/rfc/rfc3161) over the seal's file as
-it is, cosignatures included. It is kept in a file beside the seal, with `.tsr` at the end of its
-name, and not inside of it: a line of the text would have to be there before it is signed, and C2SP
-has no type of signature for it. So other tools can check it, too:
-`openssl ts -verify -data SEAL -in SEAL.tsr -CAfile ROOT.pem`.
+The timestamp is an RFC 3161 response (https://www.rfc-editor.org/rfc/rfc3161) for the seal's file
+as it is, cosignatures included. It is kept in a file of its own beside the seal, with `.tsr` at the
+end of its name. It can't be a line of the seal: such a line would have to exist before it is
+signed, and C2SP defines no signature type for it. Other tools can check it, too: `openssl ts
+-verify -data SEAL -in SEAL.tsr -CAfile ROOT.pem`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _REASON = re.compile(r'Verify error: ?([^"]*)|reason: "([^"]*)"')
 
 
 def token_path(seal: Path) -> Path:
-    """The path of the timestamp that belongs to a seal.
+    """Return the path of the timestamp that belongs to a seal.
 
     Args:
         seal: The path of the seal.
 
     Returns:
-        The path beside it.
+        The path of the file beside the seal.
     """
     return seal.with_name(seal.name + SUFFIX)
 
@@ -54,10 +54,10 @@ def read_authorities(files: Sequence[str | os.PathLike[str]]) -> tuple[Certifica
     """Read the certificates of trusted time-stamping authorities.
 
     Args:
-        files: Files in PEM, each with one certificate or more.
+        files: The paths of PEM files, each with at least one certificate.
 
     Returns:
-        The certificates, each once.
+        The certificates, without duplicates.
 
     Raises:
         AuditError: A file has no certificate.
@@ -85,14 +85,15 @@ def request_timestamp(content: bytes, url: str, authorities: Sequence[Certificat
     Args:
         content: The content of the seal's file.
         url: The address of the authority.
-        authorities: The certificates that are trusted; none to check that later.
+        authorities: The certificates of trusted authorities, with which the answer is checked at
+            once; empty to check it later.
 
     Returns:
-        The token: an RFC 3161 response in DER.
+        The timestamp: an RFC 3161 response in DER.
 
     Raises:
-        AuditError: The authority can't be reached, refuses, or answers with something else than a
-            timestamp of this content, for this request, by a trusted authority.
+        AuditError: The authority can't be reached, refuses, or answers with anything else than a
+            timestamp for this content and this request by a trusted authority.
         MissingExtra: The extra `audit` is not installed.
     """
     _require()
@@ -123,15 +124,15 @@ def request_timestamp(content: bytes, url: str, authorities: Sequence[Certificat
 def check_timestamp(
     token: bytes, content: bytes, authorities: Sequence[Certificate]
 ) -> AnchorCheck:
-    """Check a timestamp of a seal; nothing is sent anywhere.
+    """Check a timestamp of a seal without any request.
 
     Args:
-        token: The content of the token's file.
+        token: The content of the timestamp's file.
         content: The content of the seal's file.
-        authorities: The certificates that are trusted.
+        authorities: The certificates of trusted authorities; empty if there are none.
 
     Returns:
-        What it shows.
+        The verdict and the time of the timestamp.
 
     Raises:
         MissingExtra: Certificates are given, and the extra `audit` is not installed.
@@ -175,10 +176,10 @@ def read_timestamp(
     Args:
         seal: The path of the seal.
         content: The content of the seal.
-        authorities: The certificates that are trusted.
+        authorities: The certificates of trusted authorities; empty if there are none.
 
     Returns:
-        What it shows; None if there is none, and no certificate was given to check one.
+        The verdict and the time; None if there is no timestamp and no certificate was given.
 
     Raises:
         OSError: The file can't be read.
@@ -197,7 +198,7 @@ def _check(verdict: Verdict, says: str, time: dt.datetime | None = None) -> Anch
 
 
 def _latest(token: TimeStampResponse) -> dt.datetime:
-    """The end of the span of time that the authority is sure of."""
+    """Return the latest time that the timestamp allows, given the authority's accuracy."""
     info = token.tst_info
     accuracy = info.accuracy
     if accuracy is None:

@@ -1,4 +1,4 @@
-"""The verdicts of checks, and what a check of an anchor outside of the store found."""
+"""The results of checks: of signatures, and of anchors outside of the store."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Literal
 import msgspec
 
 Verdict = Literal["good", "wrong", "unknown"]
-"""The result of a check; "unknown" means that something is missing that it needs, as a key."""
+"""The result of a check; "unknown" means that something is missing to decide, such as a key."""
 
 
 class AnchorCheck(msgspec.Struct, frozen=True):
     """Whether a timestamp or a witness vouches for a checkpoint.
 
-    Both bound the time from above only: they say nothing about how much earlier the events were
-    written.
+    Both prove only that the events existed at a time; they may have been written long before it.
 
     Attributes:
-        kind: A timestamp of an authority (RFC 3161), or a cosignature of a witness (C2SP).
+        kind: The kind of anchor: a timestamp of an authority (RFC 3161), or the cosignature of a
+            witness (C2SP).
         by: The name of the witness; "" for an authority.
-        verdict: "good" if it fits, and a given certificate or key stands behind it; "unknown" if
-            none was given to check it with, or there is nothing to check; "wrong" otherwise.
-        says: The same in words.
-        time: The time, UTC, at which the checkpoint existed at the latest; None for none.
+        verdict: "good" if it fits and a given certificate or key made it; "unknown" if no
+            certificate or key was given, or there is nothing to check; "wrong" otherwise.
+        says: The verdict as a sentence.
+        time: The time, UTC, at which the checkpoint existed at the latest; None if it is not known.
     """
 
     kind: Literal["timestamp", "cosignature"]
@@ -35,13 +35,13 @@ class AnchorCheck(msgspec.Struct, frozen=True):
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Find the worst of some verdicts.
+    """Return the worst of some verdicts.
 
     Args:
-        verdicts: The verdicts.
+        verdicts: The verdicts to compare.
 
     Returns:
-        "wrong" before "unknown" before "good"; None if there are none.
+        "wrong" if there is one, else "unknown" if there is one, else "good"; None without verdicts.
     """
     for verdict in ("wrong", "unknown", "good"):
         if verdict in verdicts:

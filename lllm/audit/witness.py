@@ -1,7 +1,8 @@
 """Has a witness cosign a checkpoint, by C2SP's protocol (https://c2sp.org/tlog-witness).
 
-The witness is not asked what it knows of the log: it answers a request that assumes the wrong size
-with the right one (409), and the next request proves that the log just grew since.
+No request exists that asks what size of the log the witness knows. It answers a request with a
+wrong size by the size that it knows (409); the next request proves that the log has merely grown
+since.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ _REASONS = {
 
 
 class Witness:
-    """A witness that is asked to cosign a log's checkpoints.
+    """A witness that cosigns a log's checkpoints.
 
     Args:
-        url: Its address; `/add-checkpoint` is put behind it.
-        log: The log.
-        ask: Asks the rows of its views.
-        keys: The keys of trusted witnesses; none to check the cosignatures later.
+        url: The address of the witness, to which `/add-checkpoint` is appended.
+        log: The log that is sealed.
+        ask: Asks the database of the log's views; see `AsksRows`.
+        keys: The keys of trusted witnesses, with which the cosignatures are checked at once; empty
+            to check them later.
     """
 
     def __init__(
@@ -50,18 +52,18 @@ class Witness:
         self._keys = keys
 
     def cosign(self, note: SignedNote) -> tuple[Signature, ...] | None:
-        """Have a checkpoint cosigned.
+        """Have the witness cosign a checkpoint.
 
         Args:
             note: The signed checkpoint.
 
         Returns:
-            The cosignatures; None if it has cosigned a later checkpoint of the log meanwhile, so
-            that a new one has to be made.
+            The cosignatures; None if the witness meanwhile cosigned a later checkpoint of the log,
+            so a new checkpoint is needed.
 
         Raises:
-            SealRefused: It has cosigned a checkpoint that this one contradicts.
-            AuditError: It can't be reached, or does not cosign for another reason.
+            SealRefused: The witness has cosigned a checkpoint that contradicts this one.
+            AuditError: The witness can't be reached, or refuses for another reason.
             LogError: The log can't be read.
         """
         size = parse_checkpoint(note.text).size
@@ -96,7 +98,7 @@ class Witness:
         return f"old {old}\n{proof}\n{note.content()}".encode()
 
     def _cosignatures(self, note: SignedNote, answer: PostAnswer) -> tuple[Signature, ...]:
-        """Take the cosignatures out of an answer, those of known witnesses if there are some."""
+        """Read the cosignatures in an answer; if witnesses are trusted, only theirs."""
         try:
             lines = answer.body.decode().removesuffix("\n").split("\n")
             found = [parse_signature(line) for line in lines]
@@ -117,7 +119,7 @@ class Witness:
         return tuple(found)
 
     def _check_end(self, known: int) -> None:
-        """Check that a larger log was cosigned because this one has grown meanwhile."""
+        """If the witness knows a larger log, check that this log has now reached that size."""
         size = LogTree(self._log, self._ask).size
         if size < known:
             raise SealRefused(

@@ -1,13 +1,13 @@
-"""Reports for people who have to answer questions about what was recorded.
+"""Makes reports about recorded sessions for people who have to account for them.
 
-    session_facts  reads the events of one session: who, when, with what, each step, what it cost
-    report         gathers these of several sessions, and what the log itself says
-    compose        makes a document of that
-    document       headings, texts and tables, which say nothing of how they are shown
-    markdown       shows a document as Markdown
-    html_page      shows it as one page that needs nothing else
+    session_facts  reads the events of one session: who, when, with what, each step, the cost
+    report         gathers the facts of several sessions, and the state of the log itself
+    compose        makes a document of a report
+    document       the parts of a document: headings, texts and tables
+    markdown       formats a document as Markdown
+    html_page      formats a document as one HTML page that loads nothing
 
-Every text in a document may be anybody's. Each form escapes all of them.
+Texts in a document come from the log and can't be trusted: both formats escape all of them.
 """
 
 from lllm.audit.report.report import AuditReport, audit_report

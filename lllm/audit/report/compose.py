@@ -1,4 +1,4 @@
-"""Makes a document of what a report tells."""
+"""Turns the facts of a report into a document."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _ABOUT = (
 
 
 def compose(report: AuditReport, zone: dt.tzinfo, *, full: bool = False) -> Document:
-    """Make a document of a report.
+    """Turn a report into a document that can be formatted.
 
     Args:
-        report: What it tells.
-        zone: The zone of its times.
-        full: True to show all of each text, however long.
+        report: The facts to put into the document.
+        zone: The time zone in which times are shown.
+        full: True to show all texts completely; False to cut long ones.
 
     Returns:
-        The document.
+        The document, for `markdown` or `html_page`.
     """
     return list(_Composing(report, zone, full=full).blocks())
 
 
 class _Composing:
-    """Makes the parts of a document, with times of one zone and texts of one length."""
+    """Makes the parts of a document, with times in one time zone and texts of limited length."""
 
     def __init__(self, report: AuditReport, zone: dt.tzinfo, *, full: bool) -> None:
         self._report = report
@@ -124,7 +124,7 @@ class _Composing:
         )
 
     def _attention(self) -> Iterator[Block]:
-        """What somebody has to look at: what is missing, failed, unpriced or was never ended."""
+        """List what somebody should look at: missing, failed, unpriced or unfinished work."""
         report = self._report
         yield SectionHeading("What needs attention", 2)
         found: list[str] = [
@@ -248,7 +248,7 @@ def _name(session: SessionFacts) -> str:
 
 
 def _who(session: SessionFacts) -> str:
-    """Who ran it, as far as it is said: the tags that name people, and the machine."""
+    """Return who ran a session, as far as recorded: tags that name people, and the machine."""
     started = session.started
     if started is None:
         return ""
@@ -257,7 +257,7 @@ def _who(session: SessionFacts) -> str:
 
 
 def _money(nanos: int, unpriced: int) -> str:
-    """Format nano-dollars to the last digit; what has no price is said, and never zero."""
+    """Format nano-dollars exactly; unpriced attempts are mentioned, never counted as zero."""
     sign, (dollars, rest) = "-" if nanos < 0 else "", divmod(abs(nanos), 1_000_000_000)
     digits = f"{rest:09}".rstrip("0").ljust(2, "0")
     text = f"{sign}${dollars:,}.{digits}"

@@ -1,6 +1,6 @@
-"""A document of headings, texts and tables, whatever form it is shown in.
+"""The parts of a document: headings, texts and tables, for any output format.
 
-All texts are plain, and may be anybody's: whoever shows a document escapes every one.
+All texts are plain and can't be trusted: every output format must escape them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import msgspec
 
 
 class SectionHeading(msgspec.Struct, frozen=True):
-    """A heading.
+    """A heading of a document.
 
     Attributes:
-        text: What it says.
-        level: From 1, the title, to 3.
+        text: The text of the heading.
+        level: 1 for the title, 2 for a section, 3 for a subsection.
     """
 
     text: str
@@ -29,23 +29,23 @@ class Paragraph(msgspec.Struct, frozen=True):
 
 
 class BulletList(msgspec.Struct, frozen=True):
-    """A list of texts."""
+    """A list of texts, shown with bullets."""
 
     texts: Sequence[str]
 
 
 class Code(msgspec.Struct, frozen=True):
-    """Lines that are shown as they are: commands, a checkpoint."""
+    """Lines that are shown exactly as they are, such as commands or a checkpoint."""
 
     text: str
 
 
 class DataTable(msgspec.Struct, frozen=True):
-    """A table.
+    """A table of texts.
 
     Attributes:
-        columns: Its headings.
-        rows: As many texts as there are columns, each.
+        columns: The headings of the columns.
+        rows: The rows; each has one text for each column.
     """
 
     columns: Sequence[str]

@@ -1,6 +1,6 @@
-"""Shows a document as one HTML page that needs nothing else and runs nothing.
+"""Formats a document as one HTML page that loads nothing and runs no script.
 
-Its policy (https://www.w3.org/TR/CSP3/) lets it use the one style in it, and load or run nothing.
+The page's policy (https://www.w3.org/TR/CSP3/) allows only the one style in it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ pre { background: #f2f2f2; padding: .5rem; white-space: pre-wrap; overflow-wrap:
 
 
 def html_page(document: Document) -> str:
-    """Show a document as a page.
+    """Format a document as one HTML page.
 
     Args:
-        document: The document; its first heading is the title.
+        document: The document; its first heading becomes the title.
 
     Returns:
-        The HTML.
+        The HTML of the page.
     """
     title = next((block.text for block in document if isinstance(block, SectionHeading)), "")
     allowed = encoded(sha256(_STYLE.encode()).digest())

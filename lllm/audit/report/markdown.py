@@ -1,7 +1,7 @@
-"""Shows a document as Markdown, in which no text of it is markup, a link or HTML.
+"""Formats a document as Markdown. No text in it can become markup, a link or HTML.
 
-The form is GitHub Flavored Markdown (https://github.github.com/gfm/), which other readers take as
-well.
+The format is GitHub Flavored Markdown (https://github.github.com/gfm/), which other programs can
+read, too.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ import re
 from lllm.audit.report.document import Block, BulletList, Code, Document, Paragraph, SectionHeading
 from lllm.terminal_safe import visible, visible_lines
 
-# What means something within a line. A line never begins with a text of a log.
+# Characters with a meaning within a line. A line never begins with a text of a log.
 _SPECIAL = re.compile(r"[\\`*_\[\]|~$^=]")
 _ENTITIES = re.compile(r"[<>&@]|:(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):", re.IGNORECASE)
 _LINE_BEGIN = re.compile(r"^(\s*)([#+\-!>]|\d+(?=[.)]))")
 
 
 def markdown(document: Document) -> str:
-    """Show a document as Markdown.
+    """Format a document as Markdown.
 
     Args:
-        document: The document.
+        document: The document to format.
 
     Returns:
-        The text.
+        The Markdown text.
     """
     return "\n".join(map(_block, document))
 
 
 def escaped(text: str) -> str:
-    """Write any text as one line of Markdown that shows it as it is.
+    """Escape a text so that Markdown shows it as it is, on one line.
 
     Args:
-        text: Anybody's.
+        text: Any text; it may come from anybody.
     """
     text = _SPECIAL.sub(r"\\\g<0>", visible(text))
     return _ENTITIES.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
 def _line(text: str) -> str:
-    """Escape a text that begins a line, too."""
+    """Escape a text, also the characters that have a meaning at the beginning of a line."""
     line = escaped(text).strip()
     return _LINE_BEGIN.sub(lambda found: f"{found[1]}&#{ord(found[2][0])};{found[2][1:]}", line)
 

@@ -1,4 +1,4 @@
-"""Gathers what a report tells: of sessions, of the log, and how it is proven."""
+"""Gathers the facts of a report: about sessions, about the log, and the proofs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _DEFINITIONS = 1_000  # in memory
 
 
 class LostEvents(msgspec.Struct, frozen=True):
-    """Events that could not be written when they happened.
+    """Events that were lost because they could not be written.
 
     Attributes:
-        lost: How many.
-        first_time: Of the first of them, nanoseconds UTC.
-        last_time: Of the last of them.
-        reason: Why.
+        lost: The number of lost events.
+        first_time: The time of the first lost event, in nanoseconds UTC.
+        last_time: The time of the last lost event, in nanoseconds UTC.
+        reason: The reason why they could not be written.
     """
 
     lost: int
@@ -37,11 +37,11 @@ class LostEvents(msgspec.Struct, frozen=True):
 
 
 class ProvenSession(msgspec.Struct, frozen=True):
-    """Whether a session stands in the log of the checkpoint.
+    """Whether the log of the checkpoint contains a session.
 
     Attributes:
-        checked: What a check of its proof found; None where no proof could be made.
-        why_not: Why there is none, "" where there is one.
+        checked: The result of checking the session's proof; None if no proof could be made.
+        why_not: The reason why there is no proof; "" if there is one.
     """
 
     checked: CheckedProof | None
@@ -49,20 +49,20 @@ class ProvenSession(msgspec.Struct, frozen=True):
 
 
 class AuditReport(msgspec.Struct):
-    """What a report tells.
+    """The facts of a report.
 
     Attributes:
-        made: When it was made, UTC.
+        made: The time at which the report was made, UTC.
         store: The name of the store.
-        asked: Which sessions were asked for, in words.
-        more: True if more sessions fit what was asked for, and are left out.
-        sessions: The sessions and those below them, the oldest first.
-        damaged: The ids of sessions that are not what was written, and what is wrong with each.
-        gaps: What the log lost in the time of these sessions.
-        errors: Failures outside of sessions in that time: times, and what was raised.
-        checkpoint: The content of the checkpoint that the proofs are for.
+        asked: The selection of sessions, in words.
+        more: True if more sessions match the selection than the report has.
+        sessions: The sessions with their child sessions, oldest first.
+        damaged: The ids of sessions that can't be read correctly, each with the reason.
+        gaps: Events that the log lost during the time of these sessions.
+        errors: Errors outside of sessions during that time, as pairs of time and text.
+        checkpoint: The content of the checkpoint that the proofs refer to.
         is_new: True if the checkpoint was made for this report.
-        proofs: For each session, by its id.
+        proofs: The proof of each session, by the session's id.
     """
 
     made: dt.datetime
@@ -87,23 +87,23 @@ def audit_report(
     checkpoint: str | None = None,
     key: PublicKey | None = None,
 ) -> AuditReport:
-    """Gather what the log tells of sessions and those below them.
+    """Gather the facts about some sessions and their child sessions.
 
     Args:
-        store: The store.
-        session_ids: The sessions, the oldest first.
-        asked: Which they are, in words.
-        more: True if there are more that fit these words.
-        checkpoint: An earlier checkpoint, in whose log the sessions are proven to stand; None to
-            make one now.
-        key: The public key that signed it, None to leave that unknown.
+        store: The store that has the sessions.
+        session_ids: The whole ids of the sessions, oldest first.
+        asked: The selection in words, for the report's first lines.
+        more: True if more sessions match that selection.
+        checkpoint: The content of an earlier checkpoint, for which the sessions are proven; None to
+            make a new one.
+        key: The public key that signed the checkpoint; None if it is not known.
 
     Returns:
-        The report.
+        The facts, to be turned into a document by `compose`.
 
     Raises:
-        SessionNotFound: There is no such session.
-        AuditError: The checkpoint is none.
+        SessionNotFound: One of the sessions does not exist.
+        AuditError: The text is not a checkpoint.
         LogError: The log can't be read.
     """
 
@@ -138,7 +138,7 @@ def audit_report(
 
 
 def _family(store: LogStore, session_id: str) -> list[str]:
-    """The ids of a session and of all below it."""
+    """Return the ids of a session and of all its descendants."""
     try:
         waiting = [store.load_session(session_id)]
     except SessionWasErased:
@@ -152,7 +152,7 @@ def _family(store: LogStore, session_id: str) -> list[str]:
 
 
 def _erased_below(store: LogStore, session_id: str) -> Iterator[str]:
-    """The ids of the erased sessions below an erased one."""
+    """Yield the ids of the erased descendants of an erased session."""
     for event in read_types(store.log, [SessionErased.type]):
         one = codec.decode(event)
         if isinstance(one, SessionErased) and session_id in (

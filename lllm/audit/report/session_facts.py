@@ -1,6 +1,6 @@
-"""Reads from the events of one session what a report tells of it.
+"""Reads the facts about one session from its events, for a report.
 
-What was begun and has no end in the log is a step like any other, and says so.
+A step that began and never ended is in the report, too, with that state.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _VERSION = 12  # hex digits of a digest that name a version
 
 
 class RecordedStep(msgspec.Struct):
-    """A thing that was done in a session.
+    """A step of a session: a model call, a tool or another action.
 
     Attributes:
-        seq: The number of the event with which it began.
-        time: When it began, nanoseconds UTC.
-        what: What was done.
-        result: What came of it, "" for nothing so far.
-        state: How it ended.
-        nanos: What it cost, in nano-dollars; None where that is unknown, or there is no price.
+        seq: The number of the event with which the step began.
+        time: The time at which the step began, in nanoseconds UTC.
+        what: A description of the step.
+        result: The result; "" if there is none yet.
+        state: The state in which the step ended.
+        nanos: The cost in nano-dollars; None if it is unknown, or this kind of step has no price.
     """
 
     seq: int
@@ -42,13 +42,13 @@ class RecordedStep(msgspec.Struct):
 
 
 class Intervention(msgspec.Struct, frozen=True):
-    """What somebody did with a session later: a tag, a hold, an erasure, a comment.
+    """A later action on a session: a tag, a hold, an erasure, a comment.
 
     Attributes:
-        time: When, nanoseconds UTC.
-        type: As "session.tagged".
-        by: Who did it, "" where that was not said.
-        what: What was done.
+        time: The time of the action, in nanoseconds UTC.
+        type: The type of the event, for example "session.tagged".
+        by: Who did it; "" if that was not recorded.
+        what: A description of the action.
     """
 
     time: int
@@ -58,15 +58,16 @@ class Intervention(msgspec.Struct, frozen=True):
 
 
 class AgentUsed(msgspec.Struct, frozen=True):
-    """An agent as it was defined when the session used it.
+    """The definition of an agent at the time when the session used it.
 
     Attributes:
-        name: Its name.
-        model: The model that it asks.
-        prompt: The version of its system prompt: the beginning of that text's SHA-256.
+        name: The agent's name.
+        model: The model that the agent calls.
+        prompt: The version of its system prompt: the first hex digits of the text's SHA-256.
         prompts: The paths of its other prompts.
-        tools: Each tool with its version: the beginning of the SHA-256 of its definition as JSON.
-        definition: The stream that has it all.
+        tools: Each tool's name with its version: the first hex digits of the SHA-256 of its
+            definition as JSON.
+        definition: The name of the event stream with the complete definition.
     """
 
     name: str
@@ -78,24 +79,25 @@ class AgentUsed(msgspec.Struct, frozen=True):
 
 
 class SessionFacts(msgspec.Struct):
-    """What a report tells of one session.
+    """The facts about one session.
 
     Attributes:
-        session_id: The whole id.
-        started: Its first event; None where that was erased, lost, or is of a newer lllm.
-        start_time: When that was, nanoseconds UTC.
-        end: Its last event; None while it runs, or where it was interrupted.
-        end_time: When that was.
-        steps: What was done in it.
-        agents: The agents that it used.
-        interventions: What was done with it later.
-        interrupted: Its process was found dead, and no end came later.
-        unpriced: Why attempts have no price, each.
-        nanos: What its attempts cost, in nano-dollars, without those that have no price.
-        events: How many events it has.
-        missing: How many are missing between these, by their numbers.
-        unread: How many are of a newer lllm.
-        erased: What is left of it, where it was erased.
+        session_id: The whole id of the session.
+        started: The payload of its first event; None if it was erased, lost, or written by a newer
+            lllm.
+        start_time: The time of the first event, in nanoseconds UTC.
+        end: The payload of its last event; None if the session runs or was interrupted.
+        end_time: The time of the last event, in nanoseconds UTC.
+        steps: The steps of the session, in order.
+        agents: The agents that the session used.
+        interventions: Later actions on the session, in order.
+        interrupted: True if its process was found dead, and the session did not end later.
+        unpriced: One reason for each attempt without a price.
+        nanos: The cost of its attempts in nano-dollars, without the unpriced ones.
+        events: The number of its events.
+        missing: The number of events that are missing between them, according to their numbers.
+        unread: The number of events that a newer lllm wrote, which this one can't read.
+        erased: What an erasure left of the session; None if it was not erased.
     """
 
     session_id: str
@@ -116,7 +118,7 @@ class SessionFacts(msgspec.Struct):
 
     @property
     def state(self) -> str:
-        """How it ended: "success", "failure", "cancelled", "interrupted" or "running"."""
+        """The state: "success", "failure", "cancelled", "interrupted" or "running"."""
         if self.erased is not None:
             return self.erased.state
         if isinstance(self.end, model.SessionSucceeded):
@@ -132,15 +134,15 @@ ReadDefinition = Callable[[str], AgentDefined | None]
 def read_facts(
     events: Iterable[Recorded], session_id: str, read_definition: ReadDefinition
 ) -> SessionFacts:
-    """Read what a report tells of a session.
+    """Read the facts about a session from its events.
 
     Args:
-        events: Of the session, and statements about it, in the order of the log.
-        session_id: The whole id.
+        events: The events of the session and the statements about it, in log order.
+        session_id: The whole id of the session.
         read_definition: Reads the definition of an agent by the name of its stream.
 
     Returns:
-        The facts.
+        The facts about the session.
     """
     reading = _Reading(session_id, read_definition)
     for event in events:
@@ -153,7 +155,7 @@ def read_facts(
 
 
 class _Reading:
-    """Takes the events of one session, one by one."""
+    """Collects the facts from the events of one session, one by one."""
 
     _handlers: ClassVar[dict[type[Event], Callable[..., None]]] = {}
 
@@ -165,7 +167,7 @@ class _Reading:
         self._seq = 0
 
     def take(self, event: Recorded, payload: Event) -> None:
-        """Take an event of the session's own stream."""
+        """Process an event of the session's own stream."""
         facts = self.facts
         facts.start_time = facts.start_time or event.time
         facts.events += 1
@@ -178,7 +180,7 @@ class _Reading:
             facts.unread += 1
 
     def hear(self, event: Recorded, payload: Event) -> None:
-        """Take a statement about the session."""
+        """Process a statement about the session."""
         if isinstance(payload, model.SessionInterrupted):
             self.facts.interrupted = True
             return
@@ -344,15 +346,15 @@ _HANDLERS: dict[type[Event], Callable[..., None]] = {
     model.ToolReturned: _Reading.tool_returned,
     model.ToolFailed: _Reading.tool_failed,
 }
-# The last three decide nothing, or nothing that is left.
+# The last three of these decide nothing, or nothing is left to decide.
 _KNOWN = {*_HANDLERS, model.DialogOpened, model.ValueDrawn, model.Erased}
 
 
 def version_of(definition: object) -> str:
-    """Name the version of a prompt or tool, which is another one whenever anything of it is.
+    """Compute the version of a prompt or tool, which changes whenever its content changes.
 
     Args:
-        definition: The text, or the definition as it is described to the model.
+        definition: The text of a prompt, or the definition of a tool as the model gets it.
 
     Returns:
         The first 12 hex digits of the SHA-256 of the text, or of the JSON.
@@ -364,29 +366,29 @@ def version_of(definition: object) -> str:
 
 
 def as_json(value: object) -> str:
-    """Format a recorded value as one line; a text stands as it is.
+    """Format a recorded value as one line of JSON; a text is returned unchanged.
 
     Args:
-        value: JSON values.
+        value: A value of JSON.
     """
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def error_text(error: Error) -> str:
-    """Format a recorded error.
+    """Format a recorded error as one text.
 
     Args:
-        error: The error.
+        error: The recorded error.
     """
     status = "" if error.status is None else f" (HTTP {error.status})"
     return f"{error.type}{status}: {error.message}"
 
 
 def content_text(content: Content) -> str:
-    """Format what a message says: its text, what else is in it, and the tools it asks for.
+    """Format the content of a message: texts, other parts, and the tools that it requests.
 
     Args:
-        content: Of the message.
+        content: The content of the message.
     """
     parts = [
         part.text or "" if part.kind == "text" else f"[{part.kind}] {part.text or ''}".strip()
@@ -400,7 +402,7 @@ _PLAIN = ("by", "about", "salt")
 
 
 def _told(said: dict[str, object], payload: Event) -> str:
-    """Format what a statement says, but for what stands elsewhere or is for programs."""
+    """Format a statement, without the fields that the report shows elsewhere or nobody reads."""
     if isinstance(payload, model.Erased):
         return "(its content was erased)"
     if isinstance(payload, model.SessionErased):
@@ -412,10 +414,10 @@ def _told(said: dict[str, object], payload: Event) -> str:
 
 
 def has_definition(events: Sequence[Recorded]) -> AgentDefined | None:
-    """Decode the definition that a stream has.
+    """Decode the definition of an agent from its stream; None if there is none.
 
     Args:
-        events: Of the stream.
+        events: The events of the stream.
     """
     decoded = codec.decode(events[0]) if events else None
     return decoded if isinstance(decoded, AgentDefined) else None
