@@ -363,6 +363,37 @@ class KeepsRows(Protocol):
         """
 
 
+class ServerAddress(Protocol):
+    """Where a schema in a PostgreSQL database is."""
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string of libpq; it may contain a password."""
+
+    @property
+    def schema(self) -> str:
+        """The name of the schema."""
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, without a password."""
+
+
+@runtime_checkable
+class OnServer(Protocol):
+    """A log in PostgreSQL, in whose schema the rows of projections are kept, too.
+
+    Attributes:
+        read_only: True to write nothing.
+    """
+
+    read_only: bool
+
+    @property
+    def server(self) -> ServerAddress:
+        """The schema of the log."""
+
+
 @runtime_checkable
 class ReportsHealth(Protocol):
     """A log that can report its size, format and files."""

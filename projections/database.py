@@ -12,9 +12,18 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from lllm.events.concurrency.locks import ProcessLock
+from lllm.events.errors import LogError
 
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
+
+
+class DuplicateRow(Exception):
+    """A row has the values of another one in a unique index."""
+
+
+class NoSuchTable(LogError):
+    """A statement names a table or a column that does not exist."""
 
 
 class Cursor(Protocol):
@@ -73,6 +82,10 @@ class RowsDatabase(Protocol):
     """
 
     @property
+    def engine(self) -> str:
+        """The database engine: "sqlite" or "postgres"."""
+
+    @property
     def read_only(self) -> bool:
         """True if rows can't be written."""
 
@@ -108,6 +121,12 @@ class RowsDatabase(Protocol):
 
     def state(self) -> object:
         """Return a value that changes with every commit, by any process."""
+
+    def vacuum(self) -> None:
+        """Rewrite what is stored, without deleted rows."""
+
+    def empty_write_ahead_log(self) -> bool:
+        """Remove deleted rows from the database's own log; False if a reader still needs it."""
 
     def close(self) -> None:
         """Close every connection."""

@@ -91,7 +91,10 @@ class _PostgreSQL:
         return f"strpos({text}, ?) > 0"
 
     def has_table(self) -> str:
-        return "SELECT 1 FROM pg_tables WHERE schemaname = current_schema AND tablename = ?"
+        return (
+            "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident("
+            "current_schema)) AND relname = ? AND has_table_privilege(oid, 'SELECT')"
+        )
 
     def day_of(self, _: RowsConnection, column: str, days: Mapping[Value, Value], /) -> str:
         starts: list[int] = []  # the quarters at which another day begins

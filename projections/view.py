@@ -28,7 +28,14 @@ __all__ = [
 ]
 
 Key = tuple[Value, ...]
-_TAKEN = ("events", "checkpoints", "erasures", "views_off")  # tables of lllm in the same file
+_TAKEN = (
+    "events",
+    "payloads",
+    "format",
+    "checkpoints",
+    "erasures",
+    "views_off",
+)  # tables of lllm in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 

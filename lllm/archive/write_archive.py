@@ -10,10 +10,10 @@ import msgspec
 
 from lllm.events.backend import LogBackend
 from lllm.events.backends.archive.archive_file import SUFFIX, ArchiveFile, ArchiveWriter
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.files.own_files import make_new, sync, sync_folder
 from lllm.events.files.permissions import FILE_MODE
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries.load_session import FoundSession
 
@@ -41,7 +41,7 @@ class WrittenArchive(msgspec.Struct, frozen=True):
 def write_archive(
     path: Path,
     log: LogBackend,
-    database: Database,
+    database: RowsDatabase,
     families: Iterable[FoundSession],
     *,
     mode: int = FILE_MODE,
@@ -90,7 +90,7 @@ def write_archive(
 
 
 def _add_family(
-    writer: ArchiveWriter, log: LogBackend, database: Database, found: FoundSession
+    writer: ArchiveWriter, log: LogBackend, database: RowsDatabase, found: FoundSession
 ) -> None:
     events = loading.read_sessions(log, found)
     definitions = loading.read_definitions(log, database, events)

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from lllm.events.backend import LogBackend
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import LogError, StoreError
 from lllm.events.integrity.leaves import leaf_pages, marked
 from lllm.events.integrity.merkle import node_hash
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.merkle import StoredTree
 
-AskRows = Callable[[Callable[[Database], StoredTree]], StoredTree]
+AskRows = Callable[[Callable[[RowsDatabase], StoredTree]], StoredTree]
 
 
 class LogTree:

@@ -25,10 +25,10 @@ from lllm.audit.signed_note import (
 from lllm.audit.timestamp import read_timestamp
 from lllm.audit.verdict import AnchorCheck, Verdict
 from lllm.events.backend import LogBackend, read_digests
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import AuditError, LogError, SignatureInvalid, StoreError
 from lllm.events.integrity.leaves import leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.merkle import StoredTree
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("lllm.store")
 
-AsksRows = Callable[[Callable[[Database], StoredTree]], StoredTree]
+AsksRows = Callable[[Callable[[RowsDatabase], StoredTree]], StoredTree]
 """Runs a query on the database of a log's views, as `ReadModel.ask` does."""
 
 

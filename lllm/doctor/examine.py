@@ -22,7 +22,6 @@ from lllm.doctor.facts import AgeFacts, Checkup, DatabaseFacts, Gap, LogFacts, R
 from lllm.doctor.file_systems import StoreLocation, location_of
 from lllm.events import codec
 from lllm.events.backend import KeepsRows, KnowsItsEnd, ReportsHealth, read_types
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.concurrency.locks import is_held
 from lllm.events.envelope import Recorded
@@ -30,7 +29,9 @@ from lllm.events.errors import LllmError, LogDamaged
 from lllm.events.health import Health
 from lllm.events.integrity.backup import stopped_backups
 from lllm.events.model import LogGap, SessionErased
+from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.checkpoints import Checkpoint
+from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.erasures import erasure_state
 from lllm.store.log_store import LogStore, session_host
@@ -207,21 +208,23 @@ def _leftovers(rows: ReadModel, found: Mapping[str, Checkpoint]) -> tuple[str, .
         for view in rows.projector.views
         for table in view.tables
     }
-    names = rows.database.query("SELECT name FROM sqlite_master WHERE type = 'table'")
-    matches = [match for (name,) in names if (match := _GENERATION.fullmatch(str(name)))]
+    names = row_tables(rows.database).table_names(rows.database)
+    matches = [match for name in names if (match := _GENERATION.fullmatch(name))]
     return tuple(sorted(m[0] for m in matches if shown.get(m[1], int(m[2])) != int(m[2])))
 
 
 # -- the files
 
 
-def _rows_file(store: LogStore, rows: ReadModel) -> Database:
+def _rows_file(store: LogStore, rows: ReadModel) -> RowsDatabase:
     """Get the file in which rows belong, even if a damaged page has moved them into memory."""
     backend = store.backend
     return backend.rows_database() if isinstance(backend, KeepsRows) else rows.database
 
 
-def _database(database: Database, troubles: list[str], *, thorough: bool) -> DatabaseFacts | None:
+def _database(
+    database: RowsDatabase, troubles: list[str], *, thorough: bool
+) -> DatabaseFacts | None:
     mode, checked = "", None
     if not isinstance(database.path, Path):
         return None
@@ -236,7 +239,7 @@ def _database(database: Database, troubles: list[str], *, thorough: bool) -> Dat
     return DatabaseFacts(sqlite3.sqlite_version, mode, size, checked)
 
 
-def _journal_mode(database: Database) -> str:
+def _journal_mode(database: RowsDatabase) -> str:
     if database.read_only and not os.path.exists(f"{database.path}-shm"):
         return ""  # a connection that treats the file as immutable can't tell the mode
     return str(database.query("PRAGMA journal_mode")[0][0])

@@ -8,7 +8,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend
-from lllm.events.backends.sqlite.database import Database
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
 from lllm.store.erasure_report import erased_text
@@ -96,7 +96,7 @@ class KnownEvents:
     def has_definition(self, stream: str) -> bool:
         """True if the store has an agent's definition."""
 
-        def position(database: Database) -> int | None:
+        def position(database: RowsDatabase) -> int | None:
             with session_queries.reading(database) as connection:
                 return session_queries.definition_position(connection, stream)
 

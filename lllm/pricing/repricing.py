@@ -16,7 +16,6 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError
 from lllm.events.model import LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
@@ -25,6 +24,7 @@ from lllm.pricing.local_models import why_free
 from lllm.pricing.price import price
 from lllm.pricing.request_media import NOTHING, Sent
 from lllm.pricing.user_prices import Prices, PriceTable
+from lllm.projections.database import RowsDatabase
 from lllm.projections.days import day_of, day_text
 from lllm.projections.queries import cost_groups
 from lllm.projections.queries import sessions as session_queries
@@ -174,7 +174,7 @@ class _Sums(CostTotals, gc=False):
 
 def repriced(
     log: LogBackend,
-    database: Database,
+    database: RowsDatabase,
     wanted: Filter,
     by: Sequence[Group],
     zone: dt.tzinfo,

@@ -10,10 +10,10 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.search import (
     MOST_EXAMINED,
@@ -98,7 +98,7 @@ def search_of(
     limit: int | None,
     sort: str,
     cursor: str | None,
-) -> Callable[[Database], SearchHits]:
+) -> Callable[[RowsDatabase], SearchHits]:
     """Check the arguments of a search, and make its question; see `LogStore.search`.
 
     Args:
@@ -126,7 +126,7 @@ def search_of(
         raise ValueError(f"limit is 0 or more, or None for all; not {limit}")
     wanted = SearchFilter(of, _roles(role), None, _behind(cursor, sort))
 
-    def ask(database: Database) -> SearchHits:
+    def ask(database: RowsDatabase) -> SearchHits:
         with reading(database) as connection:
             narrowed = wanted
             if session_id is not None:

@@ -10,9 +10,9 @@ from typing import get_args
 import msgspec
 
 from lllm.durations import Duration, duration_nanoseconds
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.calls import CallRow, FoundCall, list_calls
 from lllm.projections.queries.cursor_sql import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
@@ -189,7 +189,7 @@ def call_filter_of(
 
 def call_list(
     wanted: CallFilter, sort: CallSort, limit: int | None, cursor: str | None
-) -> Callable[[Database], list[CallRecord]]:
+) -> Callable[[RowsDatabase], list[CallRecord]]:
     """Check the arguments of a list of attempts before anything is read.
 
     Args:
@@ -210,7 +210,7 @@ def call_list(
         raise ValueError(f"limit is a number of calls, not {limit}")
     behind = None if cursor is None else _cursor(cursor, sort)
 
-    def read(database: Database) -> list[CallRecord]:
+    def read(database: RowsDatabase) -> list[CallRecord]:
         with reading(database) as connection:
             found = list_calls(connection, wanted, limit, behind, sort)
         return [record_of(one, sort) for one in found]

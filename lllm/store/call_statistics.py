@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.dataframe_rows import TableRow
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.call_timings import CallTiming, call_timings
 from lllm.projections.queries.filters import CallFilter
 from lllm.projections.queries.sessions import reading
@@ -68,7 +68,7 @@ class CallSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 def call_summary(
     wanted: CallFilter, group_by: str | None, zone: dt.tzinfo
-) -> Callable[[Database], CallSummary]:
+) -> Callable[[RowsDatabase], CallSummary]:
     """Check the arguments of a summary of attempts before anything is read.
 
     Args:
@@ -85,7 +85,7 @@ def call_summary(
     if group_by is not None and group_by not in CALL_GROUPS:
         raise ValueError(f"group_by is one of {', '.join(CALL_GROUPS)}; not {group_by!r}")
 
-    def read(database: Database) -> CallSummary:
+    def read(database: RowsDatabase) -> CallSummary:
         with reading(database) as connection:
             found = call_timings(connection, wanted, MOST + 1)
         complete = len(found) <= MOST

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.errors import AppendConflict, LogError
@@ -17,6 +16,7 @@ from lllm.events.ids import new_salt
 from lllm.events.model import SessionInterrupted
 from lllm.events.redaction.redact import Redact
 from lllm.events.statements import statement
+from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.skip_damage import skip_corrupt_events_of
 from lllm.projections.queries import sessions as session_queries
 
@@ -27,7 +27,7 @@ _SILENCE = 24 * 3600 * 10**9
 
 def interrupt_dead(
     log: BufferedLog,
-    database: Database,
+    database: RowsDatabase,
     liveness: Liveness,
     *,
     redact: Redact | None,

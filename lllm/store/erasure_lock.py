@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.locks import kept_waiting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
+from lllm.projections.database import RowsDatabase
 
 _threads = RobustLock()
 
@@ -29,7 +29,7 @@ def who(by: str | None) -> str:
 
 
 @contextmanager
-def alone(database: Database, timeout: float | None = None) -> Iterator[None]:
+def alone(database: RowsDatabase, timeout: float | None = None) -> Iterator[None]:
     """Hold the lock of whoever erases, or places or lifts a hold.
 
     Args:

@@ -16,7 +16,7 @@ from lllm.projections.queries import sessions as session_queries
 from lllm.store.residue import residue_of
 
 if TYPE_CHECKING:
-    from lllm.events.backends.sqlite.database import Database
+    from lllm.projections.database import RowsDatabase
     from lllm.store.session_host import StoreSessionHost
 
 
@@ -50,7 +50,7 @@ class ErasurePlanner:
     def derived(self, found: loading.FoundSession) -> list[session_queries.SessionRow]:
         """The tops of the trees of the replays and forks of a session or of one below it."""
 
-        def ask(database: Database) -> list[session_queries.SessionRow]:
+        def ask(database: RowsDatabase) -> list[session_queries.SessionRow]:
             with session_queries.reading(database) as connection:
                 rows = erasure_queries.made_of(connection, [row.id for row in found.family])
                 tops = {row.root for row in rows} - {found.row.number}
@@ -63,7 +63,7 @@ class ErasurePlanner:
         """Why a session can't be erased, None if it can."""
         row = found.row
 
-        def ask(database: Database) -> tuple[str, list[erasure_queries.Hold]]:
+        def ask(database: RowsDatabase) -> tuple[str, list[erasure_queries.Hold]]:
             with session_queries.reading(database) as connection:
                 root = session_queries.numbered_session(connection, row.root)
                 numbers = {one.number for one in found.family}
@@ -122,7 +122,7 @@ class ErasurePlanner:
         From then on a new secret names definitions, so that who uses one again writes it again.
         """
 
-        def ask(database: Database) -> list[tuple[str, int]]:
+        def ask(database: RowsDatabase) -> list[tuple[str, int]]:
             with session_queries.reading(database) as connection:
                 used = erasure_queries.definitions_used_by(connection, gone)
             return [one for one in used if one[0] not in named]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.errors import StoreError
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import SessionHeld, SessionReleased
 from lllm.events.statements import append_statement
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import sessions as session_queries
 from lllm.store.erasure_lock import alone, who
@@ -73,7 +73,7 @@ def holds_on(host: StoreSessionHost, session_id: str) -> list[LegalHold]:
     """See `LogStore.holds`."""
     row = host.reader.find(session_id, below=False).row
 
-    def ask(database: Database) -> list[LegalHold]:
+    def ask(database: RowsDatabase) -> list[LegalHold]:
         with session_queries.reading(database) as connection:
             return [
                 LegalHold(

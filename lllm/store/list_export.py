@@ -20,10 +20,10 @@ from pathlib import Path
 import msgspec
 import sqlite_utils
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.file_header import APPLICATION_ID, refuse_parts
 from lllm.events.errors import LogError, StoreError
 from lllm.events.files.own_files import make_database
+from lllm.projections.database import RowsDatabase
 from lllm.projections.days import QUARTER_HOUR, day_of, day_text
 from lllm.projections.queries import calls as call_queries
 from lllm.projections.queries import costs as cost_queries
@@ -138,7 +138,7 @@ class _Page(msgspec.Struct, frozen=True):
     records: dict[str, list[_Record]]
 
 
-def _page(rows: Database, after: int) -> _Page | None:
+def _page(rows: RowsDatabase, after: int) -> _Page | None:
     """Read the next sessions after a number; None if there are no more."""
     with session_queries.reading(rows) as connection:
         sessions = session_queries.sessions_after(connection, after, _PAGE)

@@ -12,13 +12,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lllm.events.backend import KeepsRows, LogBackend
+from lllm.events.backend import KeepsRows, LogBackend, OnServer
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
+from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.checkpoints import can_go_on
 from lllm.projections.engine.optional_views import turn_on
+from lllm.projections.engine.postgres.tables import no_search
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
 from lllm.projections.engine.sqlite.search_index import has_full_text_search
@@ -65,9 +67,13 @@ class ReadModel:
         self.views: tuple[View, ...] = (*always, *self._search)
         self._moving = threading.Lock()
         register_after_fork(self)
-        self._left: Database | None = None  # the database with the damage, while rows are in memory
+        # the database with the damage, while rows are in memory
+        self._left: RowsDatabase | None = None
+        self._searched: Projector | None = None  # rows in memory, to search a log in PostgreSQL
         try:
             self.database = rows_database(backend, always)
+            if self.database.engine == "postgres":
+                self.views = always  # PostgreSQL does not keep a search index yet
             self.projector = self._projector_of(self.database)
         except LogDamaged as damage:
             left = backend.rows_database() if isinstance(backend, KeepsRows) else None
@@ -85,7 +91,7 @@ class ReadModel:
         except LogError as error:
             self._leave(self.database, error)
 
-    def ask(self, question: Callable[[Database], T]) -> T:
+    def ask(self, question: Callable[[RowsDatabase], T]) -> T:
         """Run a query on the rows; if a page of them is damaged, on rows rebuilt in memory.
 
         Args:
@@ -161,9 +167,12 @@ class ReadModel:
             What was built.
 
         Raises:
-            SearchUnavailable: This Python's SQLite has no full-text search.
+            SearchUnavailable: This Python's SQLite has no full-text search, or the store is in
+                PostgreSQL.
             LogError: The log can't be read, or the rows can't be written.
         """
+        if self.database.engine == "postgres":
+            raise no_search()
         if not self._search:
             raise no_full_text_search()
         self.catch_up()
@@ -182,7 +191,7 @@ class ReadModel:
         discard(self.projector, MessagesView())
         return Rebuilt((), 0)
 
-    def with_search(self, database: Database) -> Database:
+    def with_search(self, database: RowsDatabase) -> RowsDatabase:
         """Build the search index of rows in memory when it is first asked for.
 
         Args:
@@ -192,24 +201,41 @@ class ReadModel:
             The same, which have an index now, unless they are in a file without one.
 
         Raises:
-            SearchUnavailable: This Python's SQLite has no full-text search.
+            SearchUnavailable: This Python's SQLite has no full-text search, or the store is in
+                PostgreSQL.
             LogError: The log or the rows can't be read.
         """
         if not self._search:
             raise no_full_text_search()
+        if database.engine == "postgres":
+            return self._searched_in_memory()
         if database is self.database and database.path == ":memory:":
             with self._moving:
                 if self._search[0].name not in self.projector.checkpoints():
                     rebuild(self.projector, self._search)
         return database
 
+    def _searched_in_memory(self) -> RowsDatabase:
+        """Make all rows in memory, with the search index that PostgreSQL does not keep."""
+        with self._moving:
+            if self._searched is None:
+                database = Database(":memory:", lock=None, version=1)
+                views = (*self.views, *self._search)
+                searched = Projector(self._log, database, views, self._search)
+                rebuild(searched)
+                self._searched = searched
+            self._searched.catch_up()
+            return self._searched.database
+
     def close(self) -> None:
         """Close the rows, and the damaged file that they replace."""
         self.database.close()
+        if self._searched is not None:
+            self._searched.database.close()
         if self._left is not None:
             self._left.close()
 
-    def in_memory(self, damage: LogError) -> Database:
+    def in_memory(self, damage: LogError) -> RowsDatabase:
         """Rebuild the rows in memory, because a page of the stored ones can't be read.
 
         Args:
@@ -225,7 +251,7 @@ class ReadModel:
             self._leave(self.database, damage)
         return self.database
 
-    def _leave(self, database: Database, error: LogError) -> None:
+    def _leave(self, database: RowsDatabase, error: LogError) -> None:
         """Switch to rows in memory if `database` has a damaged page; raise any other error.
 
         If another thread has switched already, the query is only repeated.
@@ -238,7 +264,7 @@ class ReadModel:
             if self.database is database:  # otherwise another thread has switched already
                 self._move_to_memory(error, database)
 
-    def _move_to_memory(self, damage: LogError, left: Database | None) -> None:
+    def _move_to_memory(self, damage: LogError, left: RowsDatabase | None) -> None:
         _logger.error(
             "%s A part of the lists, tags and costs can't be read: they are rebuilt in memory, "
             "for which the whole log is read. `lllm rebuild` rebuilds them in the file.",
@@ -250,11 +276,11 @@ class ReadModel:
         self._left = left
         self.projector, self.database = projector, database
 
-    def _projector_of(self, database: Database) -> Projector:
+    def _projector_of(self, database: RowsDatabase) -> Projector:
         return Projector(self._log, database, self.views, self._search)
 
 
-def rows_database(backend: LogBackend, views: Sequence[View]) -> Database:
+def rows_database(backend: LogBackend, views: Sequence[View]) -> RowsDatabase:
     """Open the database for the rows of some views.
 
     If the log has no place for them, they are kept in memory; also if the log is read-only and its
@@ -274,4 +300,12 @@ def rows_database(backend: LogBackend, views: Sequence[View]) -> Database:
         database = backend.rows_database()
         if not database.read_only or can_go_on(database, views):
             return database
+    elif isinstance(backend, OnServer):
+        from lllm.projections.engine.postgres.database import PostgresRows
+
+        at = backend.server
+        rows = PostgresRows(at.conninfo, at.schema, at.shown, read_only=backend.read_only)
+        if not rows.read_only or can_go_on(rows, views):
+            return rows
+        rows.close()
     return Database(":memory:", lock=None, version=1)

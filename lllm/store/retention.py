@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Database
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import sessions as session_queries
 from lllm.store.erasure import Eraser
@@ -77,7 +77,7 @@ def retain(
 def _held(host: StoreSessionHost) -> set[str]:
     """The roots of all trees with a hold on any session."""
 
-    def ask(database: Database) -> set[str]:
+    def ask(database: RowsDatabase) -> set[str]:
         with session_queries.reading(database) as connection:
             return erasure_queries.held_roots(connection)
 

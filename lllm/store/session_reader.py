@@ -11,7 +11,6 @@ from typing import TypeVar
 import msgspec
 
 from lllm.events import codec
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.envelope import Recorded
@@ -20,6 +19,7 @@ from lllm.events.exported_lines import as_jsonl
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import from_plain
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.session.annotations import Annotation, annotations_in
@@ -77,7 +77,7 @@ class SessionReader:
             session_ids: The ids of the sessions; those that have ended are left alone.
         """
 
-        def running(database: Database) -> list[session_queries.Running]:
+        def running(database: RowsDatabase) -> list[session_queries.Running]:
             with session_queries.reading(database) as connection:
                 return session_queries.running(connection)
 
@@ -93,7 +93,7 @@ class SessionReader:
             _logger.warning("the rows could not follow the log: %s", error)
             return False
 
-    def ask(self, question: Callable[[Database], T]) -> T:
+    def ask(self, question: Callable[[RowsDatabase], T]) -> T:
         """Run a query on the rows after bringing them up to date.
 
         Args:
@@ -133,7 +133,7 @@ class SessionReader:
     def find_id(self, prefix: str) -> str:
         """Find the one session id that begins with a prefix; see `LogStore.find_id`."""
 
-        def found(database: Database) -> list[str]:
+        def found(database: RowsDatabase) -> list[str]:
             with session_queries.reading(database) as connection:
                 return session_queries.ids_beginning(connection, prefix.lower(), 4)
 
@@ -187,7 +187,7 @@ class SessionReader:
         return msgspec.structs.replace(found, tags=tags), events
 
     def _tags_of_root(self, found: loading.FoundSession, until: Until) -> dict[str, str]:
-        def root_of(database: Database) -> loading.FoundSession | None:
+        def root_of(database: RowsDatabase) -> loading.FoundSession | None:
             with session_queries.reading(database) as connection:
                 row = session_queries.numbered_session(connection, found.row.root)
             return None if row is None else loading.find(database, row.id, below=False)

@@ -16,6 +16,7 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.user_sql import LentConnection
 from lllm.events.concurrency import finalizer_work
 from lllm.events.errors import LogDamaged, StoreError
+from lllm.projections.database import RowsDatabase
 from lllm.store.read_model import ReadModel
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class StoreDatabase(sqlite_utils.Database):
         self._lent.finish()
         if self._dropped.detach() is not None:
             self._file.give_back(self._lent)
-        self._rows = self._place.in_memory(damage)
+        in_memory = self._place.in_memory(damage)
+        assert isinstance(in_memory, Database)
+        self._rows = in_memory
         self._lent = self._connect()
         return True
 
@@ -159,4 +162,9 @@ def open_database(store: StoreParts, place: ReadModel) -> StoreDatabase:
             f"{store!r} has no file that SQL could read. Keep the log in one, with "
             "SQLiteBackend('runs.db') or LocalFileBackend('logs'), and query that store."
         )
-    return place.ask(lambda rows: StoreDatabase(store, file, rows, place))
+
+    def opened(rows: RowsDatabase) -> StoreDatabase:
+        assert isinstance(rows, Database)  # the file or in memory
+        return StoreDatabase(store, file, rows, place)
+
+    return place.ask(opened)

@@ -10,10 +10,9 @@ from typing import get_args
 
 import msgspec
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
-from lllm.projections.database import RowsConnection
+from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import SortedCursor, StartCursor
@@ -149,7 +148,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
 
 def session_list(
     wanted: Filter, sort: Sort, limit: int | None, cursor: str | None, reverse: bool = False
-) -> Callable[[Database], list[SessionSummary]]:
+) -> Callable[[RowsDatabase], list[SessionSummary]]:
     """Check the arguments of a list of sessions before anything is read.
 
     Args:
@@ -182,7 +181,7 @@ def session_list(
             session_queries.sorted_sessions, limit=limit, cursor=behind, by=sort, falling=falling
         )
 
-    def read(database: Database) -> list[SessionSummary]:
+    def read(database: RowsDatabase) -> list[SessionSummary]:
         with session_queries.reading(database) as connection:
             rows = find(connection, wanted)
             all_tags = session_tags.tags_of(connection, rows)

@@ -7,7 +7,7 @@ checkpoints       the position up to which rows are built
 session_contexts  finds the session that an event belongs to
 rebuild           builds new rows beside the old ones
 skip_damage       reads the log and skips damaged events
-row_tables        what each database engine does in its own way; sqlite/ has it for SQLite
+row_tables        what each database engine does in its own way, in sqlite/ and postgres/
 optional_views    records which optional views a store has
 unused_tables     removes the tables of old generations
 """

@@ -15,7 +15,7 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.integrity.leaves import leaves_of
 from lllm.events.model import Erased
-from lllm.projections.database import RowsDatabase
+from lllm.projections.database import DuplicateRow, RowsDatabase
 from lllm.projections.engine.checkpoints import Checkpoint, advance
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.session_contexts import Contexts
@@ -221,10 +221,10 @@ def _view_error(view: View, first: int, last: int, error: Exception) -> ViewErro
 
 @contextmanager
 def _errors_named(upto: int) -> Iterator[None]:
-    """A context manager that turns SQLite's errors while rows are written into lllm's errors."""
+    """A context manager that turns errors while rows are written into lllm's errors."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
+    except (sqlite3.IntegrityError, DuplicateRow) as error:
         raise LogDamaged(
             f"Up to position {upto} of the log, a session begins that has begun already ({error}). "
             "Restore the log from a backup.",

@@ -11,7 +11,7 @@ from itertools import compress
 import msgspec
 
 from lllm.events.envelope import Recorded
-from lllm.projections.database import Row, RowsConnection, Value
+from lllm.projections.database import NoSuchTable, Row, RowsConnection, Value
 from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
 from lllm.projections.words import indexed_text
@@ -320,7 +320,7 @@ class Changes:
         """Read a row of the generation that users see; see `ReadsRow`."""
         try:
             return self._tables[table].shown(key, self._read)
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, NoSuchTable):
             # there is no such table yet, or another version of the view defined its columns
             return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.engine.postgres import tables as postgres_tables
 from lllm.projections.engine.sqlite import tables as sqlite_tables
 from lllm.projections.view import Table, View
 
@@ -46,5 +47,4 @@ def row_tables(database: RowsDatabase) -> RowTables:
     Returns:
         The module of its engine.
     """
-    del database
-    return sqlite_tables
+    return postgres_tables if database.engine == "postgres" else sqlite_tables

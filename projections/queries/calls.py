@@ -152,7 +152,7 @@ def calls_of(connection: RowsConnection, sessions: Collection[int]) -> Iterator[
         ViewError: A row is not as lllm writes it.
     """
     keys = rows_by_key(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
-    cursors = convert_rows(keys, list[CallCursor], "calls")
+    cursors = sorted(convert_rows(keys, list[CallCursor], "calls"))
     for start in range(0, len(cursors), _AT_ONCE):
         yield from _read_page(connection, cursors[start : start + _AT_ONCE], {})
 

@@ -197,7 +197,8 @@ def holds_on(connection: RowsConnection, numbers: Collection[int]) -> list[Hold]
         ViewError: A row is not as lllm writes it.
     """
     select = "SELECT session, hold, placed, placed_by, reason FROM holds WHERE session"
-    return convert_rows(rows_by_key(connection, select, numbers), list[Hold], "holds")
+    found = convert_rows(rows_by_key(connection, select, numbers), list[Hold], "holds")
+    return sorted(found, key=lambda hold: (hold.session, hold.hold))
 
 
 def held_roots(connection: RowsConnection) -> set[str]:

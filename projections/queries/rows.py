@@ -46,7 +46,7 @@ def rows_by_key(connection: RowsConnection, select: str, keys: Collection[int]) 
         keys: Any number of keys; they are looked up in several statements.
 
     Returns:
-        The rows that exist, sorted by chunks of ascending keys.
+        The rows that exist, in any order.
     """
     found: list[Row] = []
     wanted = sorted(keys)

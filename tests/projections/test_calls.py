@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm import LocalFileBackend, LogStore, PostgresBackend, SQLiteBackend
 from lllm.events import codec
 from lllm.events.envelope import NewEvent
 from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Usage
@@ -28,6 +28,9 @@ from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
 from lllm.store.call_records import CALL_SORTS, CallRecord
 from tests.support.histories import Attempt, History, Session
+from tests.support.postgres import new_schema, server
+
+SLOW_POSTGRES = pytest.param("postgres", marks=pytest.mark.slow)
 
 TAGS = st.dictionaries(st.sampled_from(["env", "user"]), st.sampled_from(["x", "\udc80"]))
 ATTEMPTS = st.builds(
@@ -196,11 +199,25 @@ def code(one: Expected) -> str | None:
     return one.end.error.code if isinstance(one.end, LLMFailed) else None
 
 
+Steps = list[tuple[str, int, str, dict[str, str], Attempt]]
+
+
 @settings(max_examples=8, deadline=None)
 @given(steps=STEPS, batch=st.sampled_from([1, 3, 400]), few=st.booleans())
-def test_lists_are_those_of_the_events(
-    steps: list[tuple[str, int, str, dict[str, str], Attempt]], batch: int, few: bool
-) -> None:
+def test_lists_are_those_of_the_events(steps: Steps, batch: int, few: bool) -> None:
+    """In a file; see `check_lists`."""
+    check_lists("runs.db", steps, batch, few=few)
+
+
+@pytest.mark.slow
+@settings(max_examples=2, deadline=None)
+@given(steps=STEPS, batch=st.sampled_from([1, 3, 400]), few=st.booleans())
+def test_lists_in_postgres_are_those_of_the_events(steps: Steps, batch: int, few: bool) -> None:
+    """On a server; see `check_lists`."""
+    check_lists("postgres", steps, batch, few=few)
+
+
+def check_lists(kind: str, steps: Steps, batch: int, *, few: bool) -> None:
     """After any history, whatever is asked and by whichever index it is answered, a list has the
     attempts that the events tell of, whole, once and in order, as has a list page by page. The rows
     are those of a rebuild, wherever a batch ended."""
@@ -209,7 +226,7 @@ def test_lists_are_those_of_the_events(
         if not few:
             for name in ("_FEW_SESSIONS", "_FEW_KINDS", "_FEW_ROWS"):
                 patch.setattr(call_filter_sql, name, 0)
-        with LogStore(SQLiteBackend(Path(folder) / "runs.db")) as store:
+        with open_empty(kind, Path(folder)) as store:
             history = History(store)
             tell(history, steps)
             everything = from_events(history)
@@ -232,13 +249,26 @@ def test_lists_are_those_of_the_events(
             assert store.rebuild(check=True).difference is None
 
 
-@pytest.fixture(params=["runs.db", "runs"])
+def open_empty(kind: str, folder: Path) -> LogStore:
+    """An empty store, on a server or in a file of this name."""
+    if kind == "postgres":
+        return LogStore(PostgresBackend(server().url(new_schema())))
+    path = folder / kind
+    return LogStore(SQLiteBackend(path) if path.suffix else LocalFileBackend(path))
+
+
+@pytest.fixture(params=["runs.db", "runs", SLOW_POSTGRES])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    """An empty store of either kind."""
-    path = tmp_path / request.param
-    made = SQLiteBackend(path) if path.suffix else LocalFileBackend(path)
-    with LogStore(made) as opened:
-        yield opened
+    """An empty store of each kind."""
+    with open_empty(request.param, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(params=["runs.db", "runs"])
+def file_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
+    """An empty store in either kind of file."""
+    with open_empty(request.param, tmp_path) as found:
+        yield found
 
 
 def attempt(**given: object) -> Attempt:
@@ -368,11 +398,11 @@ def test_an_answer_whose_request_is_lost(store: LogStore) -> None:
     ],
 )
 def test_what_can_not_be_asked(
-    store: LogStore, asked: dict[str, object], error: type[Exception], said: str
+    file_store: LogStore, asked: dict[str, object], error: type[Exception], said: str
 ) -> None:
     """A filter that can't be is an error that says what can."""
     with pytest.raises(error, match=said):
-        store.list_calls(**asked)  # type: ignore[arg-type] # what is tested
+        file_store.list_calls(**asked)  # type: ignore[arg-type] # what is tested
 
 
 def test_sizes_are_in_order() -> None:
@@ -422,17 +452,17 @@ def test_older_stores(tmp_path: Path, name: str, read_only: bool) -> None:
 # -- how they are answered
 
 
-def test_lists_of_calls_use_indexes(store: LogStore) -> None:
+def test_lists_of_calls_use_indexes(file_store: LogStore) -> None:
     """No list reads a payload, and none goes through all attempts for a filter or an order that
     there is an index for; nothing is sorted that an index has in order."""
-    history = History(store)
+    history = History(file_store)
     for number in range(5):
         session = history.start("a", "", {"n": str(number % 2)}, None)
         history.attempt(session, attempt(elapsed=10**number))
         history.attempt(session, attempt(failed=True, status=429))
         history.attempt(session, attempt(failed=True, status=500))
         history.attempt(session, attempt(ended=False))
-    store.list_calls()
+    file_store.list_calls()
     times = Filter(after=1, before=2**62)
     asked: list[tuple[CallFilter, CallSort, str]] = [
         (CallFilter(), "started", "_by_started"),
@@ -453,7 +483,7 @@ def test_lists_of_calls_use_indexes(store: LogStore) -> None:
         (CallFilter(of=Filter(tags={"n": "1"})), "started", "PRIMARY KEY (session=?)"),
         (CallFilter(session=session.id), "started", "PRIMARY KEY (session=?)"),
     ]
-    database = store.backend.rows_database()  # type: ignore[attr-defined] # both kinds have one
+    database = file_store.backend.rows_database()  # type: ignore[attr-defined] # both kinds have one
     for wanted, sort, index in asked:
         statements: list[str] = []
         with database.snapshot() as connection:

@@ -54,7 +54,7 @@ class PostgresBackend:
     """Keeps the log in a PostgreSQL database, of version 14 or newer.
 
     Nothing is connected before the log is used. The tables are made at the first use; `lllm schema
-    --postgres` prints them. Rows of lists, tags and costs are kept in memory, by each process.
+    --postgres` prints them. The rows of lists, tags and costs are in the same schema.
 
     Args:
         url: The URL of the database, as "postgresql://ada@db.example/logs". Service files, the file
@@ -64,6 +64,9 @@ class PostgresBackend:
         timeout: The seconds after which an append without an answer is given up. Long ones get a
             second more for each MiB.
         read_only: True to write nothing; an append raises LogReadOnly.
+
+    Attributes:
+        server: Where the schema of the log is.
 
     Raises:
         ConfigError: The URL or the schema is invalid.
@@ -85,6 +88,7 @@ class PostgresBackend:
         parsed = parse_server_url(url, schema)
         quoted = tables.identifier(parsed.schema)
         self._url = url
+        self.server = parsed
         self.path = parsed.shown
         self.schema = parsed.schema
         self.timeout = timeout

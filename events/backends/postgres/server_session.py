@@ -13,7 +13,7 @@ from lllm.events.errors import LogError, LogTooNew, LogUnavailable
 
 _OLDEST = 140_000  # PostgreSQL 14, which has CREATE OR REPLACE TRIGGER
 _MAKING_SECONDS = 30.0
-_MAKING_LOCK = 0x6C6C_6C6D  # the key of the advisory lock under which tables are made
+MAKING_LOCK = 0x6C6C_6C6D  # the key of the advisory lock under which tables are made
 
 # A commit that the server acknowledges before it is on the disk would break the log's promise.
 _ABOUT = Statement(
@@ -145,7 +145,7 @@ class ServerSession:
             )
 
     def _make(self, connection: ServerConnection) -> None:
-        script = f"SELECT pg_advisory_xact_lock({_MAKING_LOCK}, hashtext('lllm'));"
+        script = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'));"
         until = time.monotonic() + _MAKING_SECONDS
         if self._schema_exists(connection, until):  # making a schema needs a privilege of its own
             script += tables.table_statements(self._url.schema)

@@ -60,6 +60,7 @@ class Database:
         LogError: The file is not a database of lllm.
     """
 
+    engine = "sqlite"
     read_only = False
 
     def __init__(

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from lllm.durations import Duration
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
 from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, recorded, summary_of_costs
 from lllm.pricing.repricing import OtherPrices, Repricing, repriced
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cost_groups import DividedQuarter
 from lllm.store.call_records import call_filter_of
@@ -97,7 +97,7 @@ class SumsCalls(StoreParts):
         )  # fmt: skip
         new = Repricing(prices, as_model, self.prices)
 
-        def summed(database: Database) -> SummarySums:
+        def summed(database: RowsDatabase) -> SummarySums:
             if prices == "recorded" and as_model is None:
                 with suppress(DividedQuarter), session_queries.reading(database) as connection:
                     return recorded(connection, wanted, by, zone)

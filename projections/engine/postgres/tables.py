@@ -1,0 +1,161 @@
+"""Makes and removes the PostgreSQL tables of views, one set for each generation of rows.
+
+As in SQLite, a view with the plain name selects from the current generation. It is replaced and
+not dropped where its columns allow that, so that grants and other views on it stay.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from lllm.events.backends.postgres.server_session import MAKING_LOCK
+from lllm.events.errors import LogError, SearchUnavailable
+from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.table_names import generation_table
+from lllm.projections.view import Table, View
+
+_logger = logging.getLogger("lllm.store")
+
+# Texts are compared by their bytes, as in SQLite, whatever the language of the database is.
+_TYPES = {
+    "INTEGER": "bigint", "TEXT": 'text COLLATE "C"', "REAL": "double precision", "BLOB": "bytea"
+}  # fmt: skip
+_MAKING = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'))"
+
+
+def begin_making(connection: RowsConnection) -> None:
+    """Wait for others that make schemas or tables: of two that make the same one, one would fail.
+
+    Args:
+        connection: A connection with an open transaction, until whose end others wait.
+    """
+    connection.execute(_MAKING)
+
+
+def create_checkpoints(connection: RowsConnection) -> None:
+    """Create the table of checkpoints, if it is missing.
+
+    Args:
+        connection: A connection with an open transaction.
+    """
+    begin_making(connection)
+    connection.execute(
+        'CREATE TABLE IF NOT EXISTS checkpoints (view text COLLATE "C" PRIMARY KEY,'
+        " version bigint, generation bigint, position bigint, known text)"
+    )
+
+
+def create_views_off(connection: RowsConnection) -> None:
+    """Create the table of the views that are turned off, if it is missing.
+
+    Args:
+        connection: A connection with an open transaction.
+    """
+    begin_making(connection)
+    connection.execute('CREATE TABLE IF NOT EXISTS views_off (view text COLLATE "C" PRIMARY KEY)')
+
+
+def move_checkpoints_aside(database: RowsDatabase) -> None:
+    """Make an empty table of checkpoints in place of one that can't be read.
+
+    Args:
+        database: The database of the rows.
+
+    Raises:
+        LogError: The table can't be dropped.
+    """
+    with database.write() as connection:
+        assert connection is not None
+        connection.execute("DROP TABLE checkpoints")
+        create_checkpoints(connection)
+
+
+def create_tables(connection: RowsConnection, view: View, generation: int) -> None:
+    """Create the empty tables and indexes for one generation of a view.
+
+    Args:
+        connection: A connection with an open transaction.
+        view: The view that the tables belong to.
+        generation: The number of the new generation, from 1.
+
+    Raises:
+        SearchUnavailable: A table has a search index, which is not kept in PostgreSQL yet.
+    """
+    for table in view.tables:
+        if table.search is not None:
+            raise no_search()
+        name = generation_table(table.name, generation)
+        columns = ", ".join(f"{column} {_TYPES[kind]}" for column, kind in table.columns.items())
+        connection.execute(f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))")
+        for index in table.indexes:
+            connection.execute(index.create(name))
+
+
+def no_search() -> SearchUnavailable:
+    """Make the error for a search in rows that PostgreSQL keeps.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return SearchUnavailable(
+        "A search index is not kept in PostgreSQL yet: each process that searches makes one in "
+        "memory, from the whole log."
+    )
+
+
+def show_generation(connection: RowsConnection, view: View, generation: int) -> None:
+    """Make the plain names of a view's tables refer to one generation.
+
+    Args:
+        connection: A connection with an open transaction.
+        view: The view that the tables belong to.
+        generation: The generation to show.
+    """
+    for table in view.tables:
+        name = generation_table(table.name, generation)
+        connection.execute(f"ANALYZE {name}")  # else the planner knows nothing of it for a minute
+        shown = _columns(connection, table.name)
+        if shown and shown != _columns(connection, name):
+            connection.execute(f"DROP VIEW {table.name}")
+        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT * FROM {name}")
+        about = table.about.replace("'", "''")
+        connection.execute(f"COMMENT ON VIEW {table.name} IS '{about}'")
+
+
+def _columns(connection: RowsConnection, name: str) -> list[tuple[str, str]]:
+    """Read the names and types of the columns of a table or view; empty if there is none."""
+    return connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (name,),
+    ).fetchall()
+
+
+def table_names(database: RowsDatabase) -> list[str]:
+    """List the names of all tables in the schema of the rows.
+
+    Args:
+        database: The database of the rows.
+
+    Returns:
+        The names.
+    """
+    sql = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema"
+    return [str(row[0]) for row in database.query(sql)]
+
+
+def drop_generation(database: RowsDatabase, table: Table, generation: int) -> None:
+    """Drop one generation of a table; if something still uses it, it stays, unused.
+
+    Args:
+        database: The database of the rows.
+        table: The table of a view.
+        generation: The generation to drop.
+    """
+    name = generation_table(table.name, generation)
+    try:
+        with database.write() as connection:
+            assert connection is not None
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
+    except LogError as error:
+        _logger.warning("the old table %s stays in the database: %s", name, error)
