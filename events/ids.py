@@ -23,8 +23,20 @@ def new_id(now: int | None = None) -> str:
     Returns:
         The id, 26 characters.
     """
-    milliseconds = (time.time_ns() if now is None else now) // 1_000_000
-    number = milliseconds << 80 | secrets.randbits(80)
+    return id_of(time.time_ns() if now is None else now, secrets.randbits(80))
+
+
+def id_of(time: int, bits: int) -> str:
+    """Make the id that consists of a time and 80 bits.
+
+    Args:
+        time: The time, nanoseconds UTC.
+        bits: The lower 80 bits of the id.
+
+    Returns:
+        The id, 26 characters.
+    """
+    number = time // 1_000_000 << 80 | bits
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
 
 

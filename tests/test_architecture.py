@@ -215,7 +215,7 @@ def test_the_public_names() -> None:
 STORE = """
 annotate export_dataset
 backend backup carry close database diff events export_cost_summary export_lists export_session
-find_id follow fork import_sessions
+find_id follow fork import_sessions import_transcripts
 lag list_calls list_sessions load_session load_session_record log open partition prices prove
 read_only rebuild redact replay save_error seal search session summarize_calls tactic tag
 delete_session erase erase_session hold holds release retain vacuum

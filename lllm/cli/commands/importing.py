@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
+
 import click
 from msgspec.structs import asdict
 
@@ -9,27 +13,42 @@ from lllm.cli.exit_codes import Finding
 from lllm.cli.options import json_option, store_location, store_option
 from lllm.terminal_safe import visible
 
+_POLL = 1.0  # seconds between two looks at the transcripts
 _LINES = 20  # refused items that are printed; --json has all
 
 
 @click.command("import")
 @store_option
 @click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Of transcripts: go on, and import what is added to them. Ctrl-C ends it.",
+)
 @json_option
-def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
+def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: bool) -> None:
     """Append sessions that were recorded elsewhere.
 
     FILE is the output of `lllm export ID --format jsonl`, which may hold several exports, or the
     path or URL of another store, which is only read. Events that are here already are not stored
     twice, so you can merge the logs of several machines. Every event is checked. A session with an
     event that was changed is not imported; exit code 1 then says so.
+
+    `lllm import claude-code [FOLDER...]` imports the transcripts that Claude Code keeps, also again
+    when they have grown; without a folder, those in ~/.claude/projects.
     """
     from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress
     from lllm.events.errors import ImportRefused
     from lllm.importing.merge import ImportedSessions
+    from lllm.importing.transcripts.import_transcripts import PROGRAMS
     from lllm.store.log_store import LogStore
 
+    if sources[0] in PROGRAMS and not os.path.exists(sources[0]):
+        _import_transcripts(store, sources[0], sources[1:], follow=follow, as_json=as_json)
+        return
+    if follow:
+        raise click.UsageError(f"--follow is for transcripts, of: {', '.join(PROGRAMS)}.")
     refused: tuple[str, ...] = ()
     # Events held in memory would be lost with this process.
     with (
@@ -50,6 +69,11 @@ def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
         new = f"{counted(imported.sessions, 'session')}, {counted(imported.events, 'event')}"
         here = f"; {counted(imported.known, 'session')} already here" if imported.known else ""
         click.echo(f"Imported: {new}{here}.")
+    _report(refused)
+
+
+def _report(refused: Sequence[str]) -> None:
+    """Print what was not imported. Raises Finding if there is any."""
     if not refused:
         return
     *others, last = refused[:_LINES]
@@ -58,3 +82,40 @@ def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
     left = len(refused) - _LINES
     more = f" And {left:,} more, which --json has." if left > 0 else ""
     raise Finding(f"{last}{more}")
+
+
+def _import_transcripts(
+    store: str | None, program: str, places: Sequence[str], *, follow: bool, as_json: bool
+) -> None:
+    from lllm.cli.render.formats import counted
+    from lllm.cli.render.progress import progress
+    from lllm.importing.transcripts.import_transcripts import open_transcripts
+    from lllm.store.log_store import LogStore
+
+    with LogStore.open(store_location(store), on_error="raise") as opened:
+        with progress("Importing") as report:
+            importing = open_transcripts(opened, program, places)
+            found = importing.read(report)
+        while follow:
+            click.echo(f"{counted(found.events, 'event')} imported", err=True)
+            try:
+                last = found
+                while found == last:
+                    time.sleep(_POLL)
+                    found = importing.read()
+            except KeyboardInterrupt:
+                break
+        _ = opened.lag  # the lists are brought up to date
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(asdict(found)).decode())
+    else:
+        new = f"{counted(found.sessions, 'session')}, {counted(found.events, 'event')}"
+        here = f"; {counted(found.known, 'session')} already here" if found.known else ""
+        click.echo(f"Imported from {counted(found.files, 'file')}: {new}{here}.")
+        if found.unknown:
+            kinds = ", ".join(f"{n:,} {visible(kind)!r}" for kind, n in found.unknown.items())
+            click.echo(f"Lines of kinds that this version does not know: {kinds}.", err=True)
+    _report(found.left_out)

@@ -18,6 +18,7 @@ from lllm.times import Moment
 
 if TYPE_CHECKING:
     from lllm.importing.merge import ImportedSessions
+    from lllm.importing.transcripts.import_transcripts import ImportedTranscripts
     from lllm.store.dataset import DatasetRow
     from lllm.store.list_export import ExportedLists
     from lllm.store.sql_database import StoreDatabase
@@ -145,6 +146,35 @@ class ExportsSessions(ListsSessions):
         from lllm.importing.merge import merge
 
         return merge(self.log, self._rows, self._reader, sources, progress)
+
+    def import_transcripts(
+        self, program: str, *places: str | os.PathLike[str], progress: Progress | None = None
+    ) -> ImportedTranscripts:
+        """Import the transcripts that a coding agent keeps of its sessions.
+
+        Its sessions, sub-agents, messages, tools and costs are then in this store, also after the
+        program deletes its files. What is here already is not stored twice, and sessions that have
+        grown are continued, so it can be repeated at any time. A session ends here when its
+        transcript has not grown for a day.
+
+        Args:
+            program: "claude-code".
+            places: Files and folders; none for those in which the program keeps its transcripts.
+            progress: A function that is called with the bytes read so far and the total.
+
+        Returns:
+            The numbers of sessions and events that were added, and what was left out.
+
+        Raises:
+            ValueError: lllm can't read the transcripts of this program.
+            StoreError: A place does not exist.
+            LogError: The store can't be written.
+        """
+        from lllm.importing.transcripts.import_transcripts import open_transcripts
+
+        found = open_transcripts(self, program, places).read(progress)
+        self._reader.catch_up()
+        return found
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
         """Copy the log to a new place as it is at one moment, while others go on writing.

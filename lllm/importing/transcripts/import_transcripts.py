@@ -1,0 +1,160 @@
+"""Imports the transcripts of a coding agent: finds the files, and takes what is new in each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from lllm.events.backend import Progress
+from lllm.events.backends.location import local_path
+from lllm.events.errors import LogReadOnly, StoreError
+from lllm.importing.transcripts import claude_code
+from lllm.importing.transcripts.call_owners import CallOwners
+from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile, Target
+from lllm.importing.transcripts.transcript_json import first_time
+from lllm.store.methods.store_parts import StoreParts
+
+PROGRAMS = (claude_code.NAME,)
+"""The names of the programs whose transcripts can be imported."""
+
+
+class ImportedTranscripts(msgspec.Struct, frozen=True):
+    """The result of an import of transcripts.
+
+    Attributes:
+        files: The number of files that were read.
+        sessions: The number of sessions, at any depth, that the store did not have.
+        events: The number of events that were added to sessions.
+        known: The number of sessions that the store had already, completely or in part.
+        left_out: What was not imported and why, one text each.
+        unknown: Kinds of lines that this version does not know, and the number of such lines.
+    """
+
+    files: int
+    sessions: int
+    events: int
+    known: int
+    left_out: tuple[str, ...] = ()
+    unknown: dict[str, int] = {}
+
+
+def open_transcripts(
+    store: StoreParts, program: str, places: Sequence[str | os.PathLike[str]]
+) -> TranscriptImport:
+    """Prepare an import, which can be continued while the transcripts grow.
+
+    Args:
+        store: The store to import into.
+        program: One of `PROGRAMS`.
+        places: Files and folders; none for those in which the program keeps its transcripts.
+
+    Returns:
+        The import; each `read` takes what is new.
+
+    Raises:
+        ValueError: lllm can't read the transcripts of this program.
+        StoreError: A place does not exist.
+        LogError: The store can't be read or written.
+    """
+    if program not in PROGRAMS:
+        known = ", ".join(map(repr, PROGRAMS))
+        raise ValueError(f"lllm imports the transcripts of {known}, and not of {program!r}.")
+    return TranscriptImport(store, [local_path(one) for one in places])
+
+
+class TranscriptImport:
+    """Imports transcripts into a store, once or again and again while they grow.
+
+    Args:
+        store: The store.
+        places: Files and folders; none for the folders in which the program keeps them.
+
+    Raises:
+        StoreError: A place does not exist, or there is none.
+        LogReadOnly: The store was opened for reading only.
+    """
+
+    def __init__(self, store: StoreParts, places: Sequence[Path]) -> None:
+        if store.read_only:
+            raise LogReadOnly(f"{store.backend!r} was opened to be read only; nothing is imported.")
+        self._places = list(places) or claude_code.folders()
+        if not self._places:
+            raise StoreError(
+                "Claude Code keeps no transcripts in ~/.claude/projects, ~/.config/claude/projects "
+                "or the folder that CLAUDE_CONFIG_DIR names. Give the folder to import."
+            )
+        for one in self._places:
+            if not one.exists():
+                raise StoreError(f"There is no file or folder {one}.")
+        self._store = store
+        self._target = Target(
+            store.log, store.redact, store.prices, store.partition, CallOwners(store.log), {}
+        )
+        self._files: dict[Path, ClaudeCodeFile] = {}
+
+    def read(self, progress: Progress | None = None) -> ImportedTranscripts:
+        """Import what is new in all files.
+
+        Args:
+            progress: A function that is called with the bytes read so far and all bytes.
+
+        Returns:
+            All that was imported since this object was made.
+        """
+        self._find()
+        sizes = {path: path.stat().st_size for path in self._files if path.exists()}
+        done, total = 0, sum(sizes.values())
+        for path, file in self._files.items():
+            file.read(time.time_ns())
+            done += sizes.get(path, 0)
+            if progress is not None:
+                progress(done, total)
+        return self._result()
+
+    def _find(self) -> None:
+        """Find new files; a session comes before its sub-agents and before its copies."""
+        found = [path for place in self._places for path in _files_in(place)]
+        new = [path for path in dict.fromkeys(found) if path not in self._files]
+        for path in sorted(new, key=_age):
+            self._files[path] = ClaudeCodeFile(path, self._target)
+
+    def _result(self) -> ImportedTranscripts:
+        files = self._files.values()
+        sessions = [one for file in files for one in file.sessions]
+        new = [one for one in sessions if not one.was_there and one.appended]
+        unknown: Counter[str] = Counter()
+        for file in files:
+            unknown.update(file.unknown)
+        nothing = [
+            f"{file.path}: no line of it is of a session of Claude Code"
+            for file in files
+            if file.is_foreign
+        ]
+        return ImportedTranscripts(
+            files=len(self._files),
+            sessions=len(new),
+            events=sum(one.appended for one in sessions),
+            known=sum(one.was_there for one in sessions),
+            left_out=(*(text for file in files for text in file.left_out), *nothing),
+            unknown=dict(unknown),
+        )
+
+
+def _files_in(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    return sorted(one for one in place.rglob("*.jsonl") if one.is_file())
+
+
+def _age(path: Path) -> tuple[bool, int, int, str]:
+    """Order files: sessions first, the oldest first, and of copies the one that ended first."""
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return path.name.startswith("agent-"), first_time(path), changed, path.name

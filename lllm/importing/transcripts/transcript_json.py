@@ -1,0 +1,137 @@
+"""Reads the lines of a transcript, and the values in them that differ between versions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from lllm.events.ids import id_of
+from lllm.events.model import ToolCall
+from lllm.times import nanoseconds_of
+
+LONGEST = 64 << 20  # bytes of a line; a longer one is left out, so that memory stays bounded
+_PIECE = 1 << 20
+
+
+class Line(NamedTuple):
+    """One line of a transcript.
+
+    Attributes:
+        number: The number of the line, from 1.
+        value: The JSON object; None if the line can't be read.
+        fault: Why it can't be read; "" if it can.
+    """
+
+    number: int
+    value: Mapping[str, object] | None
+    fault: str = ""
+
+
+class TranscriptFile:
+    """A file of JSON lines that another program may still be writing.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._number = 0
+
+    def new_lines(self) -> Iterator[Line]:
+        """Read the lines that were completed since the last time.
+
+        A last line without a line break is being written, and is left for the next time.
+
+        Yields:
+            The lines, in order.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            while True:
+                line = file.readline(LONGEST)
+                if not line.endswith(b"\n"):
+                    if len(line) < LONGEST:
+                        return
+                    while not line.endswith(b"\n"):
+                        line = file.readline(_PIECE)
+                        if not line:
+                            return
+                    line = b""
+                self._offset = file.tell()
+                self._number += 1
+                if line == b"":
+                    yield Line(self._number, None, f"it has more than {LONGEST:,} bytes")
+                elif line.strip():
+                    yield _line(self._number, line)
+
+
+def _line(number: int, line: bytes) -> Line:
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:  # lone surrogates, which JavaScript writes
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return Line(number, None, "it is not JSON")
+    if not isinstance(value, dict):
+        return Line(number, None, "it is not a JSON object")
+    return Line(number, value)
+
+
+def time_of(value: object) -> int | None:
+    """Read a time in ISO 8601 with an offset, as nanoseconds UTC; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None or not 1970 <= moment.year <= 2261:
+        return None
+    return nanoseconds_of(moment)
+
+
+def first_time(path: Path) -> int:
+    """Find the time of the first line of a file that has one; 0 if there is none."""
+    try:
+        for line in TranscriptFile(path).new_lines():
+            found = None if line.value is None else time_of(line.value.get("timestamp"))
+            if found is not None:
+                return found
+    except OSError:
+        pass
+    return 0
+
+
+def arguments_of(call: ToolCall) -> object:
+    """Read the arguments of a tool call as JSON; None if they are not valid JSON."""
+    try:
+        found: object = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return found
+
+
+def derived_id(time: int, *names: str) -> str:
+    """Make the id of an imported session, the same at each import.
+
+    Args:
+        time: The time of its first entry, nanoseconds UTC; ids sort by it.
+        *names: What identifies it, such as the name of the program and the foreign id.
+
+    Returns:
+        The id, 26 characters.
+    """
+    digest = hashlib.sha256(msgspec.json.encode(names)).digest()
+    return id_of(time, int.from_bytes(digest[:10]))
