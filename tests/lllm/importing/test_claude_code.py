@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lllm import LogStore, SQLiteBackend
+from lllm.cli import main
 from lllm.events.errors import StoreError
 
 DAY = dt.datetime(2026, 10, 5, 8, 0, tzinfo=dt.UTC)
@@ -315,3 +319,40 @@ def test_another_content_and_an_erased_session(store: LogStore, folder: Path) ->
     found = store.import_transcripts("claude-code", folder)
     assert "was erased here" in found.left_out[0]
     assert (found.sessions, found.events) == (0, 0)
+
+
+def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = Transcript(folder / "s1.jsonl", "s1")
+    one.ask("First")
+    one.say("m1", "One.")
+    one.raw("{broken")
+    at = str(tmp_path / "all.db")
+    assert main(["import", "--store", at, "claude-code", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "Imported from 1 file: 1 session, 6 events.\n"
+    assert "line 3: it is not JSON; it is left out" in err
+    assert main(["import", "--store", at, "--follow", "x.jsonl"]) == 2
+    assert "--follow is for transcripts, of: claude-code." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_growing_transcript_is_followed(folder: Path, tmp_path: Path) -> None:
+    one = Transcript(folder / "s1.jsonl", "s1", dt.datetime.now(dt.UTC))
+    one.ask("First")
+    at = str(tmp_path / "all.db")
+    command = [sys.executable, "-m", "lllm", "import", "--store", at, "--follow", "claude-code"]
+    process = subprocess.Popen([*command, str(folder)], stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"3 events imported\n"
+        one.say("m1", "One.")
+        one.ask("Second")
+        assert process.stderr.readline() == b"6 events imported\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    with LogStore.open(at) as store:
+        [listed] = store.list_sessions()
+        assert (listed.state, listed.calls) == ("running", 1)
