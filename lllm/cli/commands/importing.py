@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 from msgspec.structs import asdict
@@ -96,16 +97,13 @@ def _import_transcripts(
         with progress("Importing") as report:
             importing = open_transcripts(opened, program, places)
             found = importing.read(report)
-        while follow:
-            click.echo(f"{counted(found.events, 'event')} imported", err=True)
-            try:
+        with suppress(KeyboardInterrupt):
+            while follow:
+                click.echo(f"{counted(found.events, 'event')} imported", err=True)
                 last = found
                 while found == last:
                     time.sleep(_POLL)
                     found = importing.read()
-            except KeyboardInterrupt:
-                break
-        _ = opened.lag  # the lists are brought up to date
     if as_json:
         from lllm.cli.render.json_text import show_json
         from lllm.events.codec import encode
