@@ -9,10 +9,10 @@ import click
 
 
 def parse_value(text: str) -> object:
-    """Parse a value: JSON if it is that, else the text.
+    """Parse a value: a text that is not JSON stands for itself.
 
     Args:
-        text: What is given.
+        text: The text on the command line.
     """
     try:
         return json.loads(text)
@@ -23,15 +23,15 @@ def parse_value(text: str) -> object:
 def as_annotations(
     ctx: click.Context, param: click.Parameter, texts: Sequence[str]
 ) -> dict[str, object]:
-    """Parse annotations to select by from texts like NAME=VALUE, as a callback of click.
+    """Parse filters by annotations, written as NAME=VALUE, as a callback of click.
 
     Args:
         ctx: The running command.
         param: The option.
-        texts: The texts; a NAME alone is for any value.
+        texts: The texts; a NAME alone stands for any value.
 
     Returns:
-        The values by their names, None for any.
+        The values by the names of the annotations; None for any value.
 
     Raises:
         click.BadParameter: A text has no name.

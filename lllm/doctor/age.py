@@ -1,4 +1,4 @@
-"""Finds how old a store's content is, how much of it could go, and how fast the store grows."""
+"""Finds how old a store's content is, how much of it could be erased, and how fast it grows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ KEPT_DAYS = 183  # six months, which records of the kind are asked for at least
 _DAY = 86_400 * 10**9  # nanoseconds
 _LATELY = 7  # days over which growth is averaged
 
-# A session is held, too, where a hold is on one below it.
+# A hold on a child session protects the whole tree.
 _ROOTS = """FROM sessions AS s WHERE s.parent IS NULL AND s.erased IS NULL AND s.replays IS NULL"""
 _HELD = """EXISTS (SELECT 1 FROM holds AS h JOIN sessions AS one ON one.number = h.session
            WHERE one.root = s.number)"""
 
 
 def age_of(connection: RowsConnection, head: int, size: int | None) -> AgeFacts:
-    """Ask the rows how old the content of a store is.
+    """Read from the rows how old the content of a store is.
 
     Args:
-        connection: Reads the rows.
-        head: The highest position of the log.
-        size: Of the log, in bytes; None where that is not known.
+        connection: A connection to the database of rows.
+        head: The last position of the log.
+        size: The size of the log, in bytes; None if it is not known.
     """
     now = time.time_ns()
     oldest = connection.execute(f"SELECT min(s.started) {_ROOTS}").fetchone()[0]

@@ -95,10 +95,10 @@ class AgeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about the age of what a store holds.
 
     Attributes:
-        oldest: When the oldest session began whose content is there, nanoseconds UTC; None if there
-            is none.
-        older: How many top-level sessions are older than 183 days, and not erased.
-        held: How many of these a legal hold keeps.
+        oldest: The start of the oldest session that was not erased, in nanoseconds UTC; None if
+            there is none.
+        older: The number of top-level sessions that are older than 183 days and not erased.
+        held: The number of these sessions that a legal hold protects.
         growth: Bytes a day that the log grew by, on average of the last week; None where nobody
             can tell.
     """
@@ -121,7 +121,7 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
             another machine, or this store is a copy.
         leftovers: Tables that a stopped rebuild left.
         rebuilding: True if a rebuild is under way.
-        age: How old the content is.
+        age: How long ago the content was recorded.
         unvacuumed: True if copies of what was erased may stay in the files until a VACUUM.
     """
 

@@ -22,8 +22,8 @@ class KnownSession(msgspec.Struct, frozen=True):
 
     Attributes:
         salt: That its digests are made with.
-        digests: Of its events, by their seq.
-        time: Of the last of them, nanoseconds UTC.
+        digests: The digests of its events, by their seq.
+        time: The time of its last event, in nanoseconds UTC.
         has_parent: It stands below another there.
         erased: When, by whom and why it was erased there; None if it was not.
     """

@@ -1,4 +1,4 @@
-"""Finds messages by their words; see `LogStore.search`."""
+"""Finds messages by the words in them; see `LogStore.search`."""
 
 from lllm.search.hits import SearchHit as SearchHit
 from lllm.search.hits import SearchHits as SearchHits

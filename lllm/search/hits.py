@@ -1,4 +1,4 @@
-"""Searches the messages of a store, and shows each hit with a part of its text."""
+"""Searches the messages of a store, and returns each hit with a part of its text."""
 
 from __future__ import annotations
 
@@ -39,18 +39,19 @@ class SearchHit(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """A message that a search found.
 
     Attributes:
-        session_id: The id of the session that it belongs to; of an error outside of any session,
-            the id that `save_error` returned.
-        message: The number of the message in the session; None for a task, a tag or an error.
+        session_id: The id of the session with the message; for an error outside of any session, the
+            id that `save_error` returned.
+        message: The number of the message in the session; None for a task, tag, error or
+            annotation.
         position: The position of its event in the log.
-        role: "system", "user", "assistant" or "tool"; "task" or "tag" for those of a session;
-            "error" for what was raised; "note" for an annotation.
+        role: "system", "user", "assistant" or "tool" for a message; "task" or "tag" of a session;
+            "error"; "note" for an annotation.
         timestamp: The time at which it was recorded, UTC.
-        tactic_path: The stable path of the session; None outside of any.
+        tactic_path: The stable path of the session; None outside of any session.
         tags: The tags of the session, and of its root session.
-        snippet: The parts of its text around the words that were found, on one line.
-        matches: Where these words stand in `snippet`, as pairs of start and end.
-        score: How well it fits, the larger the better; None where hits are sorted by time.
+        snippet: The parts of the text around the words that were found, on one line.
+        matches: The places of these words in `snippet`, as pairs (start, end).
+        score: How well the message matches; larger is better. None if hits are sorted by time.
     """
 
     session_id: str
@@ -66,12 +67,12 @@ class SearchHit(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 class SearchHits(list[SearchHit]):
-    """The hits of a search, and how far it looked.
+    """The hits of a search, and how many messages were examined.
 
     Attributes:
-        examined: How many messages with these words were looked at.
-        note: What was left out because there were too many; None where nothing was.
-        cursor: Pass it to `search` for the hits behind these; None where there are none, and where
+        examined: The number of messages with these words that were examined.
+        note: What the search left out because there was too much; None if nothing was left out.
+        cursor: Pass it to `search` to get the hits after these; None if there are no more, or if
             hits are sorted by relevance.
     """
 
@@ -99,23 +100,23 @@ def search_of(
     sort: str,
     cursor: str | None,
 ) -> Callable[[RowsDatabase], SearchHits]:
-    """Check the arguments of a search, and make its question; see `LogStore.search`.
+    """Check the arguments of a search before anything is read; see `LogStore.search`.
 
     Args:
-        log: The log that the texts are read from.
-        query: What is looked for.
-        of: The filter of their sessions, and the time of the messages.
-        role: The role of the messages, or several.
-        session_id: Only messages of this session and those below it.
-        limit: The greatest number of hits.
-        sort: The order of the hits.
-        cursor: Of the page before.
+        log: The log from which the texts are read.
+        query: The words to look for, in the search syntax.
+        of: The filter of the sessions, and the time range of the messages.
+        role: The role of the messages, or several roles; None for all.
+        session_id: Only messages of this session and its descendants; None for all.
+        limit: The greatest number of hits; None for all.
+        sort: The order of the hits: "newest" or "relevance".
+        cursor: The cursor of the page before; None for the first page.
 
     Returns:
-        The question, to be asked of rows that are up to date.
+        A function that searches the database of rows, which must be up to date.
 
     Raises:
-        SearchQueryError: The query can't be read.
+        SearchQueryError: The query has a syntax error.
         ValueError: A role, the order, the limit or the cursor is invalid.
     """
     parsed = parse_query(query)
@@ -182,7 +183,7 @@ def _note(found: FoundMessages, sort: str) -> str | None:
 def _hit(
     log: LogBackend, found: FoundMessage, answer: FoundMessages, phrases: Sequence[Phrase]
 ) -> SearchHit | None:
-    """Make a hit; None where the text was erased since."""
+    """Make a hit; None if the text was erased meanwhile."""
     position, number = position_of(found.id)
     event = _event_at(log, position)
     said: MessageText | None = None
@@ -208,7 +209,7 @@ def _hit(
 
 
 def _event_at(log: LogBackend, position: int) -> Recorded | None:
-    """The event at a position; None where it can't be read."""
+    """Read the event at a position; None if it can't be read."""
     try:
         return next(iter(log.read(after=position - 1, upto=position)), None)
     except LogDamaged:

@@ -18,11 +18,11 @@ _GAP = " … "
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """A part of a text, on one line.
+    """Parts of a text, on one line.
 
     Attributes:
-        text: The part; an ellipsis stands where something is left out.
-        matches: The places of the words that were found, as (start, end) in `text`, in order.
+        text: The parts, with an ellipsis where something is left out.
+        matches: The places of the found words in `text`, as (start, end), in order.
     """
 
     text: str
@@ -30,14 +30,14 @@ class Snippet(msgspec.Struct, frozen=True):
 
 
 def snippet_of(text: str, phrases: Sequence[Phrase]) -> Snippet:
-    """Cut a snippet.
+    """Cut a snippet out of a text.
 
     Args:
-        text: The whole text.
-        phrases: What was looked for; each that the text has is in the snippet.
+        text: The whole text of the message.
+        phrases: The phrases of the query. The snippet shows each of them that the text has.
 
     Returns:
-        The snippet; the beginning of the text where it has none of the phrases.
+        The snippet; if the text has none of the phrases, the beginning of the text.
     """
     first = _first_places(text, phrases)
     around = max(_LEAST, min(_AROUND, _LENGTH // (2 * len(first) or 1)))
@@ -56,7 +56,7 @@ def snippet_of(text: str, phrases: Sequence[Phrase]) -> Snippet:
 
 
 class _Line:
-    """The pieces of a snippet, and where those are that were found."""
+    """Collects the pieces of a snippet, and the places of the found words in it."""
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
@@ -75,7 +75,7 @@ def _short(word: str) -> str:
 
 
 def _places(text: str, phrases: Sequence[Phrase]) -> Iterator[tuple[int, int]]:
-    """Where the text has the phrases."""
+    """Yield the places of all phrases in a text."""
     longest = max((len(phrase.segments) for phrase in phrases), default=1)
     for window in _neighbours(words_of(text), longest):
         for phrase in phrases:
@@ -85,7 +85,7 @@ def _places(text: str, phrases: Sequence[Phrase]) -> Iterator[tuple[int, int]]:
 
 
 def _first_places(text: str, phrases: Sequence[Phrase]) -> list[tuple[int, int]]:
-    """Where the text has each phrase for the first time."""
+    """Return the first place of each phrase in a text."""
     left = set(range(len(phrases)))
     longest = max((len(phrase.segments) for phrase in phrases), default=1)
     found: set[tuple[int, int]] = set()
@@ -101,7 +101,7 @@ def _first_places(text: str, phrases: Sequence[Phrase]) -> list[tuple[int, int]]
 
 
 def _neighbours(words: Iterator[Word], length: int) -> Iterator[list[Word]]:
-    """Each word with those behind it, `length` in all where there are so many."""
+    """Yield each word together with the words after it, `length` in all if there are so many."""
     window = list(islice(words, length))
     while window:
         yield window
@@ -109,7 +109,7 @@ def _neighbours(words: Iterator[Word], length: int) -> Iterator[list[Word]]:
 
 
 def _match(window: list[Word], phrase: Phrase) -> tuple[int, int] | None:
-    """Where a phrase stands, if it begins with the first of some words."""
+    """Return the place of a phrase if it begins with the first of some words, else None."""
     wanted = phrase.segments
     if len(window) < len(wanted):
         return None
@@ -137,7 +137,7 @@ def _match(window: list[Word], phrase: Phrase) -> tuple[int, int] | None:
 
 
 def _windows(text: str, places: Iterable[tuple[int, int]], around: int) -> list[tuple[int, int]]:
-    """The parts of the text around some places, which don't overlap."""
+    """Return the parts of a text around some places; the parts don't overlap."""
     wide = [
         (_word_start(text, max(0, start - around), start), _word_end(text, end, end + around))
         for start, end in places
@@ -156,7 +156,7 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _word_start(text: str, at: int, upto: int) -> int:
-    """The beginning of the first whole word behind `at`."""
+    """Return the beginning of the first whole word after `at`."""
     if not at or text[at - 1].isspace():
         return at
     space = next((place for place in range(at, upto) if text[place].isspace()), None)
@@ -164,7 +164,7 @@ def _word_start(text: str, at: int, upto: int) -> int:
 
 
 def _word_end(text: str, least: int, at: int) -> int:
-    """The end of the last whole word before `at`."""
+    """Return the end of the last whole word before `at`."""
     if at >= len(text):
         return len(text)
     space = next((place for place in range(at, least, -1) if text[place].isspace()), None)
@@ -172,7 +172,7 @@ def _word_end(text: str, least: int, at: int) -> int:
 
 
 def _one_line(text: str) -> str:
-    """Make each run of white space one space."""
+    """Replace each run of white space by one space."""
     if not text:
         return ""
     words = " ".join(text.split())

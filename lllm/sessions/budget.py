@@ -35,8 +35,8 @@ class Budget:
             the next call.
 
     Attributes:
-        limit: As in Args.
-        above: As in Args.
+        limit: The limit in nano-dollars; None for no limit.
+        above: The budget of the caller; None if there is none.
         spent: The amount spent so far, in nano-dollars.
         unpriced: The number of attempts with an unknown cost.
     """

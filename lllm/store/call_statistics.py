@@ -21,23 +21,25 @@ MOST = 200_000  # attempts that one summary reads
 
 
 class CallStatistics(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """What is known of some attempts to call a model.
+    """Statistics of some attempts to call a model.
 
-    Percentiles are nearest-rank: the smallest time that at least that share of the attempts did not
-    exceed. They count answered attempts only; they are None where there is none.
+    Percentiles are nearest-rank: the shortest time that at least this share of the attempts did not
+    exceed. They include only answered attempts, and are None if there is none.
 
     Attributes:
         key: What the attempts have in common: the model, provider, tactic, agent, day (YYYY-MM-DD)
             or hour (YYYY-MM-DD HH:00); None for all of them.
         calls: The number of attempts.
-        failed_calls: How many of them failed.
-        rate_limited_calls: How many failed with status 429.
-        retries: How many of them were a second try, or a later one.
-        elapsed_p50: Half of the answers took this long or less, in seconds.
-        elapsed_p95: 95 % of them took this long or less.
-        elapsed_p99: 99 % of them took this long or less.
-        first_token_p50: Half of the streams had their first piece by then, in seconds.
-        first_token_p95: 95 % of them had it by then.
+        failed_calls: The number of attempts that failed.
+        rate_limited_calls: The number of attempts that failed with HTTP status 429.
+        retries: The number of attempts that were not the first try of their call.
+        elapsed_p50: The time, in seconds, within which half of the answers were complete.
+        elapsed_p95: The time, in seconds, within which 95 % of the answers were complete.
+        elapsed_p99: The time, in seconds, within which 99 % of the answers were complete.
+        first_token_p50: The time, in seconds, within which half of the streams sent their first
+            piece.
+        first_token_p95: The time, in seconds, within which 95 % of the streams sent their first
+            piece.
     """
 
     key: str | None
@@ -56,9 +58,11 @@ class CallSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """Statistics of the selected attempts, and of each group of them.
 
     Attributes:
-        total: Of all.
-        groups: By `group_by`, those with the most attempts first; days and hours in their order.
-        complete: False if there are more attempts than are read at once. Then these are the newest.
+        total: The statistics of all selected attempts.
+        groups: The statistics of each group, the one with the most attempts first; days and hours
+            in order of time.
+        complete: False if more attempts match than are read at once. Then the statistics are those
+            of the newest ones.
     """
 
     total: CallStatistics
@@ -72,15 +76,16 @@ def call_summary(
     """Check the arguments of a summary of attempts before anything is read.
 
     Args:
-        wanted: Which attempts are meant.
-        group_by: What the groups have in common; None for no groups.
-        zone: The time zone of days and hours.
+        wanted: The filter of the attempts.
+        group_by: What the attempts of a group have in common, for example "model"; None for no
+            groups.
+        zone: The time zone in which days and hours begin.
 
     Returns:
         A function that reads the summary from the database of rows.
 
     Raises:
-        ValueError: `group_by` is no group.
+        ValueError: `group_by` is not one of the known groups.
     """
     if group_by is not None and group_by not in CALL_GROUPS:
         raise ValueError(f"group_by is one of {', '.join(CALL_GROUPS)}; not {group_by!r}")
@@ -137,7 +142,7 @@ def _statistics(key: str | None, members: Sequence[CallTiming]) -> CallStatistic
 
 
 def _percentile(ordered: Sequence[int], percent: int) -> float | None:
-    """The nearest-rank percentile of nanoseconds in their order, in seconds."""
+    """Return the nearest-rank percentile of sorted nanoseconds, in seconds; None without any."""
     if not ordered:
         return None
     rank = -(-len(ordered) * percent // 100)

@@ -26,11 +26,12 @@ class Closing:
     """Closes everything that a store uses, once.
 
     Args:
-        log: Closed, once the events that wait were written.
-        rows: What lists and sums are read from.
-        catch_up: What brings the rows up to date.
-        seals: Closed last but the rows and the log, None where there are none.
-        liveness: The lock of this process, None where there is none.
+        log: The log, which is closed after the waiting events are written.
+        rows: The database of rows, from which lists and sums are read.
+        catch_up: The thread that brings the rows up to date.
+        seals: The thread that seals the log; it is closed shortly before rows and log. None without
+            seals.
+        liveness: The lock that shows that this process lives; None if there is none.
     """
 
     def __init__(

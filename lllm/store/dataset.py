@@ -1,4 +1,4 @@
-"""Makes a data set for evaluations: what was asked, what came of it, and how it was judged."""
+"""Makes data sets for evaluations: the task, the result and the scores of each session."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from lllm.store.summaries import SessionSummary
 
 
 class DatasetRow(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """A session as an example for an evaluation.
+    """A session as one example of a data set for evaluations.
 
     Attributes:
-        session_id: The whole id.
+        session_id: The whole id of the session.
         tactic_path: The stable path of the tactic.
         state: "success", "failure", "running" or "interrupted".
-        task: What was asked, as JSON.
-        delivery: What came of it, as JSON; None where nothing did.
-        error: "Type: message" of a failed session.
-        scores: The value of each annotation of the whole session, by its name; of several judges,
-            that of the last one.
+        task: The task of the session, as JSON.
+        delivery: The result of the session, as JSON; None if there is none.
+        error: "Type: message" of a failed session, else None.
+        scores: The value of each annotation of the whole session, by its name; if several people or
+            programs gave one, the latest value.
         annotations: All annotations, also those of single attempts.
         tags: The tags of the session.
         timestamp: The time at which the session began, UTC.
-        total_cost: US dollars.
+        total_cost: The cost of the session and its child sessions, in US dollars.
     """
 
     session_id: str
@@ -50,11 +50,11 @@ def dataset(reader: SessionReader, sessions: Sequence[SessionSummary]) -> Iterat
     """Make the rows of a data set.
 
     Args:
-        reader: Loads the sessions.
-        sessions: Those that are meant.
+        reader: Loads the sessions from the log.
+        sessions: The summaries of the sessions to put into the data set.
 
     Yields:
-        A row for each session, in their order; those that were erased are left out.
+        A row for each session, in the given order. Erased sessions are left out.
 
     Raises:
         LogDamaged: An event in the log is corrupt.

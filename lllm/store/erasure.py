@@ -1,12 +1,13 @@
-"""Erases sessions: the order of its steps, and what is finished after a crash.
+"""Erases the content of sessions in safe steps, and finishes erasures after a crash.
 
-For each session: the `session.erased` is written, which says who, when and why, and holds what
-stays (path, state, times, costs). Then the views take it, which removes the texts from lists and
-sums while the payloads can still be read. Then the payloads go, the salt last. Then the write-ahead
-logs are emptied, and a VACUUM writes SQLite files anew, since copies stay in the gaps of pages.
+The steps for each session are these. The event `session.erased` is written: it says who erased the
+session, when and why, and holds what stays (path, state, times, costs). Then the views process that
+event, and remove the texts from lists and sums while the payloads can still be read. Then the
+payloads are removed, and the salt last. Then the write-ahead logs are emptied, and a VACUUM
+rewrites the SQLite files, because unused parts of their pages still have copies.
 
-The note `erasures` beside the rows says how far that is. A process that finds an erasure begun when
-it opens the store to write finishes it, but for the VACUUM.
+The note `erasures` in the database of rows says how far an erasure is. A process that opens the
+store for writing and finds an unfinished erasure finishes it, except for the VACUUM.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ _STATEMENTS = (
 
 
 class Eraser:
-    """Erases sessions of one store.
+    """Erases the content of sessions in one store.
 
     Args:
-        host: The open store.
+        host: The open store with the sessions.
 
     Raises:
-        ErasureRefused: Its backend can't erase.
-        LogReadOnly: It was opened to be read only.
+        ErasureRefused: The backend of the store can't erase.
+        LogReadOnly: The store was opened for reading only.
     """
 
     def __init__(self, host: StoreSessionHost) -> None:
@@ -86,22 +87,23 @@ class Eraser:
         defer_vacuum: bool,
         several: bool = False,
     ) -> Erasure:
-        """Erase sessions, each with all below it.
+        """Erase the content of sessions and of their descendants.
 
         Args:
-            ids: Of the sessions at the top.
-            by: Who erases them.
-            reason: Why.
-            keep_derived: Keep the replays and forks of them, and only list these.
-            defer_vacuum: Leave the VACUUM for later.
-            several: Pass over sessions that can't be erased, and list them, instead of raising.
+            ids: The ids of top-level sessions.
+            by: The name of the person or program that erases; it stays in the log.
+            reason: The reason; it stays in the log.
+            keep_derived: True to keep replays and forks of the sessions, and only list them.
+            defer_vacuum: True to leave the VACUUM for later.
+            several: True to skip and list sessions that can't be erased; False to raise an error
+                for them.
 
         Returns:
-            What was erased, and what was not.
+            A report of what was erased and what was not.
 
         Raises:
-            SessionNotFound: There is no such session.
-            ErasureRefused: One can't be erased; nothing was.
+            SessionNotFound: One of the sessions does not exist.
+            ErasureRefused: One of the sessions can't be erased; nothing was erased.
             LogError: The log or the rows can't be written.
         """
         report = Erasure()
@@ -176,7 +178,7 @@ class Eraser:
         self._end(last)
 
     def _end(self, last: int) -> None:
-        """Remove what views hold that don't take an erasure themselves, and note the end."""
+        """Remove erased content from views that don't process erasures, and note the end."""
         database = self._rows.database
         self._rebuild_others(last)
         step("views")
@@ -188,10 +190,10 @@ class Eraser:
         step("done")
 
     def _rows_follow(self, position: int) -> None:
-        """Wait until every view that takes erasures has taken those up to a position.
+        """Wait until every view that processes erasures has processed them up to a position.
 
         Raises:
-            LogUnavailable: Others kept the rows for too long.
+            LogUnavailable: Other processes blocked the rows for too long.
         """
         until = time.monotonic() + _FOLLOW_SECONDS
         while True:
@@ -223,7 +225,7 @@ class Eraser:
             _logger.error("%s Its rows may hold what was erased.", error)
 
     def finish(self) -> None:
-        """Finish erasures that a crash interrupted; the caller holds the lock (`alone`)."""
+        """Finish erasures that a crash interrupted. The caller must hold the lock (`alone`)."""
         database = self._rows.database
         state = erasure_queries.erasure_state(database)
         if state.begun:
@@ -246,7 +248,7 @@ class Eraser:
         self._end(last)
 
     def _left_of(self, rows: Sequence[session_queries.SessionRow]) -> list[Recorded]:
-        """The events of erased sessions that still have a payload, as they are without it."""
+        """Return the events of erased sessions that still have a payload, in erased form."""
         backend = self._backend
         left: list[Recorded] = []
         streams: set[str] = set()
@@ -267,14 +269,14 @@ class Eraser:
     # -- files
 
     def vacuum(self) -> bool:
-        """Remove the copies that files may still hold; False if a reader keeps them in use."""
+        """Remove copies of erased content from files; False if a reader still uses them."""
         with alone(self._rows.database):
             self.finish()
             return self._vacuum()
 
     def _vacuum(self) -> bool:
         database = self._rows.database
-        # As long as a VACUUM for a large search index, so it is a part of it.
+        # This takes as long as a VACUUM of a large search index, so it is done together with one.
         self._rows.projector.remove_deleted_words()
         done = self._erasable.vacuum()
         step("vacuum")
@@ -292,7 +294,7 @@ class Eraser:
         return done
 
     def _foreign_views(self) -> list[str]:
-        """The views of other programs, whose rows nobody here can change."""
+        """Return the views of other programs, whose rows this process can't change."""
         ours = {view.name for view in self._rows.views}
         return [
             f"the rows of the view {name!r}, which another program registered: they follow when it "
@@ -303,24 +305,24 @@ class Eraser:
 
 
 def _takes(view: View) -> bool:
-    """True if a view removes what was erased itself, or is given nothing that says anything."""
+    """True if a view removes erased content itself, or never gets any content."""
     return ERASED in view.types or not view.types
 
 
 def step(name: str) -> None:
-    """Mark the end of a step of an erasure; tests stop a process there.
+    """Mark the end of a step of an erasure. Tests stop the process here.
 
     Args:
-        name: Of the step.
+        name: The name of the step.
     """
     del name
 
 
 def finish_erasures(host: StoreSessionHost) -> None:
-    """Finish what a crash left of an erasure, when a store is opened to write.
+    """Finish an erasure that a crash interrupted, when a store is opened for writing.
 
     Args:
-        host: The store, just opened.
+        host: The store that was just opened.
     """
     database = host.rows.database
     if host.read_only or database.read_only or not host.persists:

@@ -1,4 +1,4 @@
-"""The lock of whoever erases, or places or lifts a hold, and who that is."""
+"""The lock for erasures and legal holds, so that only one of them happens at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _threads = RobustLock()
 
 
 def who(by: str | None) -> str:
-    """Name who does something: as given, or the user of this process.
+    """Return the name to record for an action: the given one, or the user of this process.
 
     Args:
-        by: A name, None for the user's.
+        by: The given name; None for the user of this process.
     """
     if by:
         return by
@@ -30,14 +30,14 @@ def who(by: str | None) -> str:
 
 @contextmanager
 def alone(database: RowsDatabase, timeout: float | None = None) -> Iterator[None]:
-    """Hold the lock of whoever erases, or places or lifts a hold.
+    """A context manager that holds the lock for erasures and legal holds.
 
     Args:
-        database: Of the rows.
-        timeout: Seconds to wait, None for as long as anybody does.
+        database: The database of rows.
+        timeout: The longest time to wait, in seconds; None for the usual time.
 
     Raises:
-        LogUnavailable: Others have it for longer.
+        LogUnavailable: Others hold the lock for longer.
     """
     lock = database.process_lock("erase.lock")
     try:

@@ -1,4 +1,4 @@
-"""Plans an erasure: which sessions may go, what goes with each, and what is written of it."""
+"""Plans an erasure: which sessions may be erased, what belongs to each, what is recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PlannedErasure(msgspec.Struct):
-    """A session with all below it: what is written of it, and its events without payloads."""
+    """The plan for one session and its descendants: events to write, events without payloads."""
 
     ids: list[str]
     statements: list[NewEvent]
@@ -29,17 +29,17 @@ class PlannedErasure(msgspec.Struct):
 
 
 class ErasureRefusal(msgspec.Struct, frozen=True):
-    """Why a session can't be erased, for people; held: because of a legal hold."""
+    """The reason why a session can't be erased; `held` is True for a legal hold."""
 
     text: str
     held: bool = False
 
 
 class ErasurePlanner:
-    """Plans the erasure of sessions of one store.
+    """Plans erasures of sessions in one store.
 
     Args:
-        host: The open store.
+        host: The open store with the sessions.
     """
 
     def __init__(self, host: StoreSessionHost) -> None:
@@ -48,7 +48,7 @@ class ErasurePlanner:
         self._rows = host.rows
 
     def derived(self, found: loading.FoundSession) -> list[session_queries.SessionRow]:
-        """The tops of the trees of the replays and forks of a session or of one below it."""
+        """Return the top-level sessions of all replays and forks of a session's whole tree."""
 
         def ask(database: RowsDatabase) -> list[session_queries.SessionRow]:
             with session_queries.reading(database) as connection:
@@ -60,7 +60,7 @@ class ErasurePlanner:
         return self._rows.ask(ask)
 
     def refusal(self, found: loading.FoundSession) -> ErasureRefusal | None:
-        """Why a session can't be erased, None if it can."""
+        """Return why a session can't be erased; None if it can."""
         row = found.row
 
         def ask(database: RowsDatabase) -> tuple[str, list[erasure_queries.Hold]]:
@@ -93,10 +93,10 @@ class ErasurePlanner:
     def plan(
         self, found: loading.FoundSession, gone: set[int], named: set[str], by: str, reason: str
     ) -> PlannedErasure:
-        """Read what goes with a session.
+        """Read everything that is erased together with a session.
 
-        `gone` are the sessions that go at the same time, `named` the definitions that other plans
-        have already; what this one adds is put there.
+        `gone` has the numbers of all sessions that are erased at the same time. `named` has the
+        definitions that earlier plans include already; those of this plan are added to it.
         """
         backend, redact = self._backend, self._host.redact
         others = [*found.statements]
@@ -117,9 +117,10 @@ class ErasurePlanner:
         return PlannedErasure([row.id for row in found.family], statements, erased)
 
     def _definitions(self, gone: set[int], named: set[str]) -> list[tuple[str, int]]:
-        """The definitions that no session uses but those that are erased.
+        """Return the agent definitions that only erased sessions use.
 
-        From then on a new secret names definitions, so that who uses one again writes it again.
+        Later definitions get names from a new secret. So a definition that is used again is written
+        again.
         """
 
         def ask(database: RowsDatabase) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""What an erasure did, what it could not reach, and the sentence that readers get afterwards."""
+"""Reports the result of an erasure, and tells readers that a session was erased."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class Erasure(msgspec.Struct, kw_only=True):
     """The result of an erasure.
 
     Attributes:
-        sessions: The ids of the sessions that were erased, those below others included.
-        events: How many payloads were erased.
-        already: Of the sessions that were asked for, those that had been erased before.
-        kept: Replays and forks of them that were kept, and may hold the same texts.
-        held: Sessions that were left because a legal hold keeps them.
-        not_ended: Sessions that were left because they still run, or are a part of another.
-        pending: True until a VACUUM has run: copies may stay in the gaps of SQLite's pages.
-        out_of_reach: Where else the same content may be, which lllm can't erase.
+        sessions: The ids of the erased sessions, child sessions included.
+        events: The number of payloads that were erased.
+        already: The ids of selected sessions that were erased earlier.
+        kept: The ids of replays and forks that were kept. They may contain the same texts.
+        held: The ids of sessions that were not erased because of a legal hold.
+        not_ended: The ids of sessions that were not erased because they still run, or belong to
+            another session.
+        pending: True until a VACUUM has run: unused parts of SQLite's pages may still have copies.
+        out_of_reach: Places where the same content may still be, and where lllm can't erase it.
     """
 
     sessions: list[str] = []
@@ -48,10 +49,10 @@ class Erasure(msgspec.Struct, kw_only=True):
 
 
 def files_out_of_reach(backend: LogBackend) -> tuple[str, ...]:
-    """List where else the content of a log may be, files beside it included.
+    """List places outside of a log that may have copies of its content.
 
     Args:
-        backend: The log.
+        backend: The backend of the log.
     """
     path = getattr(backend, "path", None)
     if not isinstance(path, Path):
@@ -71,10 +72,10 @@ def files_out_of_reach(backend: LogBackend) -> tuple[str, ...]:
 
 
 def erased_text(row: SessionRow) -> str | None:
-    """Say when, by whom and why a session was erased; None if it was not.
+    """Return a text that says when, by whom and why a session was erased; None if it was not.
 
     Args:
-        row: Of the session.
+        row: The row of the session.
     """
     if row.erased is None:
         return None
@@ -83,13 +84,13 @@ def erased_text(row: SessionRow) -> str | None:
 
 
 def refuse_erased(row: SessionRow) -> None:
-    """Raise the error for a session whose content is asked for and was erased.
+    """Raise an error if the content of a session was erased.
 
     Args:
-        row: Of the session.
+        row: The row of the session.
 
     Raises:
-        SessionWasErased: It was.
+        SessionWasErased: The content of the session was erased.
     """
     text = erased_text(row)
     if text is not None:

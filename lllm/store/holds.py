@@ -1,4 +1,4 @@
-"""Places and lifts legal holds, which win over every erasure."""
+"""Places and releases legal holds, which prevent every erasure of a session."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class LegalHold(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """A legal hold on a session.
 
     Attributes:
-        hold: Its id, by which it is released.
-        session_id: The session that it is on.
-        placed: When it was placed, UTC.
-        by: Who placed it.
-        reason: Why.
+        hold: The id of the hold, with which it can be released.
+        session_id: The id of the session that the hold protects.
+        placed: The time at which it was placed, UTC.
+        by: The name of the person or program that placed it.
+        reason: The reason for the hold.
     """
 
     hold: str
@@ -42,7 +42,7 @@ class LegalHold(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 def place_hold(host: StoreSessionHost, session_id: str, reason: str, by: str | None) -> str:
-    """See `LogStore.hold`."""
+    """Place a legal hold on a session; see `LogStore.hold`."""
     with alone(host.rows.database):  # an erasure looks for holds before it begins
         refuse_erased(host.reader.find(session_id, below=False).row)
         event = SessionHeld(about=session_id, by=who(by), reason=reason, salt=new_salt())
@@ -54,7 +54,7 @@ def place_hold(host: StoreSessionHost, session_id: str, reason: str, by: str | N
 def release_hold(
     host: StoreSessionHost, session_id: str, reason: str, by: str | None, hold: str | None
 ) -> int:
-    """See `LogStore.release`."""
+    """Release legal holds on a session; see `LogStore.release`."""
     with alone(host.rows.database):
         found = holds_on(host, session_id)
         lifted = [one for one in found if hold in (None, one.hold)]
@@ -70,7 +70,7 @@ def release_hold(
 
 
 def holds_on(host: StoreSessionHost, session_id: str) -> list[LegalHold]:
-    """See `LogStore.holds`."""
+    """List the legal holds on a session; see `LogStore.holds`."""
     row = host.reader.find(session_id, below=False).row
 
     def ask(database: RowsDatabase) -> list[LegalHold]:

@@ -1,8 +1,10 @@
 """Exports a store's lists as plain tables in the user's own SQLite database.
 
-    sessions every session of a tactic and every captured session, at any depth tags the tags of
-    each session, also those inherited from its root calls every attempt to call a model costs the
-    cost of each top-level session with its descendants, by day, tactic, model and agent
+    sessions  every session of a tactic and every captured session, at any depth
+    tags      the tags of each session, also those inherited from its root
+    calls     every attempt to call a model
+    costs     the cost of each top-level session with its descendants, by day, tactic, model
+              and agent
 
 Several stores may be exported to one database, because session ids are unique. Times are ISO 8601
 in UTC, durations are seconds, and costs are US dollars; `cost_nanos` is exact (10^-9 dollars).

@@ -161,7 +161,7 @@ class ReadModel:
         """Build the search index anew, and keep it up from now on.
 
         Args:
-            progress: As of `rebuild`.
+            progress: A function that is called with the progress, as in `rebuild`.
 
         Returns:
             What was built.

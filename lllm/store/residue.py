@@ -1,4 +1,4 @@
-"""Makes the event that says that a session was erased, with all that stays of it."""
+"""Makes the event that records an erasure, with the facts about the session that stay."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def residue_of(
     reason: str,
     streams: Sequence[str],
 ) -> SessionErased:
-    """Make the `session.erased` of a session from its row and its events.
+    """Make the `session.erased` event of a session from its row and its events.
 
     Args:
-        row: The session's row.
-        events: All its events, in order; none is erased yet.
-        by: Who erases it.
-        reason: Why.
-        streams: The other streams that go with it.
+        row: The row of the session.
+        events: All events of the session, in order. None is erased yet.
+        by: The name of the person or program that erases it.
+        reason: The reason for the erasure.
+        streams: The names of other event streams that are erased together with it.
 
     Returns:
-        The event.
+        The event, to be written to the log.
 
     Raises:
-        ErasureRefused: Its first event is missing, or of a newer lllm.
+        ErasureRefused: The first event of the session is missing, or a newer lllm wrote it.
     """
     started = codec.decode(events[0]) if events else None
     if not isinstance(started, SessionStarted):
@@ -75,7 +75,7 @@ def residue_of(
 
 
 def _cells(events: Sequence[Recorded]) -> list[CostCell]:
-    """Sum what a session cost, as the view of costs does."""
+    """Sum the costs of a session in the same groups as the view of costs."""
     cells: dict[tuple[int, str, str], CostTotals] = {}
     for event in events:
         payload = codec.decode(event)

@@ -1,4 +1,4 @@
-"""Erases sessions that are older than they are kept."""
+"""Erases sessions that are older than a number of days."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _logger = logging.getLogger("lllm.store")
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """What is older than it is kept, and what was done about it.
+    """The result of applying a retention period.
 
     Attributes:
-        before: Sessions that began before this time are older than they are kept.
-        older: The ids of those that are not erased yet and not held.
-        held: The ids of those that a legal hold keeps.
-        running: The ids of those that still run.
-        erasure: What was erased; None of a dry run, and where nothing was older.
+        before: Sessions that began before this time have exceeded the period.
+        older: The ids of these sessions, without those that are erased already or held.
+        held: The ids of these sessions that a legal hold protects.
+        running: The ids of these sessions that still run.
+        erasure: The report of the erasure; None for a dry run, or if no session was too old.
     """
 
     before: dt.datetime
@@ -50,7 +50,7 @@ def retain(
     by: str | None,
     defer_vacuum: bool,
 ) -> Retention:
-    """See `LogStore.retain`."""
+    """Erase sessions that are too old; see `LogStore.retain`."""
     if days < 1:
         raise ValueError(f"days is at least 1, not {days}")
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
@@ -75,7 +75,7 @@ def retain(
 
 
 def _held(host: StoreSessionHost) -> set[str]:
-    """The roots of all trees with a hold on any session."""
+    """Return the root sessions of all trees in which a session has a hold."""
 
     def ask(database: RowsDatabase) -> set[str]:
         with session_queries.reading(database) as connection:

@@ -42,9 +42,10 @@ def as_json(
     the end, `deeper_sessions`, and `{"$lllm": "session", "session_id": ...}` takes their place.
 
     Args:
-        session: With the values in it as they are recorded. The names are put into it.
-        tags: Those that it has now.
-        annotations: What was judged of it; left out where nothing was.
+        session: The session, whose values are in recorded form. The function puts their names into
+            it.
+        tags: The tags that the session has now.
+        annotations: The annotations of the session; without any, the text has no such field.
 
     Returns:
         The text; it can always be encoded as UTF-8.

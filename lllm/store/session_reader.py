@@ -319,7 +319,7 @@ class SessionReader:
         Args:
             session_id: The whole id.
             read_value: Makes a value out of its recorded form.
-            at: As of then, None for now.
+            at: The point in time as of which to load; None for now.
 
         Returns:
             The annotations that hold.

@@ -94,7 +94,7 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         metadata: The metadata that was given when the session was made.
         timestamp: The time at which the session began, UTC.
         traceback: The traceback of a failed session, else None.
-        annotations: What was judged of the session and of attempts in it, as of that time.
+        annotations: The annotations of the session and its attempts, as of that time.
     """
 
     session_id: str

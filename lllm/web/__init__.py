@@ -1,4 +1,4 @@
-"""The web page of a store: sessions, costs, calls and the store itself, in a browser.
+"""The web pages of a store: sessions, costs, calls and the store's state, in a browser.
 
-It is served from the store that exists, on this machine only. It needs the extra `web`.
+The server reads an existing store, and only this machine can reach it. It needs the extra `web`.
 """

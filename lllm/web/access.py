@@ -1,8 +1,8 @@
-"""Decides who may ask the page: this machine, this address, and whoever has its token.
+"""Decides which requests get the page: those from this machine, to this address, with the token.
 
-The server listens on a loopback address, which every account of the machine can reach, so a random
-token is needed as well. The address that is opened has it; the answer moves it into a cookie that
-no script can read, and the address bar shows it no longer.
+The server listens on a loopback address, which every account of the machine can reach. Therefore a
+random token is needed, too. The address that the browser first opens contains the token; the answer
+moves it into a cookie that no script can read, and the address bar no longer shows it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SAFE_METHODS = ("GET", "HEAD")
 _TOKEN = "token"  # the name of the parameter
 
-# Nothing but this server's own files: no inline script or style, no frame, no foreign address.
+# The browser loads only files of this server: no inline script or style, no frame, no other site.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,18 +40,18 @@ _REFUSAL = (
 
 
 def new_token() -> str:
-    """Make a random token for one run of the server."""
+    """Make a random token, which is valid for one run of the server."""
     return secrets.token_urlsafe(32)
 
 
 class AccessGuard:
-    """Lets a request through to the page if its host, its origin and its token are right.
+    """Passes a request to the page if its host, origin and token are right; refuses it otherwise.
 
     Args:
-        app: The page.
-        token: The token; None to ask for none.
-        host: The address that the server listens on, as "127.0.0.1".
-        port: Its port.
+        app: The application that answers accepted requests.
+        token: The token that requests need; None to require none.
+        host: The address that the server listens on, for example "127.0.0.1".
+        port: The port that the server listens on.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, host: str, port: int) -> None:
@@ -61,11 +61,11 @@ class AccessGuard:
         self._hosts = {f"{name}:{port}" for name in names}
         if port == 80:
             self._hosts |= names
-        # Cookies are shared by all ports of a host, so each server has a name of its own.
+        # All ports of a host share their cookies, so the name of the cookie contains the port.
         self._cookie = f"lllm_web_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI has it (https://asgi.readthedocs.io/en/latest/specs/)."""
+        """Answer a request; see ASGI (https://asgi.readthedocs.io/en/latest/specs/)."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -84,7 +84,7 @@ class AccessGuard:
         await (self._app if answer is None else answer)(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that the page does not get; None if the page gets it."""
+        """Return the refusal of a request; None if the request is accepted."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
@@ -113,7 +113,7 @@ class AccessGuard:
         return PlainTextResponse(_REFUSAL, 403)
 
     def _welcome(self, path: str, pairs: list[tuple[str, str]], token: str) -> Response:
-        """Go to the same address without the token, with the cookie in its place."""
+        """Redirect to the same address without the token, and set the cookie."""
         rest = urlencode([pair for pair in pairs if pair[0] != _TOKEN])
         path = "/" + path.lstrip("/\\")  # "//host" would be another site's address
         answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
@@ -124,7 +124,7 @@ class AccessGuard:
 
     @staticmethod
     def _cookie_value(token: str) -> str:
-        """What the cookie holds: enough to prove the token, and not the token itself."""
+        """Compute the cookie's value: proof that the browser got the token, without the token."""
         return hashlib.sha256(f"lllm web cookie\n{token}".encode()).hexdigest()
 
     def _cookie_of(self, headers: Headers) -> str:
@@ -136,7 +136,7 @@ class AccessGuard:
 
 
 def _has_bearer(headers: Headers) -> bool:
-    """True if the request proves the token by a header, which no foreign page can send."""
+    """True if a request has the token in a header, which a page of another site can't send."""
     return headers.get("authorization", "").startswith("Bearer ")
 
 

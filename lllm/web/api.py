@@ -1,6 +1,7 @@
-"""The data of the page as JSON, under /api: lists, sessions, events, costs and comparisons.
+"""Serves the data of the pages as JSON under /api: lists, sessions, events, costs, comparisons.
 
-It reads what `LogStore` reads, with the same filters and fields; see `openapi` for its addresses.
+It uses the methods of `LogStore`, with the same filters and fields. See `openapi` for the
+addresses.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ MOST = 1_000  # sessions or calls of one answer
 
 
 class SessionPage(msgspec.Struct):
-    """Some sessions of a list.
+    """One page of a list of sessions.
 
     Attributes:
-        sessions: The sessions, in the order that was asked for.
+        sessions: The sessions, in the requested order.
         next: The cursor of the next page; None if there is none.
     """
 
@@ -34,10 +35,10 @@ class SessionPage(msgspec.Struct):
 
 
 class CallPage(msgspec.Struct):
-    """Some calls of a list.
+    """One page of a list of calls.
 
     Attributes:
-        calls: The attempts to call a model, in the order that was asked for.
+        calls: The attempts to call a model, in the requested order.
         next: The cursor of the next page; None if there is none.
     """
 
@@ -46,7 +47,7 @@ class CallPage(msgspec.Struct):
 
 
 class ApiError(msgspec.Struct):
-    """Why a request was refused.
+    """The answer to a request that was refused.
 
     Attributes:
         error: What was wrong, and what to do.
@@ -102,7 +103,7 @@ def api_call_summary(pages: StorePages, request: Request) -> Response:
 
 
 def api_costs(pages: StorePages, request: Request) -> Response:
-    """Answer with sums; see `LogStore.export_cost_summary`."""
+    """Answer with sums of costs; see `LogStore.export_cost_summary`."""
     query = ListQuery.of(request.query_params.multi_items())
     by = [one for one in request.query_params.getlist("by") if one]
     as_model = request.query_params.get("as_model") or None
@@ -120,7 +121,7 @@ def api_session(pages: StorePages, request: Request) -> Response:
 
 
 def api_events(pages: StorePages, request: Request) -> Response:
-    """Answer with the events of one session, one a line, as they are stored."""
+    """Answer with the stored events of one session, one on each line."""
     session_id = pages.store.find_id(request.path_params["session_id"])
     text = as_jsonl(list(pages.store.events(session_id)))
     return Response(text.encode("utf-8", "backslashreplace"), media_type="application/x-ndjson")
@@ -137,7 +138,7 @@ def refusal(status: int, text: str) -> Response:
 
     Args:
         status: The HTTP status.
-        text: What was wrong.
+        text: A sentence that says what was wrong.
     """
     answer = _json(ApiError(text))
     answer.status_code = status

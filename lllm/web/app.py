@@ -1,4 +1,4 @@
-"""Makes the ASGI application of the page: its addresses, and what each answers."""
+"""Makes the ASGI application of the web pages, with its addresses."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def make_app(
     name: str = "",
     zone: dt.tzinfo = LOCAL,
 ) -> ASGIApp:
-    """Make the page of a store as an ASGI application.
+    """Make an ASGI application that shows a store.
 
     Args:
-        store: The store; it stays the caller's, who closes it.
-        token: The random text that requests must prove to know; None to ask for none.
+        store: The open store; the caller closes it.
+        token: The random text that every request needs; None to require none.
         host: The address that the server listens on.
-        port: Its port; a request that names another one is refused.
-        name: The name of the store, as the page shows it; "" for its backend.
-        zone: The time zone of times without an offset, and of those that are shown.
+        port: The port that the server listens on. A request for another port is refused.
+        name: The name of the store on the pages; "" to show its backend.
+        zone: The time zone in which times are shown, and times without an offset are read.
 
     Returns:
         The application.

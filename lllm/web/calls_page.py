@@ -1,4 +1,4 @@
-"""The page of model calls: single attempts, with their errors, times and tokens."""
+"""The page of calls: single attempts to call a model, with errors, times and tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def calls_page(pages: StorePages, request: Request) -> Response:
     """Answer with the attempts to call a model that the address selects.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
+        pages: Renders the answer, and has the store.
         request: The HTTP request; its parameters are the filters of `LogStore.list_calls`.
     """
     given, query = _asked(request)
@@ -52,12 +52,12 @@ def listed_calls(pages: StorePages, request: Request, limit: int) -> list[CallRe
     """List the attempts to call a model that an address selects.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its address says what to show.
-        limit: How many at most.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose address has the filters.
+        limit: The greatest number of attempts.
 
     Raises:
-        ValueError: A parameter has a value that it can't have.
+        ValueError: A parameter in the address has an invalid value.
     """
     given, query = _asked(request)
     filters = query.filters()
@@ -81,7 +81,7 @@ def listed_calls(pages: StorePages, request: Request, limit: int) -> list[CallRe
 
 
 def _asked(request: Request) -> tuple[dict[str, str], ListQuery]:
-    """The parameters of calls, and those that they share with sessions."""
+    """Split the parameters into those of calls, and those that lists of sessions have, too."""
     given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
     pairs = request.query_params.multi_items()
     query = ListQuery.of(pair for pair in pairs if pair[0] not in ("sort", "state"))

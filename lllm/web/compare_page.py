@@ -1,4 +1,4 @@
-"""The page that compares two sessions: their first difference, and what each took."""
+"""The page that compares two sessions: their first difference, and the figures of each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def compare_page(pages: StorePages, request: Request) -> Response:
     """Answer with the comparison of the sessions `a` and `b`.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; without both ids, the page asks for them.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request. If an id is missing, the page asks for it.
     """
     a, b = (request.query_params.get(name, "").strip() for name in ("a", "b"))
     found = None

@@ -1,4 +1,4 @@
-"""The page of costs: what was spent by day, tactic, model, agent or tag, and what was wasted."""
+"""The page of costs: the money spent by day, tactic, model, agent or tag, and wasted money."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def cost_page(pages: StorePages, request: Request) -> Response:
     """Answer with the costs of the sessions that the address selects.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its parameters are filters, `by`, `as_model` and `prices`.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose address has filters, `by`, `as_model` and `prices`.
     """
     query = ListQuery.of(request.query_params.multi_items())
     by = request.query_params.get("by") or "tactic"
@@ -62,7 +62,7 @@ def cost_page(pages: StorePages, request: Request) -> Response:
 
 
 def _sessions_of(query: ListQuery, by: str, group: CostGroup) -> str | None:
-    """The address of the sessions behind a group; None where no filter of sessions says it."""
+    """Return the address of the sessions in a group; None if no filter can select them."""
     key = group["key"]
     if key is None:
         return None

@@ -1,4 +1,4 @@
-"""The page of health: how many calls of models failed, were repeated, and how long they took."""
+"""The page of health: how many model calls failed or were retried, and how long they took."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def health_page(pages: StorePages, request: Request) -> Response:
     """Answer with statistics of the calls that the address selects, by model and in time.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its parameters are filters of sessions, `model` and `by`.
-            Without `after`, the last seven days are meant.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose address has filters of sessions, `model` and `by`. Without
+            `after`, it covers the last seven days.
     """
     query = ListQuery.of(request.query_params.multi_items())
     model = request.query_params.get("model", "").strip()

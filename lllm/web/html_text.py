@@ -1,8 +1,8 @@
-"""Turns texts of a log into HTML in which nothing of them is markup, unless Markdown says so.
+"""Converts texts from a log to safe HTML, in which only Markdown can add markup.
 
-Characters that hide text or turn it around are shown as escapes, as on a terminal; see
-`lllm.terminal_safe`. Markdown is rendered without raw HTML, without images, whose addresses a
-browser would ask, and with links to http, https and mailto only.
+Characters that hide text or reverse its direction are shown as escapes, as on a terminal (see
+`lllm.terminal_safe`). Markdown is rendered without raw HTML, without images, because a browser
+would load them, and with links to http, https and mailto only.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ MOST_MARKDOWN = 50_000  # characters; longer texts are shown as they are
 
 
 def readable(text: str) -> str:
-    """Show what is hidden in a text of several lines; line ends and tabs stay.
+    """Replace hidden characters in a text by escapes; line ends and tabs stay.
 
     Args:
-        text: Anybody's.
+        text: Any text; it may come from anybody.
 
     Returns:
-        The text, in which every character is seen, and stands where it is.
+        A text in which every character is visible and in its place.
     """
     return UNSAFE.sub(_shown, text.replace("\r\n", "\n"))
 
@@ -49,10 +49,10 @@ def markdown(text: str) -> Markup:
     """Render a text as Markdown.
 
     Args:
-        text: Anybody's, in Markdown or not.
+        text: Any text, in Markdown or not; it may come from anybody.
 
     Returns:
-        Safe HTML; a text beyond 50,000 characters stands there as it is.
+        Safe HTML. A text of more than 50,000 characters is not rendered, but shown as it is.
     """
     if len(text) > MOST_MARKDOWN:
         return plain(text)
@@ -60,7 +60,7 @@ def markdown(text: str) -> Markup:
 
 
 def plain(text: str) -> Markup:
-    """Show a text as it is, with its line ends and blanks."""
+    """Convert a text to HTML that shows it as it is, with its line ends and spaces."""
     return Markup('<pre class="text">') + escape(readable(text)) + Markup("</pre>")
 
 
@@ -82,7 +82,7 @@ def _open_link(
     options: OptionsDict,
     env: EnvType,
 ) -> str:
-    """Render the begin of a link, which opens in a tab of its own and is told no address."""
+    """Render the beginning of a link, which opens in a new tab without sending a referrer."""
     del env
     tokens[index].attrSet("rel", "noreferrer noopener nofollow")
     tokens[index].attrSet("target", "_blank")
@@ -94,13 +94,13 @@ def _may_link(url: str) -> bool:
 
 
 def pretty_json(value: object) -> str:
-    """Format a value as indented JSON; a text that holds JSON counts as its value.
+    """Format a value as indented JSON; a text that contains JSON is formatted like its value.
 
     Args:
         value: A value of JSON, or a text.
 
     Returns:
-        The JSON, or the text where it is none.
+        The indented JSON; a text that is not JSON is returned unchanged.
     """
     if isinstance(value, str):
         text = value
@@ -117,13 +117,14 @@ def pretty_json(value: object) -> str:
 
 
 def task_line(task: str) -> str:
-    """Format the first line of a task for a list: fields of an object without quotes and braces.
+    """Shorten a task for a list: the fields of a JSON object are shown without quotes and braces.
 
     Args:
-        task: A line of text; of an object or list, its JSON, which may be cut.
+        task: The first line of the task; if the task is an object or list, its JSON, which may be
+            cut.
 
     Returns:
-        One line: "order: A-17 · text: Where is my kettle?".
+        One line, for example "order: A-17 · text: Where is my kettle?".
     """
     if not task.startswith("{"):
         return task
@@ -144,15 +145,15 @@ def _unquoted(value: str) -> str:
 
 
 def day_and_time(moment: dt.datetime, zone: dt.tzinfo, now: dt.datetime) -> str:
-    """Format a time as short as it is clear: "14:02", "yesterday 14:02", "12 Nov 14:02".
+    """Format a time as shortly as possible: "14:02", "yesterday 14:02", "12 Nov 14:02".
 
     Args:
-        moment: The time.
-        zone: The zone to show it in.
-        now: The present.
+        moment: The time to format.
+        zone: The time zone in which to show it.
+        now: The present time.
 
     Returns:
-        The text; the year stands in it where it is another one.
+        The text. It contains the year if that is not the present year.
     """
     local, today = moment.astimezone(zone), now.astimezone(zone)
     days = (today.date() - local.date()).days

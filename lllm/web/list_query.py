@@ -1,4 +1,4 @@
-"""Reads the filters of a list or a sum from the address of a page, and writes them back."""
+"""Converts between the filters of a list and the parameters in a page's address."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class StoreFilters(TypedDict):
 
 
 class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the address of a page selects; every field is a parameter of it.
+    """The selection in a page's address; each field is a parameter.
 
     Attributes:
-        state: As in `LogStore.list_sessions`.
+        state: The state of the sessions, as in `LogStore.list_sessions`.
         tactic: The stable path of a tactic.
-        tag: Tags as KEY=VALUE.
-        after: A time as in `list_sessions`.
-        before: A time as in `list_sessions`.
-        partition: As in `list_sessions`.
-        sort: "started" or "cost".
-        cursor: Where the page begins.
+        tag: Tags, each written as KEY=VALUE.
+        after: Only sessions from this time on, as in `LogStore.list_sessions`.
+        before: Only sessions before this time, as in `LogStore.list_sessions`.
+        partition: The partition of the sessions, as in `LogStore.list_sessions`.
+        sort: The order of the list: "started" or "cost".
+        cursor: The cursor at which this page of the list begins.
         replays: "yes" to list replays, too.
-        hide: Names of columns that are not shown.
+        hide: The names of columns that are not shown.
     """
 
     state: str = ""
@@ -53,13 +53,13 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str]]) -> ListQuery:
-        """Read the parameters of an address; empty ones and foreign ones count for nothing.
+        """Read the parameters of an address; empty and unknown ones are ignored.
 
         Args:
-            pairs: Names and values, in their order.
+            pairs: The names and values of the parameters, in order.
 
         Raises:
-            ValueError: A parameter has a value that it can't have.
+            ValueError: A parameter has an invalid value.
         """
         one: dict[str, str] = {}
         several: dict[str, list[str]] = {"tag": [], "hide": []}
@@ -80,10 +80,10 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.convert(one | several, cls)
 
     def filters(self) -> StoreFilters:
-        """The same as arguments of the store.
+        """Convert the selection to arguments of the store's methods.
 
         Raises:
-            ValueError: A tag has two values.
+            ValueError: Two different values are given for one tag.
         """
         tags: dict[str, str] = {}
         for pair in self.tag:
@@ -100,12 +100,12 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def url(self, path: str = "/", **changes: object) -> str:
-        """The address of a page that selects the same, but for some changes.
+        """Make the address of a page with the same selection, except for some changes.
 
         Args:
-            path: Of the page.
-            **changes: Fields with new values. A new page of a list begins at its beginning, unless
-                `cursor` is one of them.
+            path: The path of the page.
+            **changes: New values of fields. The list begins at its first page, unless `cursor` is
+                given.
 
         Returns:
             The path with its parameters.
@@ -120,18 +120,18 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{path}?{urlencode(pairs)}" if pairs else path
 
     def with_tag(self, name: str, value: str, path: str = "/") -> str:
-        """The address of the same list, with only the sessions that have a tag, too.
+        """Make the address of this list with one more tag filter.
 
         Args:
-            name: The tag's name.
-            value: Its value.
-            path: Of the page.
+            name: The name of the tag.
+            value: The value of the tag.
+            path: The path of the page.
         """
         others = tuple(pair for pair in self.tag if pair.partition("=")[0] != name)
         return self.url(path, tag=(*others, f"{name}={value}"))
 
     def chips(self) -> list[tuple[str, str]]:
-        """What is selected, each as text and the address of the list without it."""
+        """List the active filters: the text of each, and the address without it."""
         shown: list[tuple[str, str]] = []
         names: Mapping[str, str] = {
             "state": self.state, "tactic": self.tactic, "after": self.after,

@@ -1,8 +1,8 @@
-"""Tells a browser which sessions have new events, as a stream of server-sent events.
+"""Notifies a browser which sessions have new events, by a stream of server-sent events.
 
-The stream says that something changed, not what: the page then asks for its own address again, and
-puts in what differs. So a page that is live shows what it shows after a reload. The format is that
-of https://html.spec.whatwg.org/multipage/server-sent-events.html.
+The stream says that something changed, but not what. The page then requests its own address again
+and replaces the parts that differ, so a live page always looks as after a reload. The format is
+defined in https://html.spec.whatwg.org/multipage/server-sent-events.html.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _SILENCE = 15.0  # seconds after which a comment keeps the connection open
 
 
 class ChangedSessions(msgspec.Struct):
-    """The sessions with new events.
+    """The sessions that have new events.
 
     Attributes:
-        position: The position of the log up to which was looked.
-        sessions: Their ids, and those of the sessions at the top above new ones.
-        started: How many sessions at the top are new.
-        all: True if there are too many to name.
+        position: The last position of the log that was examined.
+        sessions: The ids of these sessions, and of the top-level sessions above new ones.
+        started: The number of new top-level sessions.
+        all: True if there are too many sessions to list.
     """
 
     position: int
@@ -40,14 +40,14 @@ class ChangedSessions(msgspec.Struct):
 
 
 def changes_after(store: LogStore, position: int) -> ChangedSessions | None:
-    """Find the sessions with events behind a position.
+    """Find the sessions that have events after a position.
 
     Args:
-        store: The store.
-        position: The position that the page has seen.
+        store: The store to read from.
+        position: The last position that the page shows.
 
     Returns:
-        The changes; None if there are none.
+        The changes; None if there are no new events.
     """
     head = store.log.head()
     if head == position:
@@ -76,15 +76,15 @@ def changes_after(store: LogStore, position: int) -> ChangedSessions | None:
 async def messages(
     store: LogStore, position: int | None, gone: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
-    """Iterate over the messages of a stream of server-sent events, as long as a page listens.
+    """Yield the messages of a stream of server-sent events, as long as the browser listens.
 
     Args:
-        store: The store.
-        position: The position that the page has seen; None for the present.
-        gone: Whether the page has stopped listening.
+        store: The store to read from.
+        position: The last position that the page shows; None for the present end of the log.
+        gone: A function that returns True when the browser no longer listens.
 
     Yields:
-        One message for all that is new since the last, in UTF-8.
+        A message, in UTF-8, about everything that is new since the message before.
     """
     seen = await run_in_threadpool(store.log.head) if position is None else position
     yield b": the sessions with new events\nretry: 1000\n\n"

@@ -39,7 +39,7 @@ _ID = ("session_id", "the id of a session, or its beginning")
 
 
 def _description(pages: StorePages, request: Request) -> Response:
-    """Answer with the description of all of this."""
+    """Answer with the OpenAPI document."""
     del pages, request
     return Response(msgspec.json.encode(openapi()), media_type="application/json")
 
@@ -78,7 +78,7 @@ ENDPOINTS: dict[str, tuple[Endpoint, str, tuple[tuple[str, str], ...], Any]] = {
 
 
 def openapi() -> dict[str, object]:
-    """Describe the API, as a document of OpenAPI 3.1.
+    """Make the OpenAPI 3.1 document that describes the API.
 
     Returns:
         The document, to be written as JSON.

@@ -10,12 +10,12 @@ _KEPT = 64 << 20  # bytes of payloads; a session with more is loaded for every r
 
 
 class OpenedSession:
-    """Loads sessions, and keeps the last one while the log says nothing new of it.
+    """Loads sessions, and keeps the last one in memory until the log has new events of it.
 
-    A page of a long session is followed by requests for the steps that are unfolded in it.
+    After the page of a long session, the browser requests each step that the user unfolds.
 
     Args:
-        reader: Loads the sessions.
+        reader: Loads the sessions from the log.
     """
 
     def __init__(self, reader: SessionReader) -> None:
@@ -23,13 +23,13 @@ class OpenedSession:
         self._last: tuple[FoundSession, Transcript] | None = None
 
     def open(self, session_id: str) -> Transcript:
-        """Load a session, unless it is the last one and nothing has changed.
+        """Return a session, and load it unless it is the one in memory and has not changed.
 
         Args:
-            session_id: The whole id.
+            session_id: The whole id of the session.
 
         Returns:
-            The session, arranged.
+            The session, arranged for the page.
 
         Raises:
             SessionNotFound: There is no such session.

@@ -1,4 +1,4 @@
-"""Renders the templates: what all pages share, and the words and figures in them."""
+"""Renders the templates with the data that all pages share."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class StorePages:
     """Renders the pages of one store.
 
     Args:
-        store: The store.
-        name: Its name, as the page shows it.
-        zone: The time zone of the times that are shown.
+        store: The store to show.
+        name: The name of the store on the pages.
+        zone: The time zone in which times are shown.
 
     Attributes:
-        opened: Loads sessions.
+        opened: Loads sessions, and keeps the last one.
     """
 
     def __init__(self, store: LogStore, name: str, zone: dt.tzinfo) -> None:
@@ -51,9 +51,9 @@ class StorePages:
         """Answer with a page.
 
         Args:
-            request: The HTTP request; its address says what to show.
+            request: The HTTP request.
             template: The name of the file in `templates`.
-            **values: What the template shows.
+            **values: The values that the template uses.
         """
         text = self._environment.get_template(template).render(
             path=request.url.path,
@@ -68,9 +68,9 @@ class StorePages:
         """Answer with a page that says what was wrong.
 
         Args:
-            request: The HTTP request; its address says what to show.
+            request: The HTTP request.
             status: The HTTP status.
-            text: What was wrong.
+            text: A sentence that says what was wrong.
         """
         answer = self.render(request, "error.html", status=status, text=text)
         answer.status_code = status
@@ -78,10 +78,10 @@ class StorePages:
 
 
 def make_environment(zone: dt.tzinfo) -> Environment:
-    """Make the environment of the templates, in which every text is escaped.
+    """Make the environment of the templates, which escapes every text.
 
     Args:
-        zone: The time zone of the times that are shown.
+        zone: The time zone in which times are shown.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

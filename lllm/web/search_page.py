@@ -1,4 +1,4 @@
-"""The page of a search, and the way from a hit to the step in which it stands."""
+"""The page of search results, and the links from a result to its step."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SHOWN = 50  # hits of one page
 
 
 def search_page(pages: StorePages, request: Request) -> Response:
-    """Answer with the messages that have some words, newest first.
+    """Answer with the messages that match a query, newest first.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its parameters are `q`, `role`, `sort` and filters of sessions.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose address has `q`, `role`, `sort` and filters of sessions.
     """
     asked = request.query_params
     words = asked.get("q", "").strip()
@@ -60,7 +60,7 @@ def search_page(pages: StorePages, request: Request) -> Response:
 
 
 def _pieces(text: str, matches: tuple[tuple[int, int], ...]) -> list[tuple[str, bool]]:
-    """Cut a snippet where what was found begins and ends."""
+    """Split a snippet into parts that were found and parts that were not."""
     pieces: list[tuple[str, bool]] = []
     shown = 0
     for start, end in matches:
@@ -70,11 +70,11 @@ def _pieces(text: str, matches: tuple[tuple[int, int], ...]) -> list[tuple[str, 
 
 
 def place_of_event(pages: StorePages, request: Request) -> Response:
-    """Lead from an event to the step of its session in which it is shown.
+    """Redirect from an event to the step that shows it on the page of its session.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its path has the session, and the position of the event.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose path has the session's id and the event's position.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     number = _request_at(pages, session_id, request.path_params["position"])
@@ -88,7 +88,7 @@ def place_of_event(pages: StorePages, request: Request) -> Response:
 
 
 def _request_at(pages: StorePages, session_id: str, position: int) -> int | None:
-    """The request that an event belongs to: its own, or the first that sent a message."""
+    """Return the number of the request that an event belongs to: its own, or the next one."""
     dialog: int | None = None
     sought = False
     last: int | None = None

@@ -1,4 +1,4 @@
-"""Runs the page on a loopback address until Ctrl-C."""
+"""Runs the web server on a loopback address until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def listen(host: str, port: int | None) -> socket.socket:
     """Open the socket that the server listens on.
 
     Args:
-        host: An address of this machine alone: "127.0.0.1", "::1" or "localhost".
-        port: The port; None for the first free one from 8321 on, 0 for any.
+        host: An address that only this machine can reach: "127.0.0.1", "::1" or "localhost".
+        port: The port; None for the first free one from 8321 on, 0 for any free one.
 
     Returns:
-        The socket, for the server of `make_server`.
+        The socket, to be passed to the server from `make_server`.
 
     Raises:
-        ConfigError: The address is not one of this machine alone, or the port is in use.
+        ConfigError: Other machines could reach the address, or the port is in use.
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise ConfigError(
@@ -53,13 +53,13 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def make_server(app: ASGIApp) -> Server:
-    """Make the server of an application; `run(sockets=[...])` answers until it is told to stop.
+    """Make the server of an application; `run(sockets=[...])` serves until it is stopped.
 
     Args:
-        app: The application.
+        app: The application that answers the requests.
 
     Returns:
-        A server of uvicorn; with `should_exit = True` it stops.
+        A server of uvicorn. Setting its `should_exit` to True stops it.
     """
     from uvicorn import Config, Server
 

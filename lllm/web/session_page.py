@@ -1,4 +1,4 @@
-"""The page of one session: what was asked and answered, what it cost, and each of its steps."""
+"""The page of one session: task, result, cost, and each step."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def session_page(pages: StorePages, request: Request) -> Response:
     """Answer with one session.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; an id that is cut leads to the whole one.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request. A shortened id is redirected to the whole id.
     """
     given = request.path_params["session_id"]
     session_id = pages.store.find_id(given)
@@ -45,11 +45,11 @@ def session_page(pages: StorePages, request: Request) -> Response:
 
 
 def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
-    """Collect what the template of a session shows.
+    """Collect the values that the template of a session uses.
 
     Args:
-        transcript: The session.
-        blocks: What of it is shown.
+        transcript: The session to show.
+        blocks: The parts of the session that this page shows.
     """
     record, start = transcript.record, transcript.start
     session = record.session
@@ -76,11 +76,12 @@ def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
 
 
 def step_page(pages: StorePages, request: Request) -> Response:
-    """Answer with one step, whose texts are whole up to 200,000 characters each.
+    """Answer with one step, with up to 200,000 characters of each text.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; with the header of `FRAGMENT`, the inside of the step alone.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request. If it has the header `FRAGMENT`, only the inside of the step is
+            sent.
     """
     record, step = _found_step(pages, request)
     only_part = request.headers.get(FRAGMENT) == "step"
@@ -97,11 +98,11 @@ def step_page(pages: StorePages, request: Request) -> Response:
 
 
 def step_text(pages: StorePages, request: Request) -> Response:
-    """Answer with one text of a step, whole, as plain text.
+    """Answer with one complete text of a step, as plain text.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its parameter `of` is "answer", "sent.N", "arguments.N" or
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose parameter `of` is "answer", "sent.N", "arguments.N" or
             "result.N".
     """
     _, step = _found_step(pages, request)
@@ -113,11 +114,11 @@ def step_text(pages: StorePages, request: Request) -> Response:
 
 
 def events_page(pages: StorePages, request: Request) -> Response:
-    """Answer with the events of a session as they are stored, 500 a page.
+    """Answer with the stored events of a session, 500 on each page.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its address says what to show.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose path has the session's id.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     first = int(request.query_params.get("from", "1"))
@@ -140,8 +141,8 @@ def exported_session(pages: StorePages, request: Request) -> Response:
     """Answer with the export of a session, as `lllm export` writes it.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its address says what to show.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose path has the session's id.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     form = request.path_params["format"]
@@ -161,7 +162,7 @@ def _found_step(pages: StorePages, request: Request) -> tuple[SessionRecord, Ste
 
 
 def _texts(step: Step) -> dict[str, str]:
-    """Name the texts of a step."""
+    """Return the texts of a step by their names."""
     texts = {f"sent.{place}": one.text for place, one in enumerate(step.exchange.sent)}
     if step.trace.content is not None:
         texts["answer"] = step.trace.content.text
@@ -182,7 +183,7 @@ def _page_number(request: Request, steps: int) -> int:
 
 
 def _page_of(transcript: Transcript, number: int) -> list[Block]:
-    """The blocks around the steps of one page."""
+    """Return the blocks of one page: its steps, and the headings around them."""
     begin, end = (number - 1) * PAGE, number * PAGE
     chosen: list[Block] = []
     seen = 0
@@ -197,7 +198,7 @@ def _page_of(transcript: Transcript, number: int) -> list[Block]:
 
 
 def _keys_in_page(blocks: list[Block]) -> set[str]:
-    """The steps whose texts are in the page; those of others are fetched when they are unfolded."""
+    """Return the keys of the steps whose texts the page has; others are fetched when unfolded."""
     left = _IN_PAGE
     keys = set()
     for unfolded in (True, False):
@@ -210,7 +211,7 @@ def _keys_in_page(blocks: list[Block]) -> set[str]:
 
 
 def _span(session: TacticCallSession) -> tuple[int, int]:
-    """The begin of a session, and the nanoseconds until the last thing in it has ended."""
+    """Return the start of a session, and the nanoseconds until everything in it has ended."""
     end = session.started + (session.elapsed or 0)
     for one in family(session):
         end = max(end, one.started + (one.elapsed or 0))
@@ -225,7 +226,7 @@ def _models(session: TacticCallSession) -> list[str]:
 
 
 def _own_line(traceback: str | None) -> str | None:
-    """The last line of a traceback that is in the user's own code, with the line below it."""
+    """Return the last line of a traceback in the user's own code, with the line below it."""
     if not traceback:
         return None
     lines = traceback.splitlines()

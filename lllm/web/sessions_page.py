@@ -1,4 +1,4 @@
-"""The home page: the sessions of a store, newest first, with what each cost and how it ended."""
+"""The home page: the list of sessions, newest first, with their costs and states."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def sessions_page(pages: StorePages, request: Request) -> Response:
     """Answer with the list of sessions that the address selects.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; with the header of `FRAGMENT`, the rows alone.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request. If it has the header `FRAGMENT`, only the rows are sent.
     """
     began = time.perf_counter()
     query = ListQuery.of(request.query_params.multi_items())
@@ -65,13 +65,13 @@ def _as_state(text: str | None) -> State | None:
 
 
 def sums_part(pages: StorePages, request: Request) -> Response:
-    """Answer with the sums of the sessions that the address selects: money, failures, states.
+    """Answer with sums over the selected sessions: costs, failures and states.
 
-    The page asks for them once its rows are shown, since sums of many sessions take longer.
+    The page requests them after it shows its rows, because sums of many sessions take longer.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its address says what to show.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request, whose address has the filters.
     """
     query = ListQuery.of(request.query_params.multi_items())
     filters = query.filters()

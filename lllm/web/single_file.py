@@ -1,4 +1,4 @@
-"""Writes one session as an HTML file that needs nothing else, to attach to a report of a bug."""
+"""Writes one session as a self-contained HTML file, for example to attach it to a bug report."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def session_as_html(
 ) -> str:
     """Write a session as one HTML page, with all its texts and without any script.
 
-    The page asks no address for anything: it has its style in it, and a policy that allows no more.
+    The page loads nothing: it contains its style, and its policy allows nothing else.
 
     Args:
-        store: The store.
+        store: The store with the session.
         session_id: The whole id of the session.
-        zone: The time zone of the times in it.
-        at: The session as it was then; see `LogStore.load_session`.
+        zone: The time zone in which times are shown.
+        at: The point in time as of which to show the session; see `LogStore.load_session`.
 
     Returns:
-        The page.
+        The HTML of the page.
 
     Raises:
         SessionNotFound: There is no such session.

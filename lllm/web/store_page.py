@@ -1,4 +1,4 @@
-"""The page of the store itself: what `lllm doctor` says of it."""
+"""The page about the store itself, with the results of `lllm doctor`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def store_page(pages: StorePages, request: Request) -> Response:
     """Answer with the state of the store.
 
     Args:
-        pages: Renders the answer, and has the store to read from.
-        request: The HTTP request; its address says what to show.
+        pages: Renders the answer, and has the store.
+        request: The HTTP request.
     """
     checkup = examine(pages.store, tz=pages.zone)
     return pages.render(request, "store.html", checkup=checkup, severity_signs=SIGNS)

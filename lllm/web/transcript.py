@@ -1,4 +1,4 @@
-"""Arranges one session for the page: an outline, and its steps in the order of time."""
+"""Arranges one session for its page: an outline, and the steps in order of time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Step(msgspec.Struct, kw_only=True, gc=False):
     """One attempt to call a model, with what was sent, answered and run.
 
     Attributes:
-        session_id: The session that it belongs to.
-        depth: How many sessions and agents it stands in, from 0.
-        agent: The agent's name, "" for none.
-        trace: The attempt.
-        exchange: What it was the first to send, and, outside of agents, what tools returned.
-        tools: The tools that lllm ran for the answer.
-        retry: Why the call was made again after it, None where it was not.
-        edit: What a fork changed here, None for nothing.
-        unfolded: True if it is shown unfolded from the start.
+        session_id: The id of the session with the attempt.
+        depth: The number of sessions and agent calls around it, from 0.
+        agent: The name of the agent; "" if there is none.
+        trace: The attempt itself.
+        exchange: The messages that it was the first to send; outside of agents, also tool results.
+        tools: The tools that lllm ran because the answer requested them.
+        retry: The reason why the call was repeated after it; None if it was not.
+        edit: What a fork changed at this point; None for no change.
+        unfolded: True if the page shows it unfolded at first.
     """
 
     session_id: str
@@ -49,17 +49,17 @@ class Step(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def key(self) -> str:
-        """A name for this step that no other one on the page has."""
+        """A name of this step that is unique on the page."""
         return f"{self.session_id}.{self.trace.request}"
 
 
 class Heading(msgspec.Struct, kw_only=True, gc=False):
-    """The begin of an agent's call or of a session below.
+    """The beginning of an agent call, or of a child session.
 
     Attributes:
-        session_id: The session that it belongs to, or that begins.
-        depth: How many sessions and agents it stands in, from 0.
-        entry: The agent's call, or the session.
+        session_id: The id of the session that has the agent call, or of the session that begins.
+        depth: The number of sessions and agent calls around it, from 0.
+        entry: The agent call, or the session.
     """
 
     session_id: str
@@ -68,20 +68,20 @@ class Heading(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def key(self) -> str:
-        """A name for this heading that no other one on the page has."""
+        """A name of this heading that is unique on the page."""
         if isinstance(self.entry, AgentCallSession):
             return f"{self.session_id}.agent.{self.entry.call}"
         return f"{self.session_id}.session"
 
 
 class AgentOutcome(msgspec.Struct, kw_only=True, gc=False):
-    """The end of an agent's call: what it delivered, or why it failed.
+    """The end of an agent call: its result, or the error.
 
     Attributes:
-        key: A name for it that no other one on the page has.
-        depth: How many sessions and agents it stands in, from 0.
-        delivery: What it delivered.
-        error: Why it failed.
+        key: A name of this part that is unique on the page.
+        depth: The number of sessions and agent calls around it, from 0.
+        delivery: The result; None if the call failed.
+        error: The error; None if the call succeeded.
     """
 
     key: str
@@ -91,12 +91,12 @@ class AgentOutcome(msgspec.Struct, kw_only=True, gc=False):
 
 
 class QuietTime(msgspec.Struct, kw_only=True, gc=False):
-    """A time in which nothing was recorded.
+    """A period in which nothing was recorded.
 
     Attributes:
-        key: A name for it that no other one on the page has.
-        depth: How many sessions and agents it stands in, from 0.
-        took: Nanoseconds.
+        key: A name of this part that is unique on the page.
+        depth: The number of sessions and agent calls around it, from 0.
+        took: The length of the period, in nanoseconds.
     """
 
     key: str
@@ -108,13 +108,13 @@ Block = Step | Heading | AgentOutcome | QuietTime
 
 
 class Transcript(msgspec.Struct):
-    """A session as the page shows it.
+    """A session, arranged for its page.
 
     Attributes:
-        record: The session.
-        start: What was recorded when it began.
-        blocks: Headings, steps and answers, in the order of their begin.
-        sessions: How many sessions there are, the one at the top included.
+        record: The session with what the store knows about it.
+        start: The payload of its first event.
+        blocks: The headings, steps and results, in the order in which they began.
+        sessions: The number of sessions, the top-level one included.
     """
 
     record: SessionRecord
@@ -124,12 +124,12 @@ class Transcript(msgspec.Struct):
 
     @property
     def steps(self) -> list[Step]:
-        """The steps, in their order."""
+        """The steps of the session, in order."""
         return [block for block in self.blocks if isinstance(block, Step)]
 
 
 class _Spoken(msgspec.Struct):
-    """What the events of one session say beside the session itself."""
+    """What the events of one session contain and the loaded session does not."""
 
     exchanges: dict[int, SentAndGot] = {}
     retries: dict[int, RetryScheduled] = {}
@@ -137,10 +137,10 @@ class _Spoken(msgspec.Struct):
 
 
 def transcript_of(loaded: LoadedSession) -> Transcript:
-    """Arrange a session and all sessions below it.
+    """Arrange a session and all its descendants.
 
     Args:
-        loaded: The session, with its events.
+        loaded: The session with its events.
 
     Returns:
         The transcript.
@@ -180,7 +180,7 @@ def transcript_of(loaded: LoadedSession) -> Transcript:
 def _blocks_of(
     session: TacticCallSession, depth: int, spoken: _Spoken
 ) -> Iterator[Block | tuple[TacticCallSession, int]]:
-    """Iterate over what is in one session; a session below is yielded with its depth."""
+    """Yield the parts of one session; a child session is yielded with its depth."""
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
     entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
@@ -242,11 +242,11 @@ def _spoken(payloads: Sequence[Event]) -> _Spoken:
 
 
 def result_of(step: Step, place: int) -> Content | None:
-    """What a tool of a captured call returned, as a later request sent it.
+    """Return the result of a tool in a captured call, which a later request contains.
 
     Args:
-        step: The step whose answer asked for tools.
-        place: Which of them, from 0.
+        step: The step whose answer requested tools.
+        place: The number of the tool among them, from 0.
     """
     results = step.exchange.results
     return results[place] if place < len(results) else None

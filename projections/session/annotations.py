@@ -1,4 +1,4 @@
-"""Reads what was judged of a session from the events about it."""
+"""Reads the annotations of a session from the events about it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Annotation(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody or something says of a session, or of an attempt in it.
+    """A judgement of a session, or of an attempt in it, by a person or a program.
 
     Attributes:
-        name: What is judged, as "correct".
+        name: The name of the judgement, for example "correct".
         value: The verdict; None for a comment alone.
-        comment: Why, in words.
-        by: Who says so, None where that was not said.
-        step: The number of the attempt that is judged, None for the whole session.
-        timestamp: The time at which it was said, UTC.
+        comment: The reason, in words; None without one.
+        by: The name of the person or program that judged; None if it is unknown.
+        step: The number of the judged attempt; None for the whole session.
+        timestamp: The time of the judgement, UTC.
     """
 
     name: str
@@ -43,12 +43,13 @@ def annotations_in(
     """Read the annotations of a session.
 
     Args:
-        events: Of the session, and about it, in the order of the log.
+        events: The events of the session and the statements about it, in log order.
         session_id: The session's id.
-        read_value: What becomes of a recorded value.
+        read_value: A function that converts a recorded value to the value to return.
 
     Returns:
-        Those that hold after the last of these events, in the order in which they were first made.
+        The annotations that were not replaced or removed by later events, in the order in which
+        they were first made.
     """
     found: dict[tuple[str, int | None, str | None], Annotation] = {}
     for event in events:

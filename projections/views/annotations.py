@@ -1,4 +1,4 @@
-"""The view of annotations: what was judged of sessions, to select sessions by it."""
+"""The view of annotations: the judgements of sessions, by which lists can be filtered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ANNOTATIONS = Table(
 
 
 class AnnotationsView:
-    """One row for each annotation that holds."""
+    """One row for each annotation that was not replaced or removed."""
 
     name = "annotations"
     version = 1
@@ -46,7 +46,7 @@ class AnnotationsView:
     types: Collection[str] = (SessionAnnotated.type, ERASED)
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Update the annotations for some events; see `View.apply`."""
 
         def say(session: SessionContext, said: SessionAnnotated, one: ViewEvent) -> None:
             key = (session.number, storable(said.name), said.step or 0, storable(said.by or ""))
@@ -69,10 +69,10 @@ class AnnotationsView:
 
 
 def value_text(value: object) -> str:
-    """Write a value as rows hold it, so that 1 and 1.0 are the same.
+    """Convert an annotation's value to the text in its row, so that 1 and 1.0 are the same.
 
     Args:
-        value: JSON.
+        value: A value of JSON.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -1,4 +1,4 @@
-"""The command `lllm annotate`: judges a session, or an attempt in it."""
+"""The command `lllm annotate`: adds a judgement to a session, or to an attempt in it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def annotate(
 ) -> None:
     """Judge a session: a score, a label, a comment.
 
-    VALUE is true, false, a number or other JSON, else a text. It takes the place of an earlier one
-    of this NAME by the same; NAME alone, without --comment, takes that back.
+    VALUE is true, false, a number or other JSON; anything else is a text. It replaces the earlier
+    value of the same NAME by the same person. NAME alone, without --comment, removes that value.
     """
     from lllm.cli.render.formats import annotation_line
 

@@ -1,4 +1,4 @@
-"""The command `lllm audit`: a report for people who have to answer questions."""
+"""The command `lllm audit`: a report for people who have to account for what happened."""
 
 from __future__ import annotations
 

@@ -69,12 +69,12 @@ def calls(
 ) -> None:
     """List attempts to call a model, newest first.
 
-    Each attempt is one line, also failed and repeated ones: `lllm calls --sort elapsed` lists the
-    slowest, `lllm calls --error 429 --after 7d` those that were rate-limited in the last week.
+    Each attempt is one line, also failed and repeated ones. `lllm calls --sort elapsed` lists the
+    slowest, and `lllm calls --error 429 --after 7d` those that were rate-limited in the last week.
     --state filters by the attempt's state; tags, tactics and partitions filter by its session.
-    --json prints one array with an object for each attempt. --by sums up the newest 200,000 of
-    them; its three times are the median, and the times that 95 % and 99 % of the answers did not
-    exceed.
+    --json prints one array with an object for each attempt. --by prints statistics of the newest
+    200,000 attempts instead; its three times are those within which 50 %, 95 % and 99 % of the
+    answers were complete.
     """
     if as_json and as_csv:
         raise click.UsageError("Either --json or --csv; not both.")

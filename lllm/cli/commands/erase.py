@@ -56,9 +56,10 @@ def erase(
 ) -> None:
     """Erase the content of sessions for good.
 
-    Payloads go, and with them texts, tags and salts of the sessions and of those below them, and
-    their replays and forks. Times, costs, digests, the reason and your name stay. Exit code 1 says
-    that a session can't be erased: there is none, it runs, is held, or is a part of another.
+    It removes the texts, tags and all other content of the sessions, of their child sessions, and
+    of their replays and forks. Times, costs, digests, the reason and your name stay. The exit code
+    is 1 if a session can't be erased: it does not exist, it runs, a legal hold protects it, or it
+    is a child session.
     """
     if bool(prefixes) == bool(tags or before):
         raise click.UsageError("Which? Either ids of sessions, or --tag and --before.")
@@ -121,10 +122,10 @@ def _together(reports: list[Erasure]) -> Erasure:
 
 
 def show_erasure(report: Erasure) -> None:
-    """Print what was erased, what was left, and what is out of reach.
+    """Print what was erased, what was skipped, and where lllm can't erase.
 
     Args:
-        report: Of the erasure.
+        report: The result of the erasure.
     """
     click.echo(f"Erased: {len(report.sessions):,} sessions, {report.events:,} payloads.")
     for what, ids in (

@@ -1,4 +1,4 @@
-"""The commands `lllm hold` and `lllm release`: legal holds, which win over every erasure."""
+"""The commands `lllm hold` and `lllm release`: legal holds, which prevent every erasure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BY = click.option("--by", metavar="NAME", help="Who does it; else your user nam
 def hold(store: str | None, prefix: str, reason: str | None, by: str | None, listing: bool) -> None:
     """Keep a session from being erased, by a legal hold.
 
-    Nothing of it can be erased until `lllm release` lifts the hold. A hold on a session
-    below another one keeps the whole tree.
+    Nothing of it can be erased until `lllm release` lifts the hold. A hold on a child
+    session protects the whole tree.
     """
     if listing == bool(reason):
         raise click.UsageError("Either --reason TEXT, or --list.")

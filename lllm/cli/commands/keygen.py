@@ -19,8 +19,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def keygen(store: str | None, key: Path, name: str | None) -> None:
     """Make a key to sign seals with.
 
-    It makes KEY, which is secret, and KEY.pub. KEY belongs to another machine, or another user,
-    than the store.
+    It writes KEY, which is secret, and KEY.pub, which is for everybody. Keep KEY on another machine
+    than the store, or with another user.
     """
     import os
 

@@ -14,9 +14,9 @@ from lllm.events.errors import MissingExtra
 def mcp(store: str | None) -> None:
     """Let a coding agent read the store.
 
-    It is an MCP server on stdin and stdout, which the agent starts. Its tools list, show and
-    compare sessions, calls and costs, and write nothing. It needs the extra mcp:
-    pip install 'lllm[mcp]'.
+    It runs an MCP server on stdin and stdout, which the agent starts. Its tools list,
+    show and compare sessions, calls and costs, and write nothing. It needs the extra
+    mcp: pip install 'lllm[mcp]'.
     """
     from lllm.mcp_server import make_mcp_server
 

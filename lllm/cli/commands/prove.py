@@ -42,8 +42,9 @@ def prove(
 ) -> None:
     """Write a proof of one session, to be checked without the store.
 
-    The file has the session's events and what shows that they stand in the log of the seal;
-    nothing of other sessions is in it. `lllm verify --proof FILE` checks it on any machine.
+    The file contains the session's events, and hashes which show that the log of the seal contains
+    them. It contains nothing of other sessions. `lllm verify --proof FILE` checks it on any
+    machine.
     """
     if event is not None and (redacted or children or related):
         raise click.UsageError("--event shows one event with its content, and nothing else.")

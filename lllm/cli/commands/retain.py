@@ -1,4 +1,4 @@
-"""The command `lllm retain`: erases what is older than it is kept, for a nightly job."""
+"""The command `lllm retain`: erases sessions after a number of days, for a nightly job."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def retain(
     defer_vacuum: bool,
     as_json: bool,
 ) -> None:
-    """Erase sessions that are older than they are kept.
+    """Erase sessions that are older than a number of days.
 
-    Without --yes it is only said what would go. Sessions that a legal hold keeps stay.
+    Without --yes, nothing is erased, and the command only says what would be. Sessions with a legal
+    hold are never erased.
     """
     from lllm.cli.commands.erase import show_erasure
 

@@ -1,4 +1,4 @@
-"""The command `lllm seal`: writes a checkpoint of the log, to be kept elsewhere."""
+"""The command `lllm seal`: writes a checkpoint of the log, to be kept outside of the store."""
 
 from __future__ import annotations
 
@@ -43,13 +43,14 @@ def seal(
 ) -> None:
     """Write a checkpoint of the log, to be kept elsewhere.
 
-    It is the size of the log and the root of its Merkle tree. Keep it outside of
-    the store; `lllm verify --checkpoint FILE` then finds whatever was altered,
-    cut off or put in before. With a key it is signed.
+    It contains the size of the log and the root of its Merkle tree. Keep it outside
+    of the store: `lllm verify --checkpoint FILE` then finds every event that was
+    altered, cut off or inserted since. With a key, the checkpoint is signed.
 
-    A timestamp, and each witness, show that it existed at a time at the latest, not
-    since when. If one can't be had, no seal is written, unless --optional-anchors is
-    given. A seal that contradicts one that a witness cosigned is always refused.
+    A timestamp or a witness proves that the checkpoint existed at a certain time. If
+    one of them can't be had, nothing is written, unless --optional-anchors is given.
+    If a witness has cosigned a checkpoint that contradicts this one, nothing is ever
+    written.
     """
     if key is not None and key_env is not None:
         raise click.UsageError("Give --key or --key-env, not both.")

@@ -50,10 +50,10 @@ def search(
 ) -> None:
     """Find messages by their words, newest first.
 
-    Searched are messages with their reasoning and tool calls, results of tools, tasks, tags and
-    errors. QUERY is words that a message must all have, in any case; OR and NOT stand between
-    words, \"late delivery\" are words next to each other, refund* is how words begin. Put a query
-    with such characters between single quotes. --after and --before are times of the messages.
+    It searches messages with their reasoning and tool calls, results of tools, tasks, tags and
+    errors. A message must have all words of QUERY, in any case. "late delivery" finds words next to
+    each other, refund* finds beginnings of words, and OR and NOT stand between words. Put a query
+    with such characters between single quotes. --after and --before refer to the times of messages.
     """
     with open_named(store) as opened, usage_errors():
         hits = opened.search(

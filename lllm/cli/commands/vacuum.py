@@ -1,4 +1,4 @@
-"""The command `lllm vacuum`: writes SQLite files anew, without copies of what was erased."""
+"""The command `lllm vacuum`: rewrites SQLite files, without copies of erased content."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lllm.cli.options import open_named, store_option
 @click.command()
 @store_option
 def vacuum(store: str | None) -> None:
-    """Write files anew, without copies of what was erased.
+    """Rewrite files, without copies of erased content.
 
-    Other writers wait meanwhile, and as much free space is needed as the store takes. Exit code 1
-    says that a reader kept an older state of a file in use, so that it has to be done again.
+    Other writers wait during this, and the disk needs as much free space as the store takes. The
+    exit code is 1 if a reader still used an older state of a file; run the command again then.
     """
     with open_named(store, on_error="raise") as opened:
         done = opened.vacuum()

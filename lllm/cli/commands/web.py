@@ -26,10 +26,9 @@ def web(
 ) -> None:
     """Show the store in a browser: sessions, steps, costs and calls. Ctrl-C ends it.
 
-    The server listens on this machine only, writes nothing to the store, and contacts no other
-    server. The address that it prints contains a token, which every request needs. It needs the
-    extra
-    web: pip install 'lllm[web]'.
+    The server listens on this machine only, writes nothing to the store, and contacts
+    no other server. The address that it prints contains a token, which every request
+    needs. It needs the extra web: pip install 'lllm[web]'.
     """
     try:
         from lllm.web.access import new_token
@@ -56,11 +55,11 @@ def missing_extra(command: str, error: ImportError) -> MissingExtra:
     """Make the error of a command that needs the extra `web`.
 
     Args:
-        command: The command, such as "lllm web".
-        error: The import that failed.
+        command: The command, for example "lllm web".
+        error: The error of the failed import.
 
     Returns:
-            The error to raise.
+        The error to raise.
     """
     return MissingExtra(
         f"{command} needs {error.name}, which is not installed: pip install 'lllm[web]'"

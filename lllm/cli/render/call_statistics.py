@@ -15,9 +15,9 @@ def show_call_statistics(console: Console, summary: CallSummary, by: str) -> Non
     """Print a summary of attempts.
 
     Args:
-        console: Where to print.
-        summary: The summary.
-        by: What it was grouped by.
+        console: The console to print on.
+        summary: The statistics of the attempts.
+        by: What the attempts of a group have in common, for the heading of the first column.
     """
     streams = summary.total.first_token_p50 is not None
     table = plain_table()

@@ -19,18 +19,18 @@ def show_document(console: Console, document: Document) -> None:
     """Print a document.
 
     Args:
-        console: Where it is printed.
-        document: The document.
+        console: The console to print on.
+        document: The document to print.
     """
     for block in document:
         _show(console, block)
 
 
 def plain_text(document: Document) -> str:
-    """Write a document as plain text.
+    """Format a document as plain text.
 
     Args:
-        document: The document.
+        document: The document to print.
     """
     file = StringIO()
     show_document(Console(file=file, width=_WIDTH, markup=False, emoji=False), document)

@@ -1,4 +1,4 @@
-"""Prints what a check of a proof found."""
+"""Prints the result of checking a proof."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def show(checked: CheckedProof, as_json: bool) -> None:
     """Print the result of a check.
 
     Args:
-        checked: What it found.
-        as_json: True for one JSON object.
+        checked: The result of the check.
+        as_json: True to print one JSON object.
 
     Raises:
-        Finding: Something is wrong; raised once all is printed.
-        NotKnown: Nothing is, and nothing from outside of the file vouches for its checkpoint.
+        Finding: The check found something wrong. It is raised after everything is printed.
+        NotKnown: Nothing is wrong, but nothing from outside of the file vouches for the checkpoint.
     """
     if as_json:
         from lllm.cli.render.json_text import show_json

@@ -1,4 +1,4 @@
-"""Prints the hits of a search: a line that says where, and the part of the text below it."""
+"""Prints the hits of a search: for each hit, its place and the matching part of its text."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def show_hits(console: Console, hits: Sequence[SearchHit], zone: dt.tzinfo) -> N
     """Print hits, in their order.
 
     Args:
-        console: Where to print.
-        hits: The hits.
-        zone: Of their times.
+        console: The console to print on.
+        hits: The hits to print, in this order.
+        zone: The time zone in which times are shown.
     """
     offset = formats.one_offset((hit.timestamp for hit in hits), zone)
     if offset is not None:
@@ -42,7 +42,7 @@ def show_hits(console: Console, hits: Sequence[SearchHit], zone: dt.tzinfo) -> N
 
 
 def _snippet(hit: SearchHit) -> Text:
-    """The part of the text, with what was found in colour."""
+    """Format the part of the text, with the found words in colour."""
     line, shown = Text(), 0
     for start, end in hit.matches:
         line.append(visible(hit.snippet[shown:start]))

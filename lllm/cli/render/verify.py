@@ -147,7 +147,7 @@ def check_as_json(check: AnchorCheck) -> dict[str, object]:
     """Make the JSON form of what a timestamp or a witness shows.
 
     Args:
-        check: What it shows.
+        check: The result of checking the anchor.
     """
     return {
         "kind": check.kind,

@@ -1,4 +1,4 @@
-"""Erase the content of sessions, or hold it back from erasure."""
+"""The methods of LogStore that erase the content of sessions, or prevent that."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ErasesSessions(ListsSessions):
-    """Erase the content of sessions, or hold it back from erasure. See LogStore."""
+    """Methods of LogStore that erase the content of sessions, or prevent that. See LogStore."""
 
     def erase_session(
         self,
@@ -30,31 +30,33 @@ class ErasesSessions(ListsSessions):
         keep_derived: bool = False,
         defer_vacuum: bool = False,
     ) -> Erasure:
-        """Erase the content of a session for good; what happened when and its costs stay.
+        """Erase the content of a session permanently; its times and costs stay.
 
-        Its payloads go, those of the sessions below it, of what was said about it later (tags), and
-        of its replays and forks. Every digest of the log still fits. Doing it again does nothing
-        but finish what was left.
+        Erased are the payloads of the session, of its child sessions, of later statements about it
+        (such as tags), and of its replays and forks. All digests of the log still match. A second
+        call only finishes what the first one left.
 
         Args:
             session_id: The whole id of a top-level session.
-            reason: Why; it stays in the log, so put nothing into it that may have to go.
-            by: Who erases it, which stays too; None for the user of this process.
-            keep_derived: Keep replays and forks of it, which may hold the same texts; they are
-                listed.
-            defer_vacuum: Leave the VACUUM for `vacuum()`. Until then the erasure is pending: copies
-                may stay in the gaps of SQLite's pages.
+            reason: The reason. It stays in the log, so it must not contain what may have to be
+                erased.
+            by: The name of the person or program that erases it, which stays in the log; None for
+                the user of this process.
+            keep_derived: True to keep replays and forks of the session, which may contain the same
+                texts, and only list them.
+            defer_vacuum: True to leave the VACUUM to a later `vacuum()`. Until then, unused parts
+                of SQLite's pages may still have copies.
 
         Returns:
-            What was erased, and what lllm can't reach.
+            A report of what was erased, and where lllm can't erase.
 
         Raises:
             SessionNotFound: There is no such session.
-            ErasureRefused: It runs, a legal hold keeps it, it is a part of another session, or the
-                backend can't erase. Nothing was erased.
-            LogReadOnly: The store was opened to be read only.
-            LogError: The log can't be written. What was begun is finished when the store is next
-                opened to write.
+            ErasureRefused: The session runs, a legal hold protects it, it is a child session, or
+                the backend can't erase. Nothing was erased.
+            LogReadOnly: The store was opened for reading only.
+            LogError: The log can't be written. The next process that opens the store for writing
+                finishes what was begun.
         """
         return Eraser(self._host).erase(
             [session_id], by=who(by), reason=_a_reason(reason), keep_derived=keep_derived,
@@ -75,27 +77,27 @@ class ErasesSessions(ListsSessions):
         keep_derived: bool = False,
         defer_vacuum: bool = False,
     ) -> Erasure:
-        """Erase all sessions with some tags, or that began before a time; see `erase_session`.
+        """Erase the content of all sessions with some tags, or before a time; see `erase_session`.
 
-        Sessions that run, or that a legal hold keeps, are left and listed.
+        Sessions that run or that a legal hold protects are skipped and listed.
 
         Args:
             reason: As in `erase_session`.
             tags: Only sessions that have all of these tags.
-            before: Only those that began before this time; as in `list_sessions`.
+            before: Only sessions that began before this time; in the forms of `list_sessions`.
             tz: The time zone of times without an offset.
-            partition: Only of this partition.
+            partition: Only sessions of this partition.
             by: As in `erase_session`.
             keep_derived: As in `erase_session`.
             defer_vacuum: As in `erase_session`.
 
         Returns:
-            What was erased and what was left.
+            A report of what was erased and what was skipped.
 
         Raises:
-            ValueError: Neither tags nor a time nor a partition is given, or one is invalid.
+            ValueError: Neither tags nor a time nor a partition is given, or one of them is invalid.
             ErasureRefused: The backend can't erase.
-            LogReadOnly: The store was opened to be read only.
+            LogReadOnly: The store was opened for reading only.
             LogError: The log can't be written.
         """
         if not tags and before is None and partition is None:
@@ -119,22 +121,22 @@ class ErasesSessions(ListsSessions):
         by: str | None = None,
         defer_vacuum: bool = False,
     ) -> Retention:
-        """Erase what is older than a number of days, for a job that runs every night.
+        """Erase sessions that are older than a number of days, for example in a nightly job.
 
         Args:
-            days: How many days sessions are kept, counted from their start.
-            dry_run: Erase nothing, and only say what would be.
-            reason: As in `erase_session`; None to say the number of days.
+            days: The number of days that sessions are kept, counted from their start.
+            dry_run: True to erase nothing and only report what would be erased.
+            reason: The reason, as in `erase_session`; None for a text with the number of days.
             by: As in `erase_session`.
             defer_vacuum: As in `erase_session`.
 
         Returns:
-            How many sessions are older, which of them are held, and what was erased.
+            The sessions that are too old, those of them that are held, and what was erased.
 
         Raises:
             ValueError: The number of days is below 1.
             ErasureRefused: The backend can't erase.
-            LogReadOnly: The store was opened to be read only.
+            LogReadOnly: The store was opened for reading only.
             LogError: The log can't be written.
         """
         from lllm.store.retention import retain
@@ -145,15 +147,15 @@ class ErasesSessions(ListsSessions):
         )  # fmt: skip
 
     def vacuum(self) -> bool:
-        """Write SQLite files anew, so that no copy of what was erased stays in their gaps.
+        """Rewrite SQLite files, so that unused parts of them have no copies of erased content.
 
-        Other writers wait meanwhile, and as much free space is needed as the store takes.
+        Other writers wait during this, and the disk needs as much free space as the store takes.
 
         Returns:
-            False if a reader keeps an older state of a file in use: do it again.
+            False if a reader still uses an older state of a file; call it again later.
 
         Raises:
-            LogReadOnly: The store was opened to be read only.
+            LogReadOnly: The store was opened for reading only.
             ErasureRefused: The backend can't erase.
             LogUnavailable: A file can't be written.
         """
@@ -162,19 +164,19 @@ class ErasesSessions(ListsSessions):
     def hold(self, session_id: str, *, reason: str, by: str | None = None) -> str:
         """Place a legal hold on a session: until it is released, nothing of it can be erased.
 
-        A hold on a session below another one keeps the whole tree.
+        A hold on a child session protects the whole tree.
 
         Args:
-            session_id: The whole id.
-            reason: Why, as the name of a case.
-            by: Who places it; None for the user of this process.
+            session_id: The whole id of the session.
+            reason: The reason, for example the name of a legal case.
+            by: The name of the person or program that places it; None for the user of this process.
 
         Returns:
             The id of the hold.
 
         Raises:
             SessionNotFound: There is no such session.
-            SessionWasErased: It was erased.
+            SessionWasErased: The content of the session was erased already.
             LogError: The log can't be written.
         """
         return holds.place_hold(self._host, session_id, _a_reason(reason), by)
@@ -182,29 +184,30 @@ class ErasesSessions(ListsSessions):
     def release(
         self, session_id: str, *, reason: str, by: str | None = None, hold: str | None = None
     ) -> int:
-        """Lift a legal hold.
+        """Release the legal holds on a session, or one of them.
 
         Args:
-            session_id: The whole id of the session that it is on.
-            reason: Why.
-            by: Who lifts it; None for the user of this process.
-            hold: The id of the one hold to lift, None for all that the session has.
+            session_id: The whole id of the session.
+            reason: The reason for the release.
+            by: The name of the person or program that releases it; None for the user of this
+                process.
+            hold: The id of the hold to release; None for all holds on the session.
 
         Returns:
-            How many holds were lifted.
+            The number of holds that were released.
 
         Raises:
             SessionNotFound: There is no such session.
-            StoreError: It has no such hold.
+            StoreError: The session has no such hold.
             LogError: The log can't be written.
         """
         return holds.release_hold(self._host, session_id, _a_reason(reason), by, hold)
 
     def holds(self, session_id: str) -> list[LegalHold]:
-        """List the legal holds on a session that are not lifted.
+        """List the legal holds on a session that were not released.
 
         Args:
-            session_id: The whole id.
+            session_id: The whole id of the session.
 
         Raises:
             SessionNotFound: There is no such session.

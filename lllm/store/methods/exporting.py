@@ -1,4 +1,4 @@
-"""Copy sessions out of a store and into it."""
+"""The methods of LogStore that copy sessions out of a store or into it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ExportsSessions(ListsSessions):
-    """Copy sessions out of a store and into it. See LogStore."""
+    """Methods of LogStore that copy sessions out of a store or into it. See LogStore."""
 
     def export_session(
         self,
@@ -69,7 +69,7 @@ class ExportsSessions(ListsSessions):
         annotations: Mapping[str, object] | None = None,
         limit: int | None = None,
     ) -> Iterator[DatasetRow]:
-        """Make a data set for evaluations: task, delivery, scores and tags of each session.
+        """Make a data set for evaluations: task, result, scores and tags of each session.
 
         Args:
             tags: As in `list_sessions`.
@@ -86,7 +86,7 @@ class ExportsSessions(ListsSessions):
             The sessions, newest first. Those whose content was erased are left out.
 
         Raises:
-            ValueError: As of `list_sessions`.
+            ValueError: A filter or the limit is invalid, as in `list_sessions`.
             LogDamaged: An event in the log is corrupt.
         """
         from lllm.store.dataset import dataset

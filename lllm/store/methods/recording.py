@@ -169,18 +169,18 @@ class RecordsSessions(StoreParts):
     ) -> None:
         """Judge a session, or an attempt in it: a score, a label, a comment.
 
-        The recorded events of the session are not changed; this is one more event. It takes the
-        place of an earlier one with the same name, step and `by`; without value and comment, it
-        takes that back.
+        The recorded events of the session are not changed; the judgement is one more event. It
+        replaces an earlier one with the same name, step and `by`. Without value and comment, it
+        removes that one.
 
         Args:
             session_id: The whole id.
-            name: What is judged, as "correct".
+            name: The name of the judgement, for example "correct".
             value: The verdict: True or False, a number, a text, or any value; None for a comment
                 alone.
             step: The number of the attempt in the session, as `request` of `list_calls`; None for
                 the whole session.
-            comment: Why, in words.
+            comment: The reason, in words.
             by: The person or program that judges.
 
         Raises:

@@ -62,7 +62,7 @@ def finish_index(database: RowsDatabase, table: Table, generation: int) -> None:
     """Merge the parts of an index that was just filled, and merge as usual from now on.
 
     Args:
-        database: Where it is.
+        database: The database that has the index.
         table: A table with `search`.
         generation: The generation of its rows.
 
