@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import get_args
 
@@ -186,6 +186,50 @@ def session_list(
             rows = find(connection, wanted)
             all_tags = session_tags.tags_of(connection, rows)
         return [summary_of(row, all_tags[row.number], sort) for row in rows]
+
+    return read
+
+
+class ChildSessions(msgspec.Struct, frozen=True):
+    """The sessions that a session called directly.
+
+    Attributes:
+        count: How many there are.
+        first: The first of them, in the order of their starts.
+    """
+
+    count: int
+    first: list[SessionSummary]
+
+
+def children_list(
+    session_ids: Collection[str], limit: int | None
+) -> Callable[[Database], dict[str, ChildSessions]]:
+    """Make the query for the children of some sessions; see `LogStore.children`.
+
+    Args:
+        session_ids: The whole ids.
+        limit: The greatest number of children of each; None for all.
+
+    Returns:
+        A function that reads them from the database of rows.
+
+    Raises:
+        ValueError: The limit is negative.
+    """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit is a number of sessions, not {limit}")
+
+    def read(database: Database) -> dict[str, ChildSessions]:
+        found: dict[str, ChildSessions] = {}
+        with session_queries.reading(database) as connection:
+            for session_id in session_ids:
+                count, rows = session_queries.children_of(connection, session_id, limit)
+                if count:
+                    tags = session_tags.tags_of(connection, rows)
+                    first = [summary_of(row, tags[row.number], "started") for row in rows]
+                    found[session_id] = ChildSessions(count, first)
+        return found
 
     return read
 

@@ -64,6 +64,7 @@ def api_sessions(pages: StorePages, request: Request) -> Response:
         **query.filters(),
         tz=pages.zone,
         sort=query.sort,
+        reverse=bool(query.reverse),
         limit=limit + 1,
         cursor=query.cursor or None,
         replays=bool(query.replays),
@@ -84,7 +85,7 @@ def api_call_summary(pages: StorePages, request: Request) -> Response:
     """Answer with statistics of calls; see `LogStore.summarize_calls`."""
     given = request.query_params
     pairs = given.multi_items()
-    filters = ListQuery.of(pair for pair in pairs if pair[0] not in ("sort", "state")).filters()
+    filters = ListQuery.of(pair for pair in pairs if pair[0] not in ("sort", "state")).facets()
     error = given.get("error", "").strip()
     return _json(
         pages.store.summarize_calls(

@@ -60,7 +60,7 @@ def listed_calls(pages: StorePages, request: Request, limit: int) -> list[CallRe
         ValueError: A parameter in the address has an invalid value.
     """
     given, query = _asked(request)
-    filters = query.filters()
+    filters = query.facets()
     return pages.store.list_calls(
         error=int(given["error"]) if given["error"].isdecimal() else given["error"] or None,
         model=given["model"] or None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -73,8 +72,8 @@ def _sessions_of(query: ListQuery, by: str, group: CostGroup) -> str | None:
     if by == "day":
         return query.url(after=key, before=_next_day(key))
     if by == "model":
-        return f"/calls?{urlencode({'model': key})}"
-    return None  # lists have no filter for agents
+        return query.url(model=key)
+    return query.url(agent=key) if key else None  # calls outside of agents have no name for one
 
 
 def _next_day(day: str) -> str:

@@ -30,7 +30,7 @@ def health_page(pages: StorePages, request: Request) -> Response:
             group_by=_as_group(group_by),
             model=model or None,
             tactic_path=query.tactic or None,
-            tags=query.filters()["tags"],
+            tags=query.facets()["tags"],
             after=after,
             before=query.before or None,
             tz=pages.zone,

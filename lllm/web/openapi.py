@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from lllm.pricing.cost_summary import CostSummary
 from lllm.store.call_statistics import CallSummary
+from lllm.store.summaries import SORTS
 from lllm.version import __version__
 from lllm.web import api
 from lllm.web.pages import StorePages
@@ -26,6 +27,15 @@ _FILTERS = (
     ("before", "a time in the same forms"),
     ("partition", "the name of a partition"),
 )
+_CONDITIONS = (
+    ("model", "a model that was requested in it; * matches anything"),
+    ("agent", "an agent that called a model in it; * matches anything"),
+    ("error", "an HTTP status, 5xx, or a part of an error's text"),
+    ("text", "a part of the task, the error or the tactic"),
+    ("min_cost", "US dollars"), ("max_cost", "US dollars"),
+    ("slower", "a duration, as 5s"), ("faster", "a duration"),
+    ("note", "NAME or NAME=VALUE of an annotation; repeat it for several"),
+)  # fmt: skip
 _PAGED = (("limit", f"how many at most, 1 to {api.MOST}"), ("cursor", "`next` of the page before"))
 _CALLS = (
     ("model", "of this model; * matches anything"),
@@ -48,7 +58,8 @@ Endpoint = Callable[[StorePages, Request], Response]
 ENDPOINTS: dict[str, tuple[Endpoint, str, tuple[tuple[str, str], ...], Any]] = {
     "/api/sessions": (
         api.api_sessions, "List sessions.",
-        (*_FILTERS, *_PAGED, ("sort", "started or cost"), ("replays", "yes to list them, too")),
+        (*_FILTERS, *_CONDITIONS, *_PAGED, ("sort", "one of " + ", ".join(SORTS)),
+         ("reverse", "yes for the opposite order"), ("replays", "yes to list them, too")),
         api.SessionPage,
     ),
     "/api/sessions/{session_id}": (api.api_session, "One session with all in it.", (), None),
@@ -65,7 +76,8 @@ ENDPOINTS: dict[str, tuple[Endpoint, str, tuple[tuple[str, str], ...], Any]] = {
     ),
     "/api/costs": (
         api.api_costs, "Sum up costs.",
-        (*_FILTERS, ("by", "tactic, model, agent, day or tag:KEY; repeat it for groups in groups"),
+        (*_FILTERS, *_CONDITIONS,
+         ("by", "tactic, model, agent, day or tag:KEY; repeat it for groups in groups"),
          ("as_model", "price all calls as this model's")),
         CostSummary,
     ),
@@ -112,7 +124,7 @@ def _operation(
     schema: dict[str, Any] | None,
     error: dict[str, Any],
 ) -> dict[str, object]:
-    several = {"tag", "by"} if path == "/api/costs" else {"tag"}
+    several = {"tag", "note"} | ({"by"} if path == "/api/costs" else set())
     asked: list[dict[str, object]] = [
         {
             "name": name, "in": "query", "description": about, "required": name in ("a", "b"),

@@ -35,7 +35,7 @@ def search_page(pages: StorePages, request: Request) -> Response:
             hits = pages.store.search(
                 words,
                 role=asked.get("role") or None,
-                **query.filters(),
+                **query.facets(),
                 tz=pages.zone,
                 sort="relevance" if sort == "relevance" else "newest",
                 limit=SHOWN,

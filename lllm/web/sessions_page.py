@@ -8,11 +8,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.events.model import State
+from lllm.projections.queries.filters import SessionSort
 from lllm.store.summaries import SessionSummary
 from lllm.web.list_query import COLUMNS, ListQuery
 from lllm.web.pages import FRAGMENT, StorePages
 
 PAGE = 50  # sessions
+_CHILDREN = 20  # sessions below one that its row unfolds
+# The order of each column; ids sort by start.
+_SORTS: dict[str, SessionSort] = {
+    "tactic": "tactic",
+    "started": "started",
+    "took": "elapsed",
+    "calls": "calls",
+    "tokens": "tokens",
+    "cost": "cost",
+    "id": "started",
+}
 _RUNNING = 10  # sessions that stand above the list while they run
 
 
@@ -28,16 +40,20 @@ def sessions_page(pages: StorePages, request: Request) -> Response:
     found = _listed(pages, query, query.state or None, PAGE + 1, query.cursor or None)
     page = found[:PAGE]
     running: list[SessionSummary] = []
-    if not query.state and not query.cursor and query.sort == "started":
+    if not query.state and not query.cursor and query.sort == "started" and not query.reverse:
         listed = {one.session_id for one in page}
         above = _listed(pages, query, "running", _RUNNING, None)
         running = [one for one in above if one.session_id not in listed]
+    sessions = running + page
     only_rows = request.headers.get(FRAGMENT) == "rows"
     return pages.render(
         request,
         "_session_rows.html" if only_rows else "sessions.html",
         query=query,
-        sessions=running + page,
+        sessions=sessions,
+        below=pages.store.children([one.session_id for one in sessions], limit=_CHILDREN),
+        values=None if only_rows else pages.store.filter_values(),
+        sort_keys=_SORTS,
         next_page=query.url(cursor=page[-1].cursor) if len(found) > PAGE else None,
         columns=[column for column in COLUMNS if column not in query.hide],
         all_columns=COLUMNS,
@@ -54,6 +70,7 @@ def _listed(
         **filters,
         tz=pages.zone,
         sort=query.sort,
+        reverse=bool(query.reverse),
         limit=limit,
         cursor=cursor,
         replays=bool(query.replays),

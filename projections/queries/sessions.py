@@ -367,6 +367,37 @@ def family(connection: RowsConnection, row: SessionRow) -> list[SessionRow]:
     return _session_rows(rows.fetchall())
 
 
+def children_of(
+    connection: RowsConnection, session_id: str, limit: int | None
+) -> tuple[int, list[SessionRow]]:
+    """Read the sessions that a session called directly.
+
+    Args:
+        connection: A connection to the database of the rows.
+        session_id: The complete id of the session.
+        limit: The greatest number of rows; None for all.
+
+    Returns:
+        How many there are, and the rows of the first of them, in the order of their starts.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
+    sql = "SELECT root, number FROM sessions WHERE id = ?"
+    found = connection.execute(sql, (storable(session_id),)).fetchone()
+    where = "root = ? AND parent = ? AND parent IS NOT NULL"
+    count = 0
+    if found is not None:
+        sql = f"SELECT count(*) FROM sessions WHERE {where}"
+        count = int(connection.execute(sql, found).fetchone()[0])
+    if found is None or count == 0:
+        return 0, []
+    sql = f"""SELECT {_ROW} FROM sessions AS s {_TOTALS}
+        WHERE s.root = ? AND s.parent = ? AND s.parent IS NOT NULL ORDER BY s.number LIMIT ?"""
+    rows = connection.execute(sql, (*found, ALL if limit is None else min(limit, ALL)))
+    return count, _session_rows(rows.fetchall())
+
+
 def definition_position(connection: RowsConnection, stream: str) -> int | None:
     """Find the position of an agent's definition in the log.
 

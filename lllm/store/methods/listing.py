@@ -7,12 +7,21 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from lllm.durations import Duration
+from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
+from lllm.projections.queries.filter_values import FilterValues, filter_values
 from lllm.projections.queries.filters import CallSort
+from lllm.projections.queries.sessions import reading
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
 from lllm.store.filters import conditions_of, filter_of
 from lllm.store.methods.store_parts import StoreParts
-from lllm.store.summaries import SessionSummary, Sort, session_list
+from lllm.store.summaries import (
+    ChildSessions,
+    SessionSummary,
+    Sort,
+    children_list,
+    session_list,
+)
 from lllm.times import Moment
 
 if TYPE_CHECKING:
@@ -102,6 +111,37 @@ class ListsSessions(StoreParts):
             annotations, conditions,
         )  # fmt: skip
         return self._reader.ask(session_list(wanted, sort, limit, cursor, reverse))
+
+    def children(
+        self, session_ids: Collection[str], *, limit: int | None = None
+    ) -> dict[str, ChildSessions]:
+        """List the sessions that each of some sessions called directly.
+
+        Args:
+            session_ids: The whole ids, such as those of a page of `list_sessions`.
+            limit: The greatest number of children of each to return; None for all.
+
+        Returns:
+            The number of children and the first of them, by the id of their parent. Sessions
+            without children, and those that do not exist, are left out.
+
+        Raises:
+            ValueError: The limit is negative.
+        """
+        return self._reader.ask(children_list(session_ids, limit))
+
+    def filter_values(self) -> FilterValues:
+        """Read values that a list can be filtered by, to suggest them: tactics, models, tags.
+
+        Returns:
+            At most 100 of each kind.
+        """
+
+        def read(database: Database) -> FilterValues:
+            with reading(database) as connection:
+                return filter_values(connection)
+
+        return self._reader.ask(read)
 
     def list_calls(
         self,

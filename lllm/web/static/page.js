@@ -31,6 +31,8 @@ function merge(old, fresh) {
     const fetched = $(":scope > .body:not([data-src])", before);
     const empty = $(":scope > .body[data-src]", one);
     if (fetched && empty) empty.replaceWith(fetched.cloneNode(true));
+    const inside = $("details.below", one);
+    if (inside) inside.open = Boolean($("details.below[open]", before));
     if (before.isEqualNode(one)) {
       if (before !== place) old.insertBefore(before, place);
       place = before.nextElementSibling;
@@ -234,7 +236,7 @@ addEventListener("hashchange", openNamed);
 
 // An empty field says nothing, so the address does without it.
 $("#filters")?.addEventListener("submit", (event) => {
-  for (const field of event.target.elements) if (field.name && !field.value) field.disabled = true;
+  for (const field of event.target.elements) if (field.name && (!field.value || (field.name === "sort" && field.value === "started"))) field.disabled = true;
 });
 addEventListener("pageshow", () => all("#filters [disabled]").forEach((one) => { one.disabled = false; }));
 

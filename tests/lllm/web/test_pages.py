@@ -33,6 +33,56 @@ def test_the_list_shows_what_was_asked_and_what_it_cost(page: Served) -> None:
     assert "shop::desk" in row or "desk" in row
 
 
+def listed(page: Served, query: str) -> list[str]:
+    """The ids of the sessions in a list."""
+    return re.findall(r'<tr data-key="(\w+)"', page.get(f"/?{query}")[2])
+
+
+def test_every_filter_of_a_list_is_in_its_address(page: Served) -> None:
+    """What the page lists for an address is what the store lists for the same filters."""
+    found = page.store.list_sessions(tags={"customer": "bob"})[0]
+    page.store.annotate(found.session_id, name="correct", value=False, by="eve")
+    for query, filters in {
+        "model=gpt*&agent=a": {"model": "gpt*", "agent": "a"},
+        "error=ValueError": {"error": "ValueError"},
+        "text=z-99&sort=task": {"text": "z-99"},
+        "min_cost=%240.00001": {"min_cost": 0.00001},
+        "max_cost=0": {"max_cost": 0},
+        "slower=1h": {"slower": "1h"},
+        "faster=1h&sort=elapsed&reverse=yes": {"faster": "1h", "sort": "elapsed", "reverse": True},
+        "note=correct%3Dfalse": {"annotations": {"correct": False}},
+        "note=correct": {"annotations": {"correct": None}},
+    }.items():
+        expected = [one.session_id for one in page.store.list_sessions(**filters)]
+        assert listed(page, query) == expected, query
+        counted = len(expected)
+        assert f"in {counted} session" in page.get(f"/sums?{query}")[2], query
+        assert len(page.get(f"/api/sessions?{query}")[2].split('"session_id"')) == counted + 1
+
+
+def test_heads_sort_and_turn_the_order_around(page: Served) -> None:
+    text = page.get("/?sort=elapsed")[2]
+    assert '<th scope="col" class="took" aria-sort="descending">' in text
+    assert 'href="/?sort=elapsed&amp;reverse=yes"' in text
+    assert 'href="/?sort=calls"' in text
+
+
+def test_fields_suggest_what_the_store_has(page: Served) -> None:
+    text = page.get("/")[2]
+    for value in ("shop::desk", "customer=alice", "gpt-4o-mini"):
+        assert f'<option value="{value}"></option>' in text
+
+
+def test_sessions_below_unfold_in_their_row(page: Served) -> None:
+    text = page.get("/?tag=customer%3Dalice")[2]
+    assert '<details class="below"><summary>1 session inside</summary>' in text
+    (row,) = page.store.list_sessions(tags={"customer": "alice"})
+    below = page.store.children([row.session_id], limit=0)
+    assert (below[row.session_id].count, below[row.session_id].first) == (1, [])
+    (child,) = page.store.children([row.session_id, "nothing"])[row.session_id].first
+    assert f'href="/sessions/{child.session_id}"' in text
+
+
 def test_failures_say_why(page: Served) -> None:
     text = page.get("/?state=failure")[2]
     assert "ValueError" in text
@@ -53,7 +103,10 @@ def test_sums(page: Served) -> None:
     ("path", "says"),
     [
         ("/?state=odd", "state is one of success"),
-        ("/?sort=odd", "sort is started or cost"),
+        ("/?sort=odd", "sort is one of started, cost"),
+        ("/?min_cost=odd", "min_cost is an amount"),
+        ("/?slower=odd", "a duration is written"),
+        ("/?note=%3Dx", "has no name"),
         ("/?tag=odd", "is not a tag"),
         ("/?after=odd", "odd"),
         ("/?cursor=odd", "not a cursor"),
