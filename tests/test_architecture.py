@@ -213,7 +213,8 @@ def test_the_public_names() -> None:
 
 
 STORE = """
-annotate export_dataset
+annotate annotations export_dataset
+children filter_values
 backend backup carry close database diff events export_cost_summary export_lists export_session
 find_id follow fork import_sessions import_transcripts
 lag list_calls list_sessions load_session load_session_record log open partition prices prove

@@ -12,11 +12,13 @@ import msgspec
 
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
+from lllm.events.values.json_values import from_plain
 from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import SortedCursor, StartCursor
 from lllm.projections.queries.filters import Filter, SessionSort
+from lllm.projections.queries.session_annotations import annotations_of
 from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.call_session import TacticCallSession
@@ -190,6 +192,38 @@ def session_list(
     return read
 
 
+def annotations_by_session(
+    session_ids: Collection[str],
+) -> Callable[[RowsDatabase], dict[str, list[Annotation]]]:
+    """Make the query for the annotations of some sessions; see `LogStore.annotations`.
+
+    Args:
+        session_ids: The whole ids.
+
+    Returns:
+        A function that reads them from the database of rows.
+    """
+
+    def read(database: RowsDatabase) -> dict[str, list[Annotation]]:
+        found: dict[str, list[Annotation]] = {}
+        with session_queries.reading(database) as connection:
+            numbers = session_queries.numbers_of(connection, session_ids)
+            for row in annotations_of(connection, numbers):
+                found.setdefault(numbers[row.session], []).append(
+                    Annotation(
+                        name=row.name,
+                        value=from_plain(msgspec.json.decode(row.value)),
+                        comment=row.comment,
+                        by=row.said_by or None,
+                        step=row.step or None,
+                        timestamp=datetime_of(row.time),
+                    )
+                )
+        return found
+
+    return read
+
+
 class ChildSessions(msgspec.Struct, frozen=True):
     """The sessions that a session called directly.
 
@@ -204,7 +238,7 @@ class ChildSessions(msgspec.Struct, frozen=True):
 
 def children_list(
     session_ids: Collection[str], limit: int | None
-) -> Callable[[Database], dict[str, ChildSessions]]:
+) -> Callable[[RowsDatabase], dict[str, ChildSessions]]:
     """Make the query for the children of some sessions; see `LogStore.children`.
 
     Args:
@@ -220,7 +254,7 @@ def children_list(
     if limit is not None and limit < 0:
         raise ValueError(f"limit is a number of sessions, not {limit}")
 
-    def read(database: Database) -> dict[str, ChildSessions]:
+    def read(database: RowsDatabase) -> dict[str, ChildSessions]:
         found: dict[str, ChildSessions] = {}
         with session_queries.reading(database) as connection:
             for session_id in session_ids:

@@ -92,6 +92,9 @@ class AccessGuard:
                 f"This server answers to {', '.join(sorted(self._hosts))} only.\n", 421
             )
         origin = headers.get("origin")
+        if origin == "null" and headers.get("sec-fetch-site") == "same-origin":
+            # A form of a page that sends no referrer: https://fetch.spec.whatwg.org/#origin-header
+            origin = f"http://{hosts[0]}"
         if origin is not None and origin.lower() != f"http://{hosts[0].lower()}":
             return PlainTextResponse("The request comes from another site's page.\n", 403)
         if scope["method"] not in SAFE_METHODS and origin is None and not _has_bearer(headers):

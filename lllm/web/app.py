@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -14,7 +14,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound, SessionWasErased
+from lllm.events.errors import (
+    AmbiguousId,
+    LllmError,
+    LogReadOnly,
+    LogUnavailable,
+    SessionNotFound,
+    SessionWasErased,
+)
 from lllm.store.log_store import LogStore
 from lllm.time_zones import LOCAL
 from lllm.web import live
@@ -24,7 +31,8 @@ from lllm.web.calls_page import calls_page
 from lllm.web.compare_page import compare_page
 from lllm.web.cost_page import cost_page
 from lllm.web.health_page import health_page
-from lllm.web.openapi import ENDPOINTS
+from lllm.web.notes import note_from_form, note_from_json
+from lllm.web.openapi import ANNOTATIONS, ENDPOINTS
 from lllm.web.pages import StorePages
 from lllm.web.search_page import place_of_event, search_page
 from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
@@ -42,6 +50,7 @@ def make_app(
     port: int = 8321,
     name: str = "",
     zone: dt.tzinfo = LOCAL,
+    read_only: bool = False,
 ) -> ASGIApp:
     """Make an ASGI application that shows a store.
 
@@ -52,17 +61,26 @@ def make_app(
         port: The port that the server listens on. A request for another port is refused.
         name: The name of the store on the pages; "" to show its backend.
         zone: The time zone in which times are shown, and times without an offset are read.
+        read_only: True to let nobody write notes and scores.
 
     Returns:
         The application.
     """
-    pages = StorePages(store, name or repr(store.backend), zone)
+    pages = StorePages(store, name or repr(store.backend), zone, read_only=read_only)
 
     def route(path: str, page: Callable[[StorePages, Request], Response]) -> Route:
         def answer(request: Request) -> Response:  # a plain function: it runs in a thread
             return page(pages, request)
 
         return Route(path, answer, methods=["GET"])
+
+    def writes(path: str, page: Callable[[StorePages, Request], Awaitable[Response]]) -> Route:
+        async def answer(request: Request) -> Response:
+            if pages.read_only:
+                raise HTTPException(403, "This page is read only: no notes can be written.")
+            return await page(pages, request)
+
+        return Route(path, answer, methods=["POST"])
 
     async def changes(request: Request) -> Response:
         seen = request.headers.get("last-event-id") or request.query_params.get("after") or ""
@@ -88,6 +106,8 @@ def make_app(
             route("/sessions/{session_id}/export.{format}", exported_session),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}", step_page),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}/text", step_text),
+            writes("/sessions/{session_id}/notes", note_from_form),
+            writes(ANNOTATIONS, note_from_json),
             route("/compare", compare_page),
             route("/calls", calls_page),
             route("/cost", cost_page),
@@ -115,4 +135,6 @@ def _status_and_text(error: Exception) -> tuple[int, str]:
         return 410, str(error)
     if isinstance(error, AmbiguousId | ValueError | TypeError):
         return 400, str(error)
-    return 500, str(error)
+    if isinstance(error, LogReadOnly):
+        return 403, str(error)
+    return 503 if isinstance(error, LogUnavailable) else 500, str(error)

@@ -6,7 +6,7 @@ See https://spec.openapis.org/oas/v3.1.0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from lllm.store.call_statistics import CallSummary
 from lllm.store.summaries import SORTS
 from lllm.version import __version__
 from lllm.web import api
+from lllm.web.notes import NoteGiven
 from lllm.web.pages import StorePages
 
 _FILTERS = (
@@ -54,6 +55,7 @@ def _description(pages: StorePages, request: Request) -> Response:
     return Response(msgspec.json.encode(openapi()), media_type="application/json")
 
 
+ANNOTATIONS = "/api/sessions/{session_id}/annotations"
 Endpoint = Callable[[StorePages, Request], Response]
 ENDPOINTS: dict[str, tuple[Endpoint, str, tuple[tuple[str, str], ...], Any]] = {
     "/api/sessions": (
@@ -95,7 +97,11 @@ def openapi() -> dict[str, object]:
     Returns:
         The document, to be written as JSON.
     """
-    types = [api.ApiError, *(answer for *_, answer in ENDPOINTS.values() if answer is not None)]
+    types = [
+        api.ApiError,
+        NoteGiven,
+        *(answer for *_, answer in ENDPOINTS.values() if answer is not None),
+    ]
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
@@ -104,10 +110,11 @@ def openapi() -> dict[str, object]:
         path: {"get": _operation(path, says, parameters, schema_of.get(id(answer)), schemas[0])}
         for path, (_, says, parameters, answer) in ENDPOINTS.items()
     }
+    paths[ANNOTATIONS] = {"post": _posting(ANNOTATIONS, schema_of[id(NoteGiven)], schemas[0])}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lllm", "version": __version__,
-                 "description": "What LLM agents did, and what it cost. Everything is read only."},
+                 "description": "What LLM agents did, and what it cost. Only notes are written."},
         "paths": paths,
         "security": [{"token": []}],
         "components": {
@@ -115,6 +122,19 @@ def openapi() -> dict[str, object]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }  # fmt: skip
+
+
+def _posting(path: str, note: dict[str, Any], error: dict[str, Any]) -> dict[str, object]:
+    """Describe how a note is written."""
+    operation = _operation(path, "Note or score a session, or a step of it.", (), note, error)
+    refused = {"description": "Refused.", "content": {"application/json": {"schema": error}}}
+    answers = dict(cast("dict[str, object]", operation["responses"]))
+    answers["201"] = answers.pop("200")
+    return operation | {
+        "operationId": "postSessionAnnotation",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": note}}},
+        "responses": answers | dict.fromkeys(("413", "415", "503"), refused),
+    }
 
 
 def _operation(

@@ -18,6 +18,7 @@ from lllm.terminal_safe import visible
 from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web import html_text
+from lllm.web.form_token import FormToken, note_key
 from lllm.web.opened_session import OpenedSession
 
 if TYPE_CHECKING:
@@ -35,13 +36,19 @@ class StorePages:
         store: The store to show.
         name: The name of the store on the pages.
         zone: The time zone in which times are shown.
+        read_only: True for pages without forms that write to the store.
 
     Attributes:
         opened: Loads sessions, and keeps the last one.
+        form_token: Makes the tokens of the forms that write.
     """
 
-    def __init__(self, store: LogStore, name: str, zone: dt.tzinfo) -> None:
+    def __init__(
+        self, store: LogStore, name: str, zone: dt.tzinfo, *, read_only: bool = False
+    ) -> None:
         self.store = store
+        self.read_only = read_only or store.read_only
+        self.form_token = FormToken()
         self.opened = OpenedSession(session_host(store).reader)
         self.zone = zone
         self._name = name
@@ -60,6 +67,8 @@ class StorePages:
             store_name=self._name,
             version=__version__,
             zone_name=zone_name(self.zone),
+            read_only=self.read_only,
+            form_token=self.form_token.of,
             **values,
         )
         return HTMLResponse(text)
@@ -121,6 +130,8 @@ def make_environment(zone: dt.tzinfo) -> Environment:
         "counted": formats.counted,
         "error_line": formats.error_line,
         "task_line": html_text.task_line,
+        "note_key": note_key,
+        "note_value": formats.annotation_value,
         "price_breakdown": price_breakdown,
         "dollars": dollars,
     }

@@ -9,7 +9,6 @@ from lllm.cli.render.session_tree import attempts, family
 from lllm.events.envelope import Recorded
 from lllm.events.errors import SessionNotFound
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.store.summaries import SessionRecord
 from lllm.web.pages import FRAGMENT, StorePages
 from lllm.web.transcript import Block, Step, Transcript, result_of
 
@@ -59,6 +58,7 @@ def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
         "session": session,
         "blocks": blocks,
         "steps": transcript.steps,
+        "notes": transcript.notes,
         "failed": [step for step in transcript.steps if step.trace.error is not None],
         "retried": [step for step in transcript.steps if step.retry is not None],
         "session_count": transcript.sessions,
@@ -83,7 +83,8 @@ def step_page(pages: StorePages, request: Request) -> Response:
         request: The HTTP request. If it has the header `FRAGMENT`, only the inside of the step is
             sent.
     """
-    record, step = _found_step(pages, request)
+    transcript, step = _found_step(pages, request)
+    record = transcript.record
     only_part = request.headers.get(FRAGMENT) == "step"
     return pages.render(
         request,
@@ -91,6 +92,7 @@ def step_page(pages: StorePages, request: Request) -> Response:
         record=record,
         session=record.session,
         step=step,
+        notes=transcript.notes,
         result_of=result_of,
         single=False,
         cut=200_000,
@@ -151,13 +153,13 @@ def exported_session(pages: StorePages, request: Request) -> Response:
     return Response(text.encode("utf-8", "backslashreplace"), media_type=media)
 
 
-def _found_step(pages: StorePages, request: Request) -> tuple[SessionRecord, Step]:
+def _found_step(pages: StorePages, request: Request) -> tuple[Transcript, Step]:
     session_id = pages.store.find_id(request.path_params["session_id"])
     owner, number = request.path_params["owner"], request.path_params["request_number"]
     transcript = pages.opened.open(session_id)
     for step in transcript.steps:
         if step.session_id == owner and step.trace.request == number:
-            return transcript.record, step
+            return transcript, step
     raise SessionNotFound(f"The session {session_id} has no request {number} of {owner!r}.")
 
 

@@ -52,6 +52,7 @@ def sessions_page(pages: StorePages, request: Request) -> Response:
         query=query,
         sessions=sessions,
         below=pages.store.children([one.session_id for one in sessions], limit=_CHILDREN),
+        notes=pages.store.annotations([one.session_id for one in sessions]),
         values=None if only_rows else pages.store.filter_values(),
         sort_keys=_SORTS,
         next_page=query.url(cursor=page[-1].cursor) if len(found) > PAGE else None,

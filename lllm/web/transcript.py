@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from lllm.cli.render.messages import EXCHANGED, NOTHING, SentAndGot, exchanges_of
-from lllm.events.model import Content, Error, Event, RetryScheduled, SessionEdited, SessionStarted
+from lllm.events.model import (
+    Content,
+    Error,
+    Event,
+    RetryScheduled,
+    SessionAnnotated,
+    SessionEdited,
+    SessionStarted,
+)
+from lllm.projections.session.annotations import Annotation, annotations_in
 from lllm.projections.session.call_session import (
     AgentCallSession,
     InvokeTrace,
@@ -113,12 +123,14 @@ class Transcript(msgspec.Struct):
     Attributes:
         record: The session with what the store knows about it.
         start: The payload of its first event.
+        notes: What was judged, by the session and the number of an attempt in it, None for all.
         blocks: The headings, steps and results, in the order in which they began.
         sessions: The number of sessions, the top-level one included.
     """
 
     record: SessionRecord
     start: SessionStarted
+    notes: dict[tuple[str, int | None], list[Annotation]]
     blocks: list[Block] = []
     sessions: int = 1
 
@@ -147,7 +159,7 @@ def transcript_of(loaded: LoadedSession) -> Transcript:
     """
     session = loaded.session
     spoken = {name: _spoken(said) for name, said in loaded.payloads_by_session(_SPOKEN).items()}
-    made = Transcript(loaded.record, loaded.start)
+    made = Transcript(loaded.record, loaded.start, _notes(loaded))
     waiting: list[Iterator[Block | tuple[TacticCallSession, int]]] = [
         _blocks_of(session, 0, spoken[session.session_id])
     ]
@@ -175,6 +187,15 @@ def transcript_of(loaded: LoadedSession) -> Transcript:
             or any(tool.error is not None for tool in step.tools)
         )
     return made
+
+
+def _notes(loaded: LoadedSession) -> dict[tuple[str, int | None], list[Annotation]]:
+    about = [said.about for said in loaded.payloads if isinstance(said, SessionAnnotated)]
+    found: dict[tuple[str, int | None], list[Annotation]] = defaultdict(list)
+    for session_id in dict.fromkeys(about):
+        for note in annotations_in(loaded.events, session_id):
+            found[session_id, note.step].append(note)
+    return found
 
 
 def _blocks_of(

@@ -309,6 +309,29 @@ def ids_of(connection: RowsConnection, numbers: Collection[int]) -> dict[int, st
     return dict(convert_rows(found, list[tuple[int, str]], "sessions"))
 
 
+def numbers_of(connection: RowsConnection, session_ids: Collection[str]) -> dict[int, str]:
+    """Look up the numbers of sessions by their ids.
+
+    Args:
+        connection: A connection to the database of the rows.
+        session_ids: The complete ids.
+
+    Returns:
+        The id of each session that exists, by its number.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
+    found: dict[int, str] = {}
+    for session_id in session_ids:
+        row = connection.execute(
+            "SELECT number FROM sessions WHERE id = ?", (storable(session_id),)
+        ).fetchone()
+        if row is not None:
+            found[convert_rows(row[0], int, "sessions")] = session_id
+    return found
+
+
 def count_all(connection: RowsConnection) -> int:
     """Count all sessions, including child sessions.
 

@@ -58,11 +58,15 @@ class Served:
 
 
 @contextmanager
-def served(store: LogStore, token: str | None = TOKEN) -> Iterator[Served]:
+def served(
+    store: LogStore, token: str | None = TOKEN, *, read_only: bool = False
+) -> Iterator[Served]:
     """The page of a store, until the block ends."""
     with listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
-        app = make_app(store, token=token, port=port, name="runs.db", zone=zone_of("UTC"))
+        app = make_app(
+            store, token=token, port=port, name="runs.db", zone=zone_of("UTC"), read_only=read_only
+        )
         server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()

@@ -20,15 +20,22 @@ from lllm.events.errors import MissingExtra
 @click.option("--unsafe-no-auth", is_flag=True,
               help="Require no token: every account of this machine can read the store.",
               )  # fmt: skip
+@click.option("--read-only", is_flag=True, help="Let nobody write notes and scores.")
 @zone_options
 def web(
-    store: str | None, port: int | None, host: str, open_browser: bool, unsafe_no_auth: bool
+    store: str | None,
+    port: int | None,
+    host: str,
+    open_browser: bool,
+    unsafe_no_auth: bool,
+    read_only: bool,
 ) -> None:
     """Show the store in a browser: sessions, steps, costs and calls. Ctrl-C ends it.
 
-    The server listens on this machine only, writes nothing to the store, and contacts
-    no other server. The address that it prints contains a token, which every request
-    needs. It needs the extra web: pip install 'lllm[web]'.
+    The server listens on this machine only, and contacts no other server. All that it writes to
+    the store is the notes and scores that are given on the page; with --read-only, nothing. The
+    address that it prints contains a token, which every request needs. It needs the extra
+    web: pip install 'lllm[web]'.
     """
     try:
         from lllm.web.access import new_token
@@ -36,13 +43,14 @@ def web(
         from lllm.web.server import listen, make_server
     except ImportError as error:
         raise missing_extra("lllm web", error) from error
-    with open_named(store) as opened, listen(host, port) as sock:
+    with open_named(store, on_error="raise") as opened, listen(host, port) as sock:
         token = None if unsafe_no_auth else new_token()
         shown = f"[{host}]" if ":" in host else host
         number = sock.getsockname()[1]
         app = make_app(
             opened, token=token, host=shown, port=number,
             name=shown_location(opened.backend, store_location(store)), zone=zone(),
+            read_only=read_only,
         )  # fmt: skip
         address = f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
         click.echo(f"{address}\nCtrl-C ends it.")

@@ -6,6 +6,7 @@ Texts of models, tools and users are printed as plain text (see `lllm.terminal_s
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable
 
 from lllm.projections.session.annotations import Annotation
@@ -65,6 +66,26 @@ def annotation_line(said: Annotation) -> str:
     if said.comment:
         line += f": {shortened(said.comment, 2 * _VERDICT)}"
     return line if said.by is None else f"{line}, says {shortened(said.by, _VERDICT)}"
+
+
+def annotation_value(value: object) -> str:
+    """Format the value of an annotation as a filter takes it: "true", "0.5", "good".
+
+    Args:
+        value: The value.
+
+    Returns:
+        A text as it is if it is no JSON; else JSON.
+    """
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        return str(value)
 
 
 def error_line(error: str) -> str:

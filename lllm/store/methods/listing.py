@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from lllm.durations import Duration
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
+from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.filter_values import FilterValues, filter_values
 from lllm.projections.queries.filters import CallSort
 from lllm.projections.queries.sessions import reading
+from lllm.projections.session.annotations import Annotation
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
 from lllm.store.filters import conditions_of, filter_of
 from lllm.store.methods.store_parts import StoreParts
@@ -19,6 +20,7 @@ from lllm.store.summaries import (
     ChildSessions,
     SessionSummary,
     Sort,
+    annotations_by_session,
     children_list,
     session_list,
 )
@@ -130,6 +132,18 @@ class ListsSessions(StoreParts):
         """
         return self._reader.ask(children_list(session_ids, limit))
 
+    def annotations(self, session_ids: Collection[str]) -> dict[str, list[Annotation]]:
+        """List what was judged of some sessions and of attempts in them.
+
+        Args:
+            session_ids: The whole ids, such as those of a page of `list_sessions`.
+
+        Returns:
+            The annotations that hold, by the id of their session; sessions without any are left
+            out.
+        """
+        return self._reader.ask(annotations_by_session(session_ids))
+
     def filter_values(self) -> FilterValues:
         """Read values that a list can be filtered by, to suggest them: tactics, models, tags.
 
@@ -137,7 +151,7 @@ class ListsSessions(StoreParts):
             At most 100 of each kind.
         """
 
-        def read(database: Database) -> FilterValues:
+        def read(database: RowsDatabase) -> FilterValues:
             with reading(database) as connection:
                 return filter_values(connection)
 

@@ -31,6 +31,7 @@ function merge(old, fresh) {
     const fetched = $(":scope > .body:not([data-src])", before);
     const empty = $(":scope > .body[data-src]", one);
     if (fetched && empty) empty.replaceWith(fetched.cloneNode(true));
+    if ($("details.annotate[open]", before)) { place = before.nextElementSibling; continue; } // a note is being written
     const inside = $("details.below", one);
     if (inside) inside.open = Boolean($("details.below[open]", before));
     if (before.isEqualNode(one)) {
@@ -97,8 +98,9 @@ async function refresh() {
     } else if (page === "session") {
       const found = await part(location.href, "session");
       const old = $("#session");
-      for (const selector of [".head", ".outline", ".transcript"]) {
+      for (const selector of [".head", ".notes", ".outline", ".transcript"]) {
         const fresh = $(selector, found);
+        if (!fresh || !$(selector, old) || $(`${selector} details.annotate[open]`, old) && selector === ".notes") continue;
         if (selector === ".transcript") merge($(selector, old), fresh);
         else if (!$(selector, old).isEqualNode(fresh)) $(selector, old).replaceWith(fresh);
       }

@@ -66,7 +66,7 @@ def test_other_hosts_and_origins_are_refused(page: Served) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_nothing_can_be_written(page: Served, method: str) -> None:
     session_id = page.store.list_sessions(limit=1)[0].session_id
-    for path in ("/", f"/sessions/{session_id}", "/live"):
+    for path in ("/", f"/sessions/{session_id}", "/live", "/api/sessions"):
         status, _, _ = page.get(path, method=method, headers={"Authorization": f"Bearer {TOKEN}"})
         assert status == 405
 

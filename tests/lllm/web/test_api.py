@@ -8,7 +8,7 @@ import re
 import jsonschema
 import pytest
 
-from lllm.web.openapi import ENDPOINTS, openapi
+from lllm.web.openapi import ANNOTATIONS, ENDPOINTS, openapi
 from tests.support.web_page import Served
 
 
@@ -80,7 +80,7 @@ def test_refusals_say_what_was_wrong(page: Served, path: str) -> None:
 
 def test_every_parameter_is_described() -> None:
     described = openapi()["paths"]
-    assert set(described) == set(ENDPOINTS)  # type: ignore[call-overload]
+    assert set(described) == {*ENDPOINTS, ANNOTATIONS}  # type: ignore[call-overload]
     for path, (_, _, parameters, _) in ENDPOINTS.items():
         names = [one["name"] for one in described[path]["get"]["parameters"]]  # type: ignore[index]
         assert names == [name for name, _ in parameters] + re.findall(r"{(\w+)}", path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lllm.web.single_file import session_as_html
-from tests.support.web_page import TOKEN, Served, answer_with_tool
+from tests.support.web_page import HOSTILE, TOKEN, Served, answer_with_tool
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -161,6 +161,51 @@ def test_it_fits_the_window(browser: Browser, page: Served, width: int) -> None:
             tab.goto(page.address + path)
             wide = tab.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{path} needs {wide} pixels"
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_notes_are_written_and_taken_back(browser: Browser, page: Served, script: bool) -> None:
+    """Whatever is typed is shown as text, and a form that is being filled survives an update."""
+    found = answer_with_tool(page.store, "A-77", script=str(script))
+    text = "\n".join(HOSTILE)
+    with looking(browser, page, f"/sessions/{found}", java_script_enabled=script) as tab:
+        form = tab.locator("#notes details.annotate")
+        form.locator("summary").click()
+        for name in ("name", "value", "comment", "by"):
+            form.locator(f"input[name={name}]").fill(f"{name} {text}")
+        if script:
+            tab.wait_for_selector("#live.on")
+            page.store.annotate(found, name="meanwhile", value=1)
+            tab.wait_for_timeout(600)
+        form.locator("button").click()
+        tab.wait_for_url(f"**/sessions/{found}#notes")
+        note = tab.locator("#notes .noted", has_text="comment <script>")
+        assert note.count() == 1
+        assert tab.locator("img, svg[onload], #notes script, .head script").count() == 0
+        step = tab.locator("details.step").last
+        step.locator("details.annotate > summary").click()
+        step.locator("input[name=name]").fill("tone")
+        step.locator("input[name=value]").fill("good")
+        step.locator(".annotate button").click()
+        tab.wait_for_url("**#step-*")
+        assert tab.locator("details.step > summary .chip", has_text="tone=good").count() == 1
+        note.locator("button").click()
+        tab.wait_for_selector("#notes:not(:has-text('comment <script>'))", state="attached")
+        assert tab.locator("#notes .noted", has_text="comment <script>").count() == 0
+        tab.goto(f"{page.address}/?note=name%20nothing")
+        assert tab.locator("tbody tr").count() == 0
+
+
+def test_sessions_inside_stay_unfolded_when_the_list_changes(
+    browser: Browser, page: Served
+) -> None:
+    with looking(browser, page, "/?tag=customer%3Dalice") as tab:
+        tab.wait_for_selector("#live.on")
+        tab.locator("details.below > summary").click()
+        found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+        page.store.tag(found, {"seen": "yes"})
+        tab.wait_for_selector("text=seen=yes", state="attached")
+        assert tab.locator("details.below[open] li").count() == 1
 
 
 def test_without_javascript_everything_is_there(browser: Browser, page: Served) -> None:
