@@ -464,6 +464,18 @@ def persists(log: LogBackend) -> bool:
     return bool(getattr(log, "persists", True))
 
 
+def may_read(log: LogBackend) -> bool:
+    """False if the backend has an attribute `may_read` that is false: it may only be written to.
+
+    Args:
+        log: The backend, of any class.
+
+    Returns:
+        True if the events of others can be read.
+    """
+    return bool(getattr(log, "may_read", True))
+
+
 def read_types(
     log: LogBackend, types: Collection[str], *, after: int = 0, upto: int | None = None
 ) -> Iterator[Recorded]:

@@ -184,7 +184,7 @@ class LogStore(
     @property
     def lag(self) -> int:
         """The number of log positions that lists and sums are behind; 0 if up to date."""
-        return self._rows.projector.lag()
+        return self._rows.lag()
 
     def rebuild(
         self,

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lllm.events.backend import KeepsRows, LogBackend, OnServer
+from lllm.events.backend import KeepsRows, LogBackend, OnServer, may_read
+from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
@@ -58,7 +59,10 @@ class ReadModel:
     """
 
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
-        self._log = log
+        # Who may not read the log has the rows of an empty one; `lag` tells.
+        self._head = log.head
+        self._may_not_read = not may_read(backend)
+        self._log = MemoryBackend() if self._may_not_read else log
         always: tuple[View, ...] = (
             SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), AnnotationsView(),
             MerkleView(), *views,
@@ -128,6 +132,10 @@ class ReadModel:
         except LogError as error:
             self._leave(database, error)
         return self.projector.catch_up(timeout=timeout)
+
+    def lag(self) -> int:
+        """Count how many positions the rows are behind the head of the log."""
+        return self._head() if self._may_not_read else self.projector.lag()
 
     def rebuild(
         self, *, stale: bool = False, check: bool = False, progress: Progress | None = None
@@ -300,7 +308,7 @@ def rows_database(backend: LogBackend, views: Sequence[View]) -> RowsDatabase:
         database = backend.rows_database()
         if not database.read_only or can_go_on(database, views):
             return database
-    elif isinstance(backend, OnServer):
+    elif isinstance(backend, OnServer) and may_read(backend):
         from lllm.projections.engine.postgres.database import PostgresRows
 
         at = backend.server

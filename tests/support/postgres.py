@@ -68,6 +68,7 @@ class Server:
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
         self._binaries = self._reachable(binaries())
         self._settings = _SETTINGS | _FAST | dict(settings or {})
+        self.port = int(self._settings.get("port", 5432))
         self._process: subprocess.Popen[bytes] | None = None
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
@@ -106,7 +107,7 @@ class Server:
         while True:
             try:
                 ServerConnection(
-                    f"host={self.folder} user=postgres", "the test's server", until
+                    f"host={self.folder} port={self.port} user=postgres", "the test's server", until
                 ).close()
             except OSError:
                 assert time.monotonic() < until, (self.folder / "log").read_text()
@@ -133,6 +134,14 @@ class Server:
         self.stop(how)
         self.start()
 
+    def crash(self) -> None:
+        """Kill one of its processes, so that it ends all others and starts anew by itself."""
+        connection = self.connect()
+        try:
+            os.kill(connection.backend_pid(), signal.SIGKILL)
+        finally:
+            connection.close()
+
     def remove(self) -> None:
         """Stop it, and delete its folder."""
         self.stop(signal.SIGQUIT)
@@ -152,7 +161,7 @@ class Server:
 
     def connect(self, user: str = "postgres") -> ServerConnection:
         """A connection to it."""
-        info = f"host={self.folder} user={user} dbname=postgres"
+        info = f"host={self.folder} port={self.port} user={user} dbname=postgres"
         return ServerConnection(info, "the test's server", time.monotonic() + HANG)
 
 

@@ -37,12 +37,9 @@ from lllm.events.envelope import NewEvent, Recorded, conflict
 from lllm.events.errors import LogReadOnly, LogUnavailable
 
 if TYPE_CHECKING:
-    from psycopg.pq.abc import PGresult
-
     from lllm.events.health import Health
 
 TIMEOUT = 10.0  # seconds
-_READING_SECONDS = 60.0  # for a page, or for a head
 _BYTES_A_SECOND = 1 << 20  # a long append gets a second more for each of these
 _HASTY_SECONDS = 1.0  # an append that should not wait gives up after so many seconds
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between two attempts
@@ -96,8 +93,14 @@ class PostgresBackend:
         self._session = ServerSession(parsed, read_only=read_only)
         self._pool = ConnectionPool(self._session.connect, parsed.shown)
         self._channel = tables.identifier(f"lllm.{parsed.schema}")
-        self._reader = EventReader(quoted, parsed.shown, self._ask)
+        self._reader = EventReader(quoted, parsed.shown, self._pool.ask)
         self._head = Statement(f"SELECT {quoted}.head()")
+        self._may_read: bool | None = None  # None if the server was not asked yet
+        literal = quoted.replace("'", "''")
+        self._may_select = Statement(
+            f"SELECT has_table_privilege('{literal}.events', 'SELECT')"
+            f" AND has_table_privilege('{literal}.payloads', 'SELECT')"
+        )
         self._append_statement = append_statement(quoted)
 
     def __repr__(self) -> str:
@@ -106,6 +109,17 @@ class PostgresBackend:
     def __reduce__(self) -> tuple[_Reopen, tuple[str, str, float, bool]]:
         """Pickle the backend by its URL; another process connects anew."""
         return _reopen, (self._url, self.schema, self.timeout, self.read_only)
+
+    @property
+    def may_read(self) -> bool:
+        """False if the role that lllm connects as may only append.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        if self._may_read is None:
+            self._may_read = self._pool.ask(self._may_select, ()).get_value(0, 0) == b"\x01"
+        return self._may_read
 
     def exists(self) -> bool:
         """True if the schema has a log.
@@ -181,21 +195,9 @@ class PostgresBackend:
 
     # -- Reading
 
-    def _ask(self, statement: Statement, parameters: Sequence[bytes | None]) -> PGresult:
-        """Execute a statement that only reads; on another connection if the first one is lost."""
-        until = time.monotonic() + _READING_SECONDS
-        for _ in range(2):
-            try:
-                with self._pool.lend(until) as connection:
-                    return connection.execute(statement, parameters, until)
-            except ConnectionLost:
-                continue
-        with self._pool.lend(until) as connection:
-            return connection.execute(statement, parameters, until)
-
     def head(self) -> int:
         """The highest position up to which no event can appear any more."""
-        return decode_bigint(self._ask(self._head, ()).get_value(0, 0) or b"")
+        return decode_bigint(self._pool.ask(self._head, ()).get_value(0, 0) or b"")
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
@@ -227,7 +229,7 @@ class PostgresBackend:
         """Report the size and format; see `ReportsHealth`."""
         from lllm.events.backends.postgres.health import health_of
 
-        return health_of(self, self._ask, head, read_bytes)
+        return health_of(self, self._pool.ask, head, read_bytes)
 
     def close(self) -> None:
         """Close all connections."""

@@ -13,6 +13,7 @@ import os
 import select
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,11 @@ class ServerConnection:
         self._uses: dict[Statement, int] = {}
         self._owes_results = False
         self._pgconn: PGconn = pq.PGconn.connect_start(conninfo.encode())
+        # A commit that is cancelled while it waits for a standby succeeds, with a warning.
+        self._unreplicated: list[str] = []
+        self._pgconn.notice_handler = partial(
+            _note_unreplicated, pq.DiagnosticField.SOURCE_FILE, self._unreplicated
+        )
         register_after_fork(self)
         try:
             self._connect(until)
@@ -209,6 +215,8 @@ class ServerConnection:
                     self._server, result.get_error_message(), (state or b"").decode(),
                     (detail or b"").decode(errors="replace"),
                 )  # fmt: skip
+        if self._unreplicated:
+            raise ConnectionLost(f"{self._server}: {self._unreplicated.pop()}")
         return results[-1]
 
     def _results(self, until: float) -> list[PGresult]:
@@ -264,6 +272,12 @@ class ServerConnection:
         if isinstance(error, self._error):
             return ConnectionLost(f"{self._server}: {' '.join(str(error).split())}")
         return error
+
+
+def _note_unreplicated(source_file: int, found: list[str], notice: PGresult) -> None:
+    """Note a warning of the part of the server that waits for standbys, in whatever language."""
+    if notice.error_field(source_file) == b"syncrep.c":
+        found.append(notice.get_error_message())
 
 
 class _Closing:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
-from lllm.events.backends.postgres.connection import ServerConnection
+from lllm.events.backends.postgres.connection import ServerConnection, Statement
 from lllm.events.backends.postgres.errors import ConnectionLost, ServerUnreachable
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogUnavailable
 
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
 CONNECTIONS = 8  # of one log in one process
+_READING_SECONDS = 60.0  # for a page, or for a head
 _SILENCE = 5.0  # seconds for which nothing is tried after a server did not answer
 
 
@@ -82,6 +87,26 @@ class ConnectionPool:
                     self._take_back(connection)
         finally:
             turns.put(None)
+
+    def ask(self, statement: Statement, parameters: Sequence[bytes | None]) -> PGresult:
+        """Execute a statement that only reads; on another connection if the first one is lost.
+
+        Args:
+            statement: The statement.
+            parameters: The parameters in binary form.
+
+        Returns:
+            The result, in binary form.
+
+        Raises:
+            LogUnavailable: The server can't be reached, or refuses the statement.
+        """
+        until = time.monotonic() + _READING_SECONDS
+        for _ in range(2):
+            with suppress(ConnectionLost), self.lend(until) as connection:
+                return connection.execute(statement, parameters, until)
+        with self.lend(until) as connection:
+            return connection.execute(statement, parameters, until)
 
     @contextmanager
     def _noting_silence(self, until: float) -> Iterator[None]:

@@ -106,6 +106,8 @@ BEGIN
             FROM unnest(datas) WITH ORDINALITY AS given (data, number)
             JOIN {schema}.events AS stored ON stored.position = first + given.number - 1;
     END IF;
+    -- The commit of an append that was stored before has to wait for the standbys, too.
+    PERFORM pg_logical_emit_message(true, 'lllm', '');
     SELECT array_agg(stored.position ORDER BY given.number),
            min(given.number) FILTER (WHERE stored.digest IS DISTINCT FROM given.digest)
         INTO positions, conflicting

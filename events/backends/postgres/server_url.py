@@ -65,8 +65,10 @@ def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
     if rest.partition("://")[0].lower() not in SCHEMES:
         raise ConfigError("The URL of a log in PostgreSQL begins with postgresql://.")
     try:
+        if "@" in rest.partition("?")[0].partition("://")[2].partition("/")[2]:
+            raise ValueError("a slash in a password ends the part of the URL that it belongs to")
         found = pq.Conninfo.parse(rest.encode())
-    except (Error, UnicodeEncodeError):
+    except (Error, ValueError):
         # The message of libpq repeats the part that it can't read, which may be the password.
         raise ConfigError(
             "The URL of the log in PostgreSQL can't be read. Write it as "

@@ -203,8 +203,10 @@ def test_storm(log: PostgresBackend, schema: str) -> None:
         harm = threads.submit(storm.harm)
         time.sleep(STORM)
         storm.over.set()
-        stored = [writer.result(HANG) for writer in writers]
-        storm.written.set()
+        try:
+            stored = [writer.result(HANG) for writer in writers]
+        finally:
+            storm.written.set()
         seen = [reader.result(HANG) for reader in readers]
         harm.result(HANG)
     found = list(log.read())

@@ -1,0 +1,319 @@
+"""Connecting as libpq does, with TLS and passwords that nobody sees; several logs and roles."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import pickle
+import stat
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from lllm import ConfigError, LogError, LogReadOnly, LogStore, LogUnavailable, PostgresBackend
+from lllm.cli import main
+from lllm.events.backends.postgres.errors import ServerRefused
+from lllm.events.backends.postgres.schema import ddl, identifier
+from lllm.testing.writers import batch, event, without_positions
+from tests.support.postgres import Server, free_port, new_schema, server
+from tests.support.waiting import HANG
+
+pytestmark = pytest.mark.slow
+
+SECRET = "hush-5%&' \\"
+ENCODED = "hush-5%25%26%27%20%5C"
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+        .not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    folder.mkdir(exist_ok=True)
+    certified, secret = folder / "server.crt", folder / "server.key"
+    certified.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    return certified, secret
+
+
+class Guarded(Server):
+    """A server on a port that asks for passwords, over TLS only."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        super().__init__({"listen_addresses": "127.0.0.1", "port": str(self.port)})
+        self.certificate, key = certificate(self.folder / "tls")
+        if self._user is not None:
+            for one in (self.certificate.parent, self.certificate, key):
+                os.chown(one, self._user.pw_uid, self._user.pw_gid)
+        key.chmod(0o600)
+        quoted = SECRET.replace("'", "''")
+        self.run(f"CREATE ROLE ada LOGIN PASSWORD '{quoted}'; CREATE SCHEMA AUTHORIZATION ada")
+        self.stop()
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text("local all postgres trust\nhostssl all ada 127.0.0.1/32 scram-sha-256\n")
+        self._settings |= {
+            "ssl": "on", "ssl_cert_file": str(self.certificate), "ssl_key_file": str(key),
+        }  # fmt: skip
+        self.start()
+
+    def address(self, schema: str, *, password: str = "", options: str = "") -> str:
+        """The URL of a log in a schema, for the role that needs a password."""
+        given = f":{password}" if password else ""
+        more = f"&{options}" if options else ""
+        return f"postgresql://ada{given}@127.0.0.1:{self.port}/postgres?schema={schema}{more}"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    """That server, for all tests here."""
+    made = Guarded()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def schema(guarded: Guarded) -> str:
+    """A schema of the role's own."""
+    made = new_schema()
+    guarded.run(f"CREATE SCHEMA {made} AUTHORIZATION ada")
+    return made
+
+
+def works(url: str) -> PostgresBackend:
+    """Append and read."""
+    log = PostgresBackend(url)
+    log.append(batch("s", 0))
+    assert without_positions(log.read()) == batch("s", 0)
+    log.close()
+    return log
+
+
+def test_a_password_in_the_url(guarded: Guarded, schema: str) -> None:
+    """It is used, and neither shown nor logged."""
+    log = works(guarded.address(schema, password=ENCODED))
+    shown = f"postgresql://ada@127.0.0.1:{guarded.port}/postgres?schema={schema}"
+    assert repr(log) == f"PostgresBackend('{shown}')"
+    assert log.path == shown
+    again = pickle.loads(pickle.dumps(log))
+    assert without_positions(again.read()) == batch("s", 0)
+    again.close()
+
+
+def test_a_file_of_passwords(
+    guarded: Guarded, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PGPASSFILE has the password, as for psql."""
+    file = tmp_path / "passwords"
+    escaped = SECRET.replace("\\", "\\\\")
+    file.write_text(f"127.0.0.1:{guarded.port}:*:ada:{escaped}\n")
+    file.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    works(guarded.address(schema))
+
+
+def test_a_service(
+    guarded: Guarded, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service file has everything but the schema."""
+    file = tmp_path / "services"
+    lines = ["[logs]", "host=127.0.0.1", f"port={guarded.port}", "user=ada", "dbname=postgres"]
+    file.write_text("\n".join([*lines, f"password={SECRET}", ""]))
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    log = works(f"postgresql://?service=logs&schema={schema}")
+    assert SECRET not in repr(log)
+
+
+def test_tls(guarded: Guarded, schema: str, tmp_path: Path) -> None:
+    """A certificate is checked as libpq checks it, and a server without TLS refused."""
+    right = f"sslmode=verify-full&sslrootcert={guarded.certificate}"
+    works(guarded.address(schema, password=ENCODED, options=right))
+    other, _ = certificate(tmp_path / "other")
+    wrong = f"sslmode=verify-full&sslrootcert={other}"
+    with pytest.raises(LogUnavailable, match="certificate verify failed"):
+        works(guarded.address(schema, password=ENCODED, options=wrong))
+    with pytest.raises(LogUnavailable, match="no encryption"):
+        works(guarded.address(schema, password=ENCODED, options="sslmode=disable"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:{secret}@127.0.0.1:{port}/postgres",  # the password is wrong
+        "postgresql://ada:{secret}@127.0.0.1:1/postgres",  # nobody listens
+        "postgresql://ada:{secret}@127.0.0.1:{port}/nowhere?schema=x",
+        "postgresql://ada:{secret}%zz@127.0.0.1/postgres",
+        "postgresql://ada:a/{secret}@127.0.0.1/postgres",
+        "postgresql://ada:{secret}@[127.0.0.1/postgres",
+        "postgresql://ada:{secret}@127.0.0.1:{port}/postgres?nonsense={secret}",
+        "postgresql://127.0.0.1:{port}/postgres?user=ada&password={secret}",
+        "postgresql://127.0.0.1:1/postgres?sslpassword={secret}&password={secret}",
+        "postgresql://ada:{secret}@127.0.0.1:{port}/postgres?schema=" + "x" * 60,
+        "POSTGRES://ada:{secret}@127.0.0.1:1/",
+    ],
+)
+def test_no_error_shows_a_password(
+    guarded: Guarded,
+    url: str,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever is wrong with a URL, no error, log line or command repeats the password in it."""
+    caplog.set_level(logging.DEBUG)
+    given = url.format(secret="wrong-s3cret", port=guarded.port)
+    with pytest.raises((ConfigError, LogError)) as error:
+        PostgresBackend(given).head()
+    told = "".join(traceback.format_exception(error.value))
+    assert str(error.value) in told
+    for command in (["ls"], ["verify"], ["seal", "--out", "/nowhere/at/all"]):
+        assert main([*command, "--store", given]) != 0
+    said = capsys.readouterr()
+    places = [line for line in told.splitlines() if "postgresql://ada:{secret}" not in line]
+    for text in ("\n".join(places), caplog.text, said.out, said.err):
+        assert "s3cret" not in text
+    assert "Traceback" not in said.err
+
+
+def test_several_logs_in_one_database() -> None:
+    """Each schema has a log of its own, whatever its name."""
+    names = [new_schema(), f"{new_schema()} with 'quotes\" and ü", f"{new_schema()}%"]
+    logs = [PostgresBackend(server().url("x"), schema=name) for name in names]
+    for number, log in enumerate(logs):
+        log.append([event(f"s{number}", 1)])
+        log.append([event(f"s{number}", 2)])
+    for number, log in enumerate(logs):
+        assert [(one.stream, one.seq) for one in log.read()] == [(f"s{number}", n) for n in (1, 2)]
+        with pickle.loads(pickle.dumps(LogStore(log))) as store:
+            assert store.backend.schema == names[number]
+        log.close()
+
+
+def test_tables_made_by_many_at_once() -> None:
+    """All that open a log that is not there yet find one, whoever makes it."""
+    url = server().url(new_schema())
+
+    def write(number: int) -> None:
+        log = PostgresBackend(url)
+        log.append([event(f"s{number}", 1)])
+        log.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        for task in [threads.submit(write, number) for number in range(16)]:
+            task.result(HANG)
+    log = PostgresBackend(url)
+    assert len(list(log.read())) == 16
+    log.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE {}.events SET type = 'x'",
+        "DELETE FROM {}.events",
+        "TRUNCATE {}.events",
+        "UPDATE {}.payloads SET data = ''",
+        "DELETE FROM {}.payloads WHERE position > 0",
+        "TRUNCATE {}.payloads",
+    ],
+)
+def test_events_stay_as_they_are(change: str) -> None:
+    """Nobody changes or deletes an event, not even the superuser."""
+    schema = new_schema()
+    log = works(server().url(schema))
+    with pytest.raises(ServerRefused, match="never changed or deleted"):
+        server().run(change.format(identifier(schema)))
+    log = PostgresBackend(server().url(schema))
+    assert without_positions(log.read()) == batch("s", 0)
+    log.close()
+
+
+def role(schema: str, *grants: str) -> str:
+    """A role with some privileges. Returns its name."""
+    name = f"r{new_schema()}"
+    server().run(f"CREATE ROLE {name} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {name}")
+    for grant in grants:
+        server().run(f"GRANT {grant.format(schema)} TO {name}")
+    return name
+
+
+def test_roles() -> None:
+    """A role that only writes, and one that only reads, do that and nothing else."""
+    schema = new_schema()
+    server().run(ddl(schema))
+    writes = role(schema, "EXECUTE ON FUNCTION {}.append")
+    reads = role(schema, "SELECT ON {0}.events, {0}.payloads")
+    writer = PostgresBackend(server().url(schema, user=writes))
+    reader = PostgresBackend(server().url(schema, user=reads))
+    positions = writer.append(batch("s", 0))
+    assert list(writer.append(batch("s", 0))) == list(positions)
+    with pytest.raises(LogUnavailable, match=r"permission denied.*schema --postgres"):
+        list(writer.read())
+    assert without_positions(reader.read()) == batch("s", 0)
+    with pytest.raises(LogUnavailable, match="permission denied for function append"):
+        reader.append(batch("s", 1))
+    until = time.monotonic() + HANG
+    for user in (writes, reads):
+        connection = server().connect(user)
+        for table in ("events", "payloads"):
+            with pytest.raises(ServerRefused, match="permission denied"):
+                connection.run(f"INSERT INTO {schema}.{table} DEFAULT VALUES", until)
+        connection.close()
+    with LogStore(writer, on_error="raise") as store:
+        with store.session("tests::only_written"):
+            pass
+        assert store.lag > 0
+        assert store.list_sessions() == []
+    with LogStore(reader) as store:
+        assert [one.tactic_path for one in store.list_sessions()] == ["tests::only_written"]
+
+
+def test_a_role_that_may_make_no_tables() -> None:
+    """It is told what an administrator runs; and where that was run, it works."""
+    name = f"r{new_schema()}"
+    server().run(f"CREATE ROLE {name} LOGIN")
+    schema = new_schema()
+    with pytest.raises(LogUnavailable, match="`lllm schema --postgres` prints") as error:
+        PostgresBackend(server().url(schema, user=name)).head()
+    assert schema in str(error.value)
+
+
+def test_read_only() -> None:
+    """A log that is opened to be read is not written to, nor made."""
+    url = server().url(new_schema())
+    with pytest.raises(LogUnavailable, match="There is no log in"):
+        PostgresBackend(url, read_only=True).head()
+    works(url)
+    log = PostgresBackend(url, read_only=True)
+    assert without_positions(log.read()) == batch("s", 0)
+    with pytest.raises(LogReadOnly):
+        log.append(batch("s", 1))
+    log.close()
+
+
+def test_a_newer_format() -> None:
+    """Tables of a newer lllm are refused with one clear error."""
+    schema = new_schema()
+    works(server().url(schema))
+    server().run(f"UPDATE {schema}.format SET version = 99")
+    with pytest.raises(LogError, match="format 99, written by a newer lllm"):
+        PostgresBackend(server().url(schema)).head()
