@@ -17,6 +17,7 @@ from lllm.events.backends.sqlite.user_sql import LentConnection
 from lllm.events.concurrency import finalizer_work
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.projections.database import RowsDatabase
+from lllm.projections.readable_view import readable_views_of
 from lllm.store.read_model import ReadModel
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class StoreDatabase(sqlite_utils.Database):
 
     Attributes:
         about: The purpose of each table, by its name.
+        readable: The SQL views for people.
     """
 
     def __init__(self, store: StoreParts, file: Database, rows: Database, place: ReadModel) -> None:
@@ -60,6 +62,8 @@ class StoreDatabase(sqlite_utils.Database):
         self.about = _ABOUT | {
             table.name: table.about for view in place.views for table in view.tables
         }
+        self.readable = [one for view in place.views for one in readable_views_of(view)]
+        self.about |= {one.name: one.about for one in self.readable}
         self._lent = self._connect()
         super().__init__(self._lent, recursive_triggers=False, execute_plugins=False)
 

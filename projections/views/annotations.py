@@ -15,6 +15,7 @@ from lllm.projections.view import (
     ViewEvent,
     storable,
 )
+from lllm.projections.views import readable_views
 from lllm.projections.views.dispatch import Handlers, hand_out
 
 _ANNOTATIONS = Table(
@@ -43,6 +44,7 @@ class AnnotationsView:
     name = "annotations"
     version = 1
     tables: Sequence[Table] = (_ANNOTATIONS,)
+    readable = readable_views.ANNOTATIONS
     types: Collection[str] = (SessionAnnotated.type, ERASED)
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:

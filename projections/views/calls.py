@@ -34,6 +34,7 @@ from lllm.projections.view import (
     ViewEvent,
     storable,
 )
+from lllm.projections.views import readable_views
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
 # characters of an error's message that a row stores; the log has the whole message
@@ -125,6 +126,7 @@ class CallsView:
     name = "calls"
     version = 3
     tables: Sequence[Table] = (_CALLS, _KIND_NUMBERS, _KINDS)
+    readable = readable_views.CALLS
     types: Collection[str] = (
         "llm.requested",
         "llm.responded",

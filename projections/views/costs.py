@@ -43,6 +43,7 @@ from lllm.projections.view import (
     ViewEvent,
     storable,
 )
+from lllm.projections.views import readable_views
 from lllm.projections.views.cost_totals import Billed, CostTotals
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
@@ -138,6 +139,7 @@ class CostsView:
         _SESSION_TOTALS,
         _TAG_COSTS,
     )
+    readable = readable_views.COSTS
     types: Collection[str] = (
         "session.started",
         "session.tagged",

@@ -33,6 +33,7 @@ from lllm.projections.view import (
     replayed_by,
     storable,
 )
+from lllm.projections.views import readable_views
 from lllm.projections.views.task_summary import first_line, task_line
 
 _SESSIONS = Table(
@@ -117,6 +118,7 @@ class SessionsView:
     name = "sessions"
     version = 7
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS, _DEFINITION_USES)
+    readable = readable_views.SESSIONS
     types: Collection[str] = (
         "session.started",
         "session.succeeded",

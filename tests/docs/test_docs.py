@@ -338,7 +338,9 @@ def test_the_tables_of_a_store(tmp_path: Path) -> None:
         store.list_sessions()
     with closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
         found = connection.execute("SELECT name, type FROM sqlite_master").fetchall()
-        names = {name for name, kind in found if kind == "view"} | {"events", "checkpoints"}
+        views = {name for name, kind in found if kind == "view"}
+        readable = {name for name in views if name.startswith("readable_")}
+        names = views - readable | {"events", "checkpoints"}
         others = {name for name, kind in found if kind == "table"} - names
         columns = {
             name: {row[1] for row in connection.execute(f"PRAGMA table_info({name})")}
@@ -347,7 +349,9 @@ def test_the_tables_of_a_store(tmp_path: Path) -> None:
     assert all(re.fullmatch(r".+_v\d+(_search\w*)?|sqlite_sequence", name) for name in others)
     text = STORE.read_text().partition("## Tables")[2].partition("## Stability")[0]
     headings = re.findall(r"^### (\w+)$", text, re.MULTILINE)
-    assert {*headings} - {"Sums"} == names
+    assert {*headings} - {"Sums", "Datasette"} == names
+    listed = re.findall(r"^\| `(readable_\w+)` \|", section(STORE, "Datasette"), re.MULTILINE)
+    assert sorted(listed) == sorted(readable)
     for name in names:
         said = re.search(rf"^### {name}\n.*?^Columns: (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
         assert said is not None

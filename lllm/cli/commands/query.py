@@ -39,6 +39,9 @@ def _as_parameters(
               callback=_as_parameters, help="A value for :NAME in the SQL; repeat it for several.",
               )  # fmt: skip
 @click.option("--schema", is_flag=True, help="List the tables that SQL can query, instead.")
+@click.option("--datasette", is_flag=True,
+              help="Print metadata with which Datasette shows the store, instead.",
+              )  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", default=30.0,
               show_default=True, help="How long SQLite may work; 0 for no limit.",
               )  # fmt: skip
@@ -53,6 +56,7 @@ def query(
     sql: str | None,
     parameters: dict[str, str | int],
     schema: bool,
+    datasette: bool,
     timeout: float,
     limit: int | None,
     as_json: bool,
@@ -65,6 +69,7 @@ def query(
       lllm query "SELECT tactic, count(*) FROM sessions GROUP BY tactic"
       lllm query "SELECT id, task FROM sessions WHERE state = :s" -p s failure
       lllm query --schema
+      lllm query --datasette > metadata.json; datasette runs.db -m metadata.json
 
     The SQL `-` is read from standard input. --csv and --nl print each row as it comes. Bytes are
     shown as x'..' in a table, as hex in CSV, and as {"$base64": true, "encoded": ...} in JSON,
@@ -72,9 +77,15 @@ def query(
     """
     if as_json + as_nl + as_csv > 1:
         raise click.UsageError("Give only one of --json, --nl and --csv.")
-    if schema == (sql is not None):
-        raise click.UsageError('Give SQL, as lllm query "SELECT ...", or --schema.')
+    if schema + datasette + (sql is not None) != 1:
+        raise click.UsageError('Give SQL, as lllm query "SELECT ...", or --schema, or --datasette.')
     with open_named(store) as opened, closing(opened.database()) as database:
+        if datasette:
+            from lllm.cli.render.datasette import metadata
+            from lllm.cli.render.json_text import show_json
+
+            show_json(metadata(database))
+            return
         if schema:
             from lllm.cli.render.query_schema import show_schema
 

@@ -14,6 +14,7 @@ from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.errors import LogError
 from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.engine.sqlite.search_index import create_index, drop_index
+from lllm.projections.readable_view import readable_views_of
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
@@ -103,6 +104,21 @@ def show_generation(connection: RowsConnection, view: View, generation: int) -> 
         connection.execute(
             f"CREATE VIEW {table.name} AS SELECT * FROM {generation_table(table.name, generation)}"
         )
+    _make_readable(connection, view)
+
+
+def _make_readable(connection: RowsConnection, view: View) -> None:
+    """Make the SQL views for people as this version of lllm defines them.
+
+    They select from the plain names, which refer to the shown generation of other views, too.
+    """
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    tables = {str(row[0]) for row in connection.execute(sql)}
+    for readable in readable_views_of(view):
+        if readable.name in tables or (readable.needs and readable.needs not in tables):
+            continue  # a table of the user's, which is none of our business
+        connection.execute(f"DROP VIEW IF EXISTS {readable.name}")
+        connection.execute(f"CREATE VIEW {readable.name} AS {readable.select}")
 
 
 def table_names(database: RowsDatabase) -> list[str]:
