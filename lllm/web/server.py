@@ -36,7 +36,8 @@ def listen(host: str, port: int | None) -> socket.socket:
     family = socket.AF_INET6 if host == "::1" else socket.AF_INET
     candidates = range(DEFAULT_PORT, DEFAULT_PORT + _TRIED) if port is None else (port,)
     for candidate in candidates:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio switches the delay of small packets (40 ms) off only where the protocol is named
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, candidate))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from lllm import ConfigError, LogStore, SQLiteBackend
@@ -101,3 +103,13 @@ def test_without_authentication(tmp_path_factory: pytest.TempPathFactory) -> Non
     with LogStore(SQLiteBackend(path)) as store, served(store, token=None) as page:
         assert page.get("/", headers={})[0] == 200
         assert page.get("/", headers={"Host": "example.com"})[0] == 421
+
+
+def test_answers_are_not_held_back() -> None:
+    """asyncio sets TCP_NODELAY for connections that name TCP; else each answer takes 40 ms more."""
+    with (
+        listen("127.0.0.1", 0) as sock,
+        socket.create_connection(sock.getsockname()),
+        sock.accept()[0] as accepted,
+    ):
+        assert accepted.proto == socket.IPPROTO_TCP
