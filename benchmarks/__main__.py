@@ -31,6 +31,7 @@ from benchmarks import (
     scans,
     searches,
     streams,
+    web_pages,
 )
 from benchmarks.generate import Shape, fill, one_session
 from benchmarks.generate_command import generate_command
@@ -42,6 +43,7 @@ from lllm import LogStore, SQLiteBackend
 SIZES: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (100_000, "small"), (1_000_000, "small"))
 SIZES_QUICK: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (5_000, "usual"))
 PROJECTED, PROJECTED_QUICK = 100_000, 5_000  # sessions whose rows are built anew
+SERVED, SERVED_QUICK = 1_000_000, 2_000  # small sessions that the web page shows
 SEARCHED, SEARCHED_QUICK = 1_000_000, 5_000  # sessions with two messages each
 _WIDTH = 170  # of the table in a file or a pipe
 _LONG = 16  # agents of the session that is loaded, for about 200 events
@@ -122,6 +124,7 @@ class _Run:
             "project": lambda: self._projected(folder / "project"),
             "read": lambda: self._read(folder / "read"),
             "search": lambda: self._searched(folder / "search"),
+            "web": lambda: self._served(folder / "web"),
             "erase": lambda: self._erased(folder / "erase"),
         }
         wanted = [name for name in areas if only in name]
@@ -170,6 +173,15 @@ class _Run:
         sessions = SEARCHED_QUICK if self._quick else SEARCHED
         self._status.update(f"searching {sessions:,} sessions")
         yield from searches.figures(folder, sessions, quick=self._quick)
+
+    def _served(self, folder: Path) -> Iterator[Figure]:
+        folder.mkdir()
+        path = folder / "runs.db"
+        sessions = SERVED_QUICK if self._quick else SERVED
+        self._status.update(f"making a store of {sessions:,} sessions")
+        ids = web_pages.make(path, sessions, quick=self._quick)
+        self._status.update(f"the web page of {sessions:,} sessions")
+        yield from web_pages.figures(path, sessions, ids, quick=self._quick)
 
     def _erased(self, folder: Path) -> Iterator[Figure]:
         sessions = PROJECTED_QUICK if self._quick else PROJECTED

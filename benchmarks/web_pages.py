@@ -1,0 +1,250 @@
+"""What the web page of a store takes: its start, its memory, and each page until it is there whole.
+
+`lllm web` runs in a process of its own, as for a user, and is asked over HTTP. Beside each time
+stands the processor time that the server used for it, which a busy machine changes less. A browser
+needs some more to draw; see `lllm/web` for what it is sent.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from benchmarks.generate import fill, one_session
+from benchmarks.measure import Bar, Figure, Operation, Spread, in_rounds, milliseconds
+from lllm import LogStore, SQLiteBackend
+from lllm.web.app import STATIC
+
+AREA = "web"
+RARE = "zanzibar"  # a word that no generated text has
+COMMON = "refunds region"
+_PAGES = {"rows": "x-lllm-part"}
+_TICK = os.sysconf("SC_CLK_TCK")
+_LONG, _LONG_QUICK = 2_730, 270  # agents of the long session, for about 30,000 events or 3,000
+_START = Bar(600, "at most")
+_MEMORY = Bar(80, "at most")
+_LIST, _FILTER, _COST, _LIVE = (Bar(limit, "at most") for limit in (150, 200, 300, 300))
+_SESSION, _LONG_SESSION = Bar(150, "at most"), Bar(400, "at most")
+_RARE, _COMMON = Bar(30, "at most"), Bar(150, "at most")
+_OWN = Bar(100, "at most")
+# The filters and orders that a list is asked for; user-500 has few sessions, prod has most.
+PAIRS = {
+    "failures": "state=failure",
+    "a tactic, the dearest": "tactic=shop%3A%3Aanalyzer&sort=cost",
+    "a tag of 80 %": "tag=env%3Dprod",
+    "a tag of 80 %, the dearest": "tag=env%3Dprod&sort=cost",
+    "a rare tag": "tag=user%3Duser-500",
+    "two tags": "tag=env%3Dprod&tag=experiment%3Dv1",
+    "two tags and a state": "tag=env%3Dprod&tag=experiment%3Dv1&state=failure",
+    "a tactic and a state": "tactic=lab%3A%3Aresearcher&state=failure",
+    "a week": "after=2026-01-08&before=2026-01-15",
+    "a week, the dearest": "after=2026-01-08&before=2026-01-15&sort=cost",
+    "a tactic and a tag in a week": "tactic=shop%3A%3Aanalyzer&tag=env%3Dprod&after=2026-01-08",
+    "all, the dearest": "sort=cost",
+}
+
+
+def make(path: Path, sessions: int, *, quick: bool) -> tuple[str, str]:
+    """Make a store of so many small sessions, one of about 200 events, and a long one.
+
+    Returns the ids of the last two.
+    """
+    with closing(SQLiteBackend(path)) as log:
+        fill(log, sessions, shape="small", halves=True)
+        usual = one_session(log, 0, agents=16)
+        long = one_session(log, 1, agents=_LONG_QUICK if quick else _LONG)
+    with LogStore(SQLiteBackend(path)) as store:
+        for number in range(5):
+            with store.session("shop::analyzer", task=f"a letter from {RARE}, {number}"):
+                pass
+        store.list_sessions(limit=1)
+    return usual, long
+
+
+def figures(path: Path, sessions: int, ids: tuple[str, str], *, quick: bool) -> Iterator[Figure]:
+    """All that is measured of the page of a store that `make` made."""
+    rounds = 5 if quick else 30
+    area = f"{AREA}, {sessions:,} sessions"
+    starts = []
+    for _ in range(3 if quick else 10):
+        with serving(path) as page:
+            starts.append(page.started)
+    yield Figure(area, "start to the first answer, a list", milliseconds(starts), "ms", bar=_START)
+    with serving(path) as page:
+        for _ in range(5):
+            page.get("/")
+        yield Figure(
+            area, "memory, when lists were shown", Spread.of([page.memory()]), "MB", bar=_MEMORY
+        )
+        yield from _of_pages(page, area, _questions(ids), rounds)
+        yield from _live(page, path, area, rounds)
+        yield Figure(
+            area, "memory, the most in all of this", Spread.of([page.memory("VmHWM")]), "MB",
+            f"with the session of {_events(path, ids[1]):,} events",
+        )  # fmt: skip
+    yield _own_files(area)
+
+
+def _questions(ids: tuple[str, str]) -> dict[str, tuple[str, Bar | None]]:
+    usual, long = ids
+    return {
+        "list": ("/", _LIST),
+        **{f"list: {name}": (f"/?{query}", _FILTER) for name, query in PAIRS.items()},
+        "sums of the list": ("/sums", None),
+        "session of 186 events": (f"/sessions/{usual}", _SESSION),
+        "long session, again": (f"/sessions/{long}", None),
+        "costs by tactic": ("/cost", _COST),
+        "costs by model": ("/cost?by=model", _COST),
+        "health": ("/health", None),
+        "calls, the slowest": ("/calls?sort=elapsed", None),
+        "search: one rare word": (f"/search?q={RARE}", _RARE),
+        "search: two common words": (f"/search?q={quote(COMMON)}", _COMMON),
+        # last, since it is the only one that loads the session anew: another was looked at
+        "long session": (f"/sessions/{long}", _LONG_SESSION),
+    }
+
+
+def _of_pages(
+    page: Page, area: str, questions: Mapping[str, tuple[str, Bar | None]], rounds: int
+) -> Iterator[Figure]:
+    used: dict[str, list[float]] = {name: [] for name in questions}
+    sizes: dict[str, int] = {}
+    usual = questions["session of 186 events"][0]
+
+    def asked(name: str, address: str) -> Operation:
+        def ask() -> None:
+            before = page.cpu()
+            sizes[name] = len(page.get(address))
+            used[name].append(page.cpu() - before)
+
+        return ask
+
+    operations = {
+        name: asked(name, address)
+        for name, (address, _) in questions.items()
+        if not name.startswith("long session")
+    }
+    taken = in_rounds(operations, rounds, warm_up=1)
+    anew, again = [], []
+    for _ in range(max(3, rounds // 3)):
+        page.get(usual)  # so that the long one is loaded anew
+        for name, times in (("long session", anew), ("long session, again", again)):
+            began = time.perf_counter_ns()
+            asked(name, questions[name][0])()
+            times.append(time.perf_counter_ns() - began)
+    taken |= {"long session": anew, "long session, again": again}
+    for name, (_, bar) in questions.items():
+        beside = f"{statistics.mean(used[name]) * 1e3:.0f} ms CPU, {sizes[name] / 1e3:,.0f} kB"
+        yield Figure(area, name, milliseconds(taken[name]), "ms", beside, bar)
+
+
+def _live(page: Page, path: Path, area: str, rounds: int) -> Iterator[Figure]:
+    """From an append by another process until the list that shows it is there."""
+    with page.listening() as wait, closing(SQLiteBackend(path)) as log:
+        taken = []
+        for number in range(rounds):
+            time.sleep(0.05 + 0.013 * (number % 10))  # at any moment between two looks
+            began = time.perf_counter_ns()
+            session = one_session(log, 10 + number)
+            wait()
+            text = page.get("/", {_PAGES["rows"]: "rows"})
+            taken.append(time.perf_counter_ns() - began)
+            assert session in text
+    yield Figure(
+        area, "an append, until the list with it is there", milliseconds(taken), "ms", bar=_LIVE
+    )
+
+
+def _own_files(area: str) -> Figure:
+    sizes = [file.stat().st_size for file in STATIC.iterdir()]
+    return Figure(
+        area, "the page's own files", Spread.of([sum(sizes) / 1e3]), "kB",
+        f"{len(sizes)} files", _OWN,
+    )  # fmt: skip
+
+
+def _events(path: Path, session_id: str) -> int:
+    with LogStore(SQLiteBackend(path)) as store:
+        return sum(1 for _ in store.events(session_id))
+
+
+class Page:
+    """A server that answers, in a process of its own.
+
+    started: nanoseconds from its start to its first list.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], host: str, token: str, began: int) -> None:
+        self._process = process
+        self._host = host
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._connection = http.client.HTTPConnection(host, timeout=120)
+        self.get("/")
+        self.started = time.perf_counter_ns() - began
+
+    def get(self, address: str, headers: Mapping[str, str] | None = None) -> str:
+        """The text of an answer, which must be a good one."""
+        self._connection.request("GET", address, headers=self._headers | dict(headers or {}))
+        answer = self._connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status} for {address}: {text[:500]}")
+        return text
+
+    def cpu(self) -> float:
+        """The seconds of processor time that the server has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK
+
+    def memory(self, name: str = "VmRSS") -> float:
+        """Its resident memory in MB (10^6 bytes), now or, as VmHWM, at most."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(rf"{name}:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024 / 1e6
+
+    @contextmanager
+    def listening(self) -> Iterator[Callable[[], None]]:
+        """Follow the store as an open tab does; what is yielded waits for the next message."""
+        connection = http.client.HTTPConnection(self._host, timeout=30)
+        connection.request("GET", "/live", headers=self._headers)
+        answer = connection.getresponse()
+
+        def wait() -> None:
+            while not answer.readline().startswith(b"data:"):
+                pass
+
+        answer.readline()  # it follows from here on
+        try:
+            yield wait
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[Page]:
+    """`lllm web` of a store, from its first list to the end of the block."""
+    command = ["-c", "from lllm.cli import main; main()", "web", "--store", str(path)]
+    began = time.perf_counter_ns()
+    with subprocess.Popen(
+        [sys.executable, *command, "--port", "0"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            host, token = address.removeprefix("http://").split("/?token=")
+            yield Page(process, host, token, began)
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
