@@ -67,11 +67,12 @@ def metadata(database: StoreDatabase) -> str:
     tables: dict[str, dict[str, object]] = {}
     for readable in database.readable:
         if readable.name in there:
-            sort = _NEWEST_FIRST.get(readable.name)
-            tables[readable.name] = {
+            said = tables[readable.name] = {
                 "description": readable.about,
                 "columns": dict(readable.columns),
-            } | ({} if sort is None else {"sort_desc": sort})
+            }
+            if readable.name in _NEWEST_FIRST:
+                said["sort_desc"] = _NEWEST_FIRST[readable.name]
     for name, kind in found:
         if kind == "table":
             tables.setdefault(str(name), {"hidden": True})
