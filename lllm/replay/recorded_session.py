@@ -18,6 +18,7 @@ from lllm.events.model import (
     AgentFailed,
     AgentStarted,
     AgentSucceeded,
+    Content,
     DialogOpened,
     DrawnKind,
     Event,
@@ -73,6 +74,17 @@ class RecordedValue:
     drawn: ValueDrawn
     position: int
     """The position of the event in the log."""
+
+
+@dataclass(eq=False, slots=True)
+class SentRequest:
+    """One recorded request to a model, with everything that was sent."""
+
+    requested: LLMRequested
+    definition: AgentDefined | None
+    """The tools and settings that the request shares with others; None if it has none."""
+    messages: list[Content]
+    """The whole conversation that was sent, oldest first."""
 
 
 @dataclass(eq=False)
@@ -158,6 +170,28 @@ class RecordedSession:
         """The messages that a request sent, in order: their numbers, and their events."""
         dialog = self._dialogs.get(requested.dialog or 0)
         return [] if dialog is None else dialog.messages(requested.upto or 0)
+
+    def sent(self, request: int) -> SentRequest | None:
+        """Find everything that a request sent.
+
+        Args:
+            request: The number of the request in the session.
+
+        Returns:
+            The request; None if the session has no request with this number.
+        """
+        definition: AgentDefined | None
+        attempt, of_client = self._requests.get(request), self._of_clients.get(request)
+        if attempt is not None:
+            requested, definition = attempt.requested, attempt.definition
+        elif of_client is not None:
+            requested = of_client.requested
+            definition = self.captured[requested.step].definition
+        else:
+            return None
+        return SentRequest(
+            requested, definition, [event.content for _, event in self.messages(requested)]
+        )
 
     def attempts(self) -> Iterator[RecordedAttempt]:
         """Iterate over all attempts of the session's agents, in their order."""

@@ -18,7 +18,9 @@ from lllm.terminal_safe import visible
 from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web import html_text
+from lllm.web.fork_edits import changed_parts
 from lllm.web.form_token import FormToken, note_key
+from lllm.web.images import image_of
 from lllm.web.opened_session import OpenedSession
 
 if TYPE_CHECKING:
@@ -130,6 +132,8 @@ def make_environment(zone: dt.tzinfo) -> Environment:
         "counted": formats.counted,
         "error_line": formats.error_line,
         "task_line": html_text.task_line,
+        "image": image_of,
+        "edited": changed_parts,
         "note_key": note_key,
         "note_value": formats.annotation_value,
         "price_breakdown": price_breakdown,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events.envelope import Recorded
 from lllm.events.errors import SessionNotFound
+from lllm.events.model import Part
 from lllm.projections.session.call_session import TacticCallSession
+from lllm.web.fork_edits import fork_edits
+from lllm.web.images import image_of
 from lllm.web.pages import FRAGMENT, StorePages
 from lllm.web.transcript import Block, Step, Transcript, result_of
 
@@ -37,6 +42,7 @@ def session_page(pages: StorePages, request: Request) -> Response:
         request,
         "_session.html" if only_part else "session.html",
         **values_of(transcript, blocks),
+        edits=fork_edits(pages.store, transcript),
         page=number,
         last_page=max(1, -(-len(transcript.steps) // PAGE)),
         position=pages.store.log.head(),
@@ -93,6 +99,7 @@ def step_page(pages: StorePages, request: Request) -> Response:
         session=record.session,
         step=step,
         notes=transcript.notes,
+        edits=fork_edits(pages.store, transcript),
         result_of=result_of,
         single=False,
         cut=200_000,
@@ -179,6 +186,18 @@ def _texts(step: Step) -> dict[str, str]:
     return texts
 
 
+def _parts(step: Step) -> Iterator[Part]:
+    contents = [*step.exchange.sent, *filter(None, step.exchange.results)]
+    if step.trace.content is not None:
+        contents.append(step.trace.content)
+    for content in contents:
+        yield from content.parts
+
+
+def _image_length(part: Part) -> int:
+    return 0 if part.data is None else len(image_of(part) or "")
+
+
 def _page_number(request: Request, steps: int) -> int:
     number = int(request.query_params.get("page", "1"))
     return max(1, min(number, -(-steps // PAGE) or 1))
@@ -207,6 +226,7 @@ def _keys_in_page(blocks: list[Block]) -> set[str]:
         for block in blocks:
             if isinstance(block, Step) and block.unfolded is unfolded:
                 left -= sum(min(len(text), CUT) for text in _texts(block).values())
+                left -= sum(map(_image_length, _parts(block)))
                 if left >= 0:
                     keys.add(block.key)
     return keys

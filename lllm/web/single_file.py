@@ -13,6 +13,7 @@ from lllm.store.log_store import LogStore, session_host
 from lllm.store.point_in_time import PointInTime
 from lllm.time_zones import zone_name
 from lllm.version import __version__
+from lllm.web.fork_edits import fork_edits
 from lllm.web.pages import make_environment
 from lllm.web.session_page import values_of
 from lllm.web.transcript import transcript_of
@@ -53,6 +54,7 @@ def session_as_html(
             **values
             | {
                 "single": True,
+                "edits": fork_edits(store, transcript),
                 "cut": _UNCUT,
                 "in_page": {step.key for step in transcript.steps},
                 "style": Markup(style),

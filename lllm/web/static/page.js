@@ -188,6 +188,14 @@ async function copy(text, button) {
   } catch { say("the browser does not let this page copy", false); }
 }
 
+async function copyFrom(link) {
+  try {
+    const answer = await fetch(link.href);
+    const text = await answer.text();
+    if (answer.ok) await copy(text, link); else location.href = link.href; // the page says why not
+  } catch (error) { say(`not copied: ${error.message}`, false); }
+}
+
 let prefix = "";
 const KEYS = {
   j: () => choose(1),
@@ -225,6 +233,8 @@ function prepare(under) {
 addEventListener("click", (event) => {
   const button = event.target.closest(".copy");
   if (button) copy(button.dataset.copy, button);
+  const from = event.target.closest("[data-copy-from]");
+  if (from && !event.ctrlKey && !event.metaKey && !event.shiftKey) { event.preventDefault(); copyFrom(from); }
 });
 addEventListener("toggle", (event) => {
   if (event.target.matches?.("details.step") && event.target.open) fillStep(event.target);
