@@ -33,6 +33,7 @@ _OTHER_KIND = (AttributeError, TypeError, UnicodeEncodeError, struct.error)
 SALT_BYTES = 32
 DIGEST_BYTES = 32
 _BLOCK_BYTES = 64  # the block size of SHA-256
+_KEPT = 256  # types of events, and versions of each, that are kept as they are hashed
 _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 _length = struct.Struct(">I").pack
@@ -117,17 +118,26 @@ class StreamDigests:
             inner.update(event.data)
             outer.update(inner.digest())
             committed = outer.digest()
+        version = event.version
+        try:
+            kind = _kinds[event.type][version]
+        except KeyError:
+            kind = b""
+        if version.__class__ is not int or not kind:  # True is no version, though it equals 1
+            kind = _kind(event.type, version)
         return sha256(
-            self._begin
-            + _two_numbers(8, event.seq, 8, event.time)
-            + _kind(event.type, event.version)
-            + committed
+            self._begin + _two_numbers(8, event.seq, 8, event.time) + kind + committed
         ).digest()
 
 
-@lru_cache(maxsize=1024, typed=True)  # True is no version, though it equals 1
+_kinds: dict[str, dict[int, bytes]] = {}  # by type and version, as they are hashed
+
+
 def _kind(type_: str, version: int) -> bytes:
-    return _text(type_) + _last_two(8, version, 32)
+    kind = _text(type_) + _last_two(8, version, 32)
+    if len(_kinds) < _KEPT and version.__class__ is int and 0 <= version < _KEPT:
+        _kinds.setdefault(type_, {})[version] = kind
+    return kind
 
 
 @lru_cache(maxsize=1024)  # the streams that are written or read just now, and the types
@@ -185,6 +195,9 @@ def seal(
     return NewEvent(stream, seq, time, type_, version, data, digest)
 
 
+ERASED = b'{"$lllm":"e'
+"""The beginning of each payload that takes the place of an erased one; others may have it, too."""
+
 _ERASED = re.compile(rb'\{"\$lllm":"erased","commitment":"([0-9a-f]{64})"\}')
 
 
@@ -209,7 +222,7 @@ def commitment_of_erased(data: bytes) -> bytes | None:
     Returns:
         The commitment, 32 bytes; None if the payload is not erased.
     """
-    found = _ERASED.fullmatch(data) if data.startswith(b'{"$lllm":"e') else None
+    found = _ERASED.fullmatch(data) if data.startswith(ERASED) else None
     return bytes.fromhex(found[1].decode()) if found else None
 
 

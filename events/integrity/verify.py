@@ -24,13 +24,16 @@ streams, so that a repeated line is distinguished from a new one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+from typing import cast
 
 import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend, Progress
-from lllm.events.damage import Damage, readable
-from lllm.events.digest import StreamDigests, commitment_of_erased
+from lllm.events.damage import Damage, Readable, readable
+from lllm.events.digest import ERASED, StreamDigests, commitment_of_erased
 from lllm.events.envelope import Recorded
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.integrity.session_root import ENDS, root_problem
@@ -60,7 +63,7 @@ _LAST = {
 }  # fmt: skip
 _ENDED = -1
 _DIGESTS = 512  # the most digests that are kept for a stream before they go to its tree
-_AT_ONCE = 1_024  # events that the tree gets at once
+_AT_ONCE = 1_000  # events that are checked at once, while the cache of the processor has them
 _REPORTED = 4_096  # events between two reports of progress
 
 NOT_COVERED = (
@@ -124,37 +127,43 @@ def verify(
     """
     found = readable(log)
     check = _Check()
-    events = 0
-    waiting: list[Recorded] = []  # events that are not in the tree yet
-    for event in found:
-        if isinstance(event, Damage):
-            check.damages.append(event)
+    count = 0
+    for events in _in_parts(found):
+        if isinstance(events, Damage):
+            check.damages.append(events)
             if tree is not None:
-                tree.events(waiting)
-                waiting.clear()
-                tree.damage(event.position)
+                tree.damage(events.position)
             continue
-        check.event(event)
+        check.take(events)
         if tree is not None:
-            waiting.append(event)
-            if len(waiting) == _AT_ONCE:
-                tree.events(waiting)
-                waiting.clear()
-        events += 1
-        if progress is not None and events % _REPORTED == 0:
-            progress(event.position, found.upto)
+            tree.events(events)
+        before, count = count, count + len(events)
+        if progress is not None and before // _REPORTED < count // _REPORTED:
+            progress(events[-1].position, found.upto)
     check.end()
-    if tree is not None:
-        tree.events(waiting)
     # If events are missing within the last file, it also ends too early.
     if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
         check.damages.append(found.lost_end)
     if progress is not None:
         progress(found.upto, found.upto)
     return Verified(
-        events, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes,
+        count, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes,
         found.set_aside,
     )  # fmt: skip
+
+
+def _in_parts(found: Readable) -> Iterator[Sequence[Recorded] | Damage]:
+    """Take the events of a log by the thousand, and each damage where it is."""
+    rest = iter(found)
+    while part := list(islice(rest, _AT_ONCE)):
+        if Damage not in map(type, part):
+            yield cast(list[Recorded], part)  # each of them: damage is rare
+            continue
+        for is_damage, those in groupby(part, key=lambda one: isinstance(one, Damage)):
+            if is_damage:
+                yield from cast(Iterator[Damage], those)
+            else:
+                yield cast(list[Recorded], list(those))
 
 
 class _Stream:
@@ -214,15 +223,41 @@ class _Check:
         self._wholes: dict[str, str] = {}  # the roots of sessions that were erased whole
         self._meant: set[str] = set()  # the streams that were erased on purpose
 
-    def event(self, event: Recorded) -> None:
-        """Check the next event of the log."""
-        try:
-            stream = self._open.get(event.stream) or self._begin(event)
-            committed = commitment_of_erased(event.data)
-            fits = event.digest == stream.leaf(event, committed)
-        except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
-            self._damage(event, "a field of it is of the wrong kind")
-            return
+    def take(self, events: Sequence[Recorded]) -> None:
+        """Check the next events of the log, in order."""
+        opened = self._open
+        for event in events:
+            try:
+                stream = opened.get(event.stream) or self._begin(event)
+                committed = None
+                if event.data.startswith(ERASED):
+                    committed = commitment_of_erased(event.data)
+                digest = event.digest
+                fits = digest == stream.leaf(event, committed)
+            except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
+                self._damage(event, "a field of it is of the wrong kind")
+                continue
+            digests = stream.digests
+            if (
+                fits
+                and committed is None
+                and digests is not None
+                and event.seq == stream.seq + 1
+                and event.type not in _LAST
+            ):  # true for nearly all events
+                stream.seq += 1
+                stream.proven = True
+                stream.time = event.time
+                digests.append(digest)
+                if len(digests) == _DIGESTS:
+                    stream.whole_tree()
+            else:
+                self._event(event, stream, committed, fits=fits)
+
+    def _event(
+        self, event: Recorded, stream: _Stream, committed: bytes | None, *, fits: bool
+    ) -> None:
+        """Check an event that has a place of its own in its stream, or has something wrong."""
         if committed is not None:
             self._erased.setdefault(event.stream, event)
         if fits:
@@ -235,13 +270,6 @@ class _Check:
             return
         if event.seq == stream.seq + 1:
             stream.seq = event.seq
-            digests = stream.digests
-            if fits and digests is not None and event.type not in _LAST:
-                digests.append(event.digest)
-                if len(digests) == _DIGESTS:
-                    stream.whole_tree()
-                stream.time = event.time
-                return  # true for nearly all events
             self._grow(event, stream, fits)
         else:
             stream.digests = None
@@ -266,6 +294,8 @@ class _Check:
                 self._wholes[event.stream] = whole.root().hex()
             return
         stream.digests.append(event.digest)
+        if len(stream.digests) == _DIGESTS:
+            stream.whole_tree()
 
     def end(self) -> None:
         """Check, after the last event, that each erased payload belongs to a `session.erased`."""
