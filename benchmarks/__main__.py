@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks import (
     appends,
+    audits,
     captures,
     concurrent_writers,
     disk,
@@ -45,6 +46,7 @@ SIZES_QUICK: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (5_000, "usual")
 PROJECTED, PROJECTED_QUICK = 100_000, 5_000  # sessions whose rows are built anew
 SERVED, SERVED_QUICK = 1_000_000, 2_000  # small sessions that the web page shows
 SEARCHED, SEARCHED_QUICK = 1_000_000, 5_000  # sessions with two messages each
+AUDITED, AUDITED_QUICK = 36_000, 1_000  # sessions; the former have a million events
 _WIDTH = 170  # of the table in a file or a pipe
 _LONG = 16  # agents of the session that is loaded, for about 200 events
 _VENVS = Path("~/.cache/lllm-benchmarks").expanduser()
@@ -125,6 +127,7 @@ class _Run:
             "read": lambda: self._read(folder / "read"),
             "search": lambda: self._searched(folder / "search"),
             "web": lambda: self._served(folder / "web"),
+            "audit": lambda: self._audited(folder / "audit"),
             "erase": lambda: self._erased(folder / "erase"),
         }
         wanted = [name for name in areas if only in name]
@@ -182,6 +185,11 @@ class _Run:
         ids = web_pages.make(path, sessions, quick=self._quick)
         self._status.update(f"the web page of {sessions:,} sessions")
         yield from web_pages.figures(path, sessions, ids, quick=self._quick)
+
+    def _audited(self, folder: Path) -> Iterator[Figure]:
+        sessions = AUDITED_QUICK if self._quick else AUDITED
+        self._status.update(f"sealing, proving and verifying {sessions:,} sessions")
+        yield from audits.figures(folder, sessions, rounds=10 if self._quick else 50)
 
     def _erased(self, folder: Path) -> Iterator[Figure]:
         sessions = PROJECTED_QUICK if self._quick else PROJECTED
