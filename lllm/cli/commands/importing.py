@@ -36,7 +36,8 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
     event that was changed is not imported; exit code 1 then says so.
 
     `lllm import claude-code [FOLDER...]` imports the transcripts that Claude Code keeps, also again
-    when they have grown; without a folder, those in ~/.claude/projects.
+    when they have grown; without a folder, those in ~/.claude/projects. `lllm import codex` does
+    the same for Codex.
     """
     from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lllm.events.model import Content, Error
+from lllm.importing.transcripts.file_import import DAY
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
 from lllm.importing.transcripts.transcript_json import time_of
 from lllm.instrumentation.request_bodies import MESSAGES
@@ -21,7 +22,6 @@ from lllm.invokers.dialects.provider_json import items, mapping, text
 
 NAME = "claude-code"
 PATH = f"{NAME}::session"
-DAY = 24 * 3600 * 10**9
 _SETTLED = 5 * 10**9  # nanoseconds of silence after which a message that has ended is final
 _GIVEN_UP = 600 * 10**9  # the same for a message that has not ended
 _SAID = ("user", "assistant", "system")
@@ -126,6 +126,7 @@ class ClaudeSession:
         self._spoken: dict[int, int] = {}  # by dialog: its last message but results of tools
         self._dialog = 0
         self._last_text = ""
+        self._model = "unknown"
         self._error: Error | None = None
         self.subagents: dict[str, int] = {}
         """By the id of a sub-agent: the number of the tool call that began it."""
@@ -302,7 +303,7 @@ class ClaudeSession:
         answer = messages.answer(
             _whole(waiting.entries), model="", request_id=text(first.line.get("requestId"))
         )
-        self._last_text = answer.content.text or self._last_text
+        self._last_text, self._model = answer.content.text or self._last_text, answer.model
         if self._owners.is_elsewhere(waiting.id, self._events.source.session_id):
             number = self._events.add_message(
                 last.time, waiting.dialog, answer.content, was_paid=True
@@ -322,7 +323,7 @@ class ClaudeSession:
         why = "".join(one.text for one in said)
         self._error = Error("APIError", why, code=text(entry.line.get("error")))
         self._events.add_failed_call(
-            waiting.began, entry.time, _site(""), self._error,
+            waiting.began, entry.time, _site(""), self._error, model=self._model,
             dialog=waiting.dialog, upto=waiting.upto,
         )  # fmt: skip
 

@@ -5,22 +5,51 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from lllm.events.backend import Progress
 from lllm.events.backends.location import local_path
 from lllm.events.errors import LogReadOnly, StoreError
-from lllm.importing.transcripts import claude_code
+from lllm.importing.transcripts import claude_code, codex, codex_file
 from lllm.importing.transcripts.call_owners import CallOwners
-from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile, Target
+from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile
+from lllm.importing.transcripts.codex_file import CodexFile
+from lllm.importing.transcripts.file_import import Target, TranscriptFileImport
 from lllm.importing.transcripts.transcript_json import first_time
 from lllm.store.methods.store_parts import StoreParts
 
-PROGRAMS = (claude_code.NAME,)
-"""The names of the programs whose transcripts can be imported."""
+
+class Program(NamedTuple):
+    """A program whose transcripts can be imported.
+
+    Attributes:
+        file: The class that imports one of its files.
+        folders: A function that lists the folders in which it keeps them.
+        where: These folders, in words.
+    """
+
+    file: type[TranscriptFileImport]
+    folders: Callable[[], list[Path]]
+    where: str
+
+
+PROGRAMS = {
+    claude_code.NAME: Program(
+        ClaudeCodeFile,
+        claude_code.folders,
+        "~/.claude/projects, ~/.config/claude/projects or the folder that CLAUDE_CONFIG_DIR names",
+    ),
+    codex.NAME: Program(
+        CodexFile,
+        codex_file.folders,
+        "~/.codex/sessions or the folder that CODEX_HOME names",
+    ),
+}
+"""The programs whose transcripts can be imported, by name."""
 
 
 class ImportedTranscripts(msgspec.Struct, frozen=True):
@@ -64,7 +93,7 @@ def open_transcripts(
     if program not in PROGRAMS:
         known = ", ".join(map(repr, PROGRAMS))
         raise ValueError(f"lllm imports the transcripts of {known}, and not of {program!r}.")
-    return TranscriptImport(store, [local_path(one) for one in places])
+    return TranscriptImport(store, program, [local_path(one) for one in places])
 
 
 class TranscriptImport:
@@ -72,6 +101,7 @@ class TranscriptImport:
 
     Args:
         store: The store.
+        program: One of `PROGRAMS`.
         places: Files and folders; none for the folders in which the program keeps them.
 
     Raises:
@@ -79,23 +109,23 @@ class TranscriptImport:
         LogReadOnly: The store was opened for reading only.
     """
 
-    def __init__(self, store: StoreParts, places: Sequence[Path]) -> None:
+    def __init__(self, store: StoreParts, program: str, places: Sequence[Path]) -> None:
         if store.read_only:
             raise LogReadOnly(f"{store.backend!r} was opened to be read only; nothing is imported.")
-        self._places = list(places) or claude_code.folders()
+        self._name, self._program = program, PROGRAMS[program]
+        self._places = list(places) or self._program.folders()
         if not self._places:
             raise StoreError(
-                "Claude Code keeps no transcripts in ~/.claude/projects, ~/.config/claude/projects "
-                "or the folder that CLAUDE_CONFIG_DIR names. Give the folder to import."
+                f"There are no transcripts of {program} in {self._program.where}. Give the folder "
+                "to import."
             )
         for one in self._places:
             if not one.exists():
                 raise StoreError(f"There is no file or folder {one}.")
-        self._store = store
         self._target = Target(
-            store.log, store.redact, store.prices, store.partition, CallOwners(store.log), {}
+            store.log, store.redact, store.prices, store.partition, CallOwners(store.log), {}, {}
         )
-        self._files: dict[Path, ClaudeCodeFile] = {}
+        self._files: dict[Path, TranscriptFileImport] = {}
 
     def read(self, progress: Progress | None = None) -> ImportedTranscripts:
         """Import what is new in all files.
@@ -121,7 +151,7 @@ class TranscriptImport:
         found = [path for place in self._places for path in _files_in(place)]
         new = [path for path in dict.fromkeys(found) if path not in self._files]
         for path in sorted(new, key=_age):
-            self._files[path] = ClaudeCodeFile(path, self._target)
+            self._files[path] = self._program.file(path, self._target)
 
     def _result(self) -> ImportedTranscripts:
         files = self._files.values()
@@ -131,7 +161,7 @@ class TranscriptImport:
         for file in files:
             unknown.update(file.unknown)
         nothing = [
-            f"{file.path}: no line of it is of a session of Claude Code"
+            f"{file.path}: no line of it is of a session of {self._name}"
             for file in files
             if file.is_foreign
         ]

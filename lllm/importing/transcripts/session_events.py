@@ -263,7 +263,15 @@ class SessionEvents:
         return message
 
     def add_failed_call(
-        self, began: int, ended: int, site: CallSite, error: Error, *, dialog: int, upto: int
+        self,
+        began: int,
+        ended: int,
+        site: CallSite,
+        error: Error,
+        *,
+        model: str,
+        dialog: int,
+        upto: int,
     ) -> None:
         """Add a call that the provider answered with an error.
 
@@ -272,13 +280,14 @@ class SessionEvents:
             ended: The time of the error, nanoseconds UTC.
             site: The API that was called.
             error: The error.
+            model: The model that was asked.
             dialog: The conversation that the call continues.
             upto: The number of the last message that was sent; 0 for none.
         """
-        request = self._request(began, site, "unknown", dialog, upto)
+        request = self._request(began, site, model, dialog, upto)
         self._add(
             ended,
-            LLMFailed(request=request, asked="unknown", error=error, elapsed=max(0, ended - began)),
+            LLMFailed(request=request, asked=model, error=error, elapsed=max(0, ended - began)),
         )
 
     def add_result(self, time: int, dialog: int, content: Content, *, is_error: bool) -> int:

@@ -293,7 +293,7 @@ def test_what_is_no_transcript(store: LogStore, tmp_path: Path, folder: Path) ->
     assert [why.partition(str(folder))[2] for why in found.left_out] == [
         "/s1.jsonl, line 2: it is not JSON; it is left out",
         "/s1.jsonl, line 3: it is not a JSON object; it is left out",
-        "/other.jsonl: no line of it is of a session of Claude Code",
+        "/other.jsonl: no line of it is of a session of claude-code",
     ]
     assert store.list_sessions()[0].unpriced_calls == 1
     with pytest.raises(StoreError, match="no file or folder"):
@@ -332,7 +332,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert out == "Imported from 1 file: 1 session, 6 events.\n"
     assert "line 3: it is not JSON; it is left out" in err
     assert main(["import", "--store", at, "--follow", "x.jsonl"]) == 2
-    assert "--follow is for transcripts, of: claude-code." in capsys.readouterr().err
+    assert "--follow is for transcripts, of: claude-code, codex." in capsys.readouterr().err
 
 
 @pytest.mark.slow
