@@ -24,7 +24,7 @@ from lllm.events.errors import LogDamaged
 
 if TYPE_CHECKING:
     from lllm.events.backends.sqlite.database import Database
-    from lllm.events.concurrency.liveness import Liveness
+    from lllm.events.concurrency.liveness import WriterLiveness
     from lllm.events.damage import Readable
     from lllm.events.health import Health
     from lllm.events.integrity.repair import Repaired
@@ -141,7 +141,7 @@ class KnowsWriters(Protocol):
     """A log that can tell whether the process that writes a session is alive."""
 
     @property
-    def liveness(self) -> Liveness | None:
+    def liveness(self) -> WriterLiveness | None:
         """The locks that show which writers are alive; None if processes can't share the log."""
 
 

@@ -17,6 +17,7 @@ import socket
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.locks import FileLock
@@ -33,6 +34,67 @@ _OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
 def host() -> str:
     """The name of this machine; sessions of other machines are never marked as interrupted."""
     return socket.gethostname()
+
+
+class WriterLiveness(Protocol):
+    """Tells which of the processes that write to a log are alive."""
+
+    def use(self) -> None:
+        """Count one more store of this process."""
+
+    def owner(self) -> str:
+        """The name under which this process is known; the first call makes it known.
+
+        Raises:
+            OSError: It can't be made known.
+        """
+
+    def can_tell(self, owner: str, on_host: str) -> bool:
+        """True if this process can find out whether another one is alive.
+
+        Args:
+            owner: The name of the process, as recorded in the session.
+            on_host: Its host, as recorded in the session.
+
+        Returns:
+            False if it can't be found out.
+        """
+
+    def is_elsewhere(self, owner: str) -> bool:
+        """True if a process writes to another log.
+
+        Args:
+            owner: The name of the process, as recorded in the session.
+
+        Returns:
+            False also if it is unknown.
+        """
+
+    def is_dead(self, owner: str, on_host: str) -> bool:
+        """True if a process is known to be dead.
+
+        Args:
+            owner: The name of the process, as recorded in the session.
+            on_host: Its host, as recorded in the session.
+
+        Returns:
+            False if it is alive, or if it can't be found out.
+        """
+
+    def forget(self, owner: str) -> None:
+        """Forget a dead process whose sessions are all marked as interrupted.
+
+        Args:
+            owner: The name of the process.
+        """
+
+    def close(self, *, keep_file: bool = False) -> None:
+        """Count one store less; after the last one, this process is known no longer.
+
+        Args:
+            keep_file: True to be known still, because the store has sessions that this process did
+                not finish; others can then find out that it is dead.
+        """
 
 
 class Liveness:

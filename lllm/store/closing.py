@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import finalizer_work
-from lllm.events.concurrency.liveness import Liveness
+from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.sessions import unfinished_sessions
 from lllm.store.projection_scheduler import CatchUp
 from lllm.store.read_model import ReadModel
@@ -40,7 +40,7 @@ class Closing:
         rows: ReadModel,
         catch_up: CatchUp,
         seals: Closes | None,
-        liveness: Liveness | None,
+        liveness: WriterLiveness | None,
     ) -> None:
         self._log = log
         self._rows = rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency.liveness import Liveness
+from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.events.errors import AppendConflict, LogError
 from lllm.events.ids import new_salt
 from lllm.events.model import SessionInterrupted
@@ -28,7 +28,7 @@ _SILENCE = 24 * 3600 * 10**9
 def interrupt_dead(
     log: BufferedLog,
     database: RowsDatabase,
-    liveness: Liveness,
+    liveness: WriterLiveness,
     *,
     redact: Redact | None,
     behind: bool,

@@ -17,6 +17,7 @@ import msgspec
 from lllm.events.backend import KnowsWriters, LogBackend, persists
 from lllm.events.buffered import BufferedLog, OnError
 from lllm.events.concurrency import finalizer_work
+from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.definitions import Definitions, secret_file
 from lllm.events.files.permissions import FILE_MODE
@@ -74,7 +75,7 @@ class StoreSessionHost:
         self.persists = persists(backend)
         self.read_only = bool(getattr(backend, "read_only", False))
         self.log = BufferedLog(backend, on_error=settings.on_error)
-        self._liveness = None
+        self._liveness: WriterLiveness | None = None
         if isinstance(backend, KnowsWriters) and not self.read_only:
             self._liveness = backend.liveness
         self.rows = ReadModel(backend, self.log, settings.views)

@@ -12,7 +12,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency.liveness import Liveness
+from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.events.envelope import Recorded
 from lllm.events.errors import AmbiguousId, LogError, SessionNotFound
 from lllm.events.exported_lines import as_jsonl
@@ -50,7 +50,11 @@ class SessionReader:
     """
 
     def __init__(
-        self, log: BufferedLog, rows: ReadModel, liveness: Liveness | None, redact: Redact | None
+        self,
+        log: BufferedLog,
+        rows: ReadModel,
+        liveness: WriterLiveness | None,
+        redact: Redact | None,
     ) -> None:
         self._log = log
         self._rows = rows

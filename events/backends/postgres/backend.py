@@ -31,6 +31,7 @@ from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
 from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused
 from lllm.events.backends.postgres.read_events import EventReader
+from lllm.events.backends.postgres.server_liveness import ServerLiveness
 from lllm.events.backends.postgres.server_session import ServerSession
 from lllm.events.backends.postgres.server_url import parse_server_url
 from lllm.events.envelope import NewEvent, Recorded, conflict
@@ -64,6 +65,7 @@ class PostgresBackend:
 
     Attributes:
         server: Where the schema of the log is.
+        liveness: Tells which writing processes are alive; None if the log is read-only.
 
     Raises:
         ConfigError: The URL or the schema is invalid.
@@ -100,6 +102,9 @@ class PostgresBackend:
         self._may_select = Statement(
             f"SELECT has_table_privilege('{literal}.events', 'SELECT')"
             f" AND has_table_privilege('{literal}.payloads', 'SELECT')"
+        )
+        self.liveness = (
+            None if read_only else ServerLiveness(quoted, self._session.connect, self._pool.ask)
         )
         self._append_statement = append_statement(quoted)
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from struct import Struct
 
 # The numbers of types in the system catalog pg_type.
-BYTEA, BIGINT, TEXT, BYTEA_ARRAY, TEXT_ARRAY, BIGINT_ARRAY = 17, 20, 25, 1001, 1009, 1016
+BOOLEAN, BYTEA, BIGINT, TEXT = 16, 17, 20, 25
+BYTEA_ARRAY, TEXT_ARRAY, BIGINT_ARRAY = 1001, 1009, 1016
 
 _HEADER = Struct("!iiIii")
 _LENGTH = Struct("!i")

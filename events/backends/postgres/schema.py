@@ -147,6 +147,66 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ), 0)
 $$;
 
+-- The processes that write sessions. Each holds a shared advisory lock on its number, on a
+-- connection of its own, and says now and then that it lives.
+CREATE TABLE IF NOT EXISTS {schema}.writers (
+    number integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    owner text COLLATE "C" NOT NULL UNIQUE,
+    seen timestamptz NOT NULL
+);
+
+-- When the server, or a standby that was promoted, was first asked for writers.
+CREATE TABLE IF NOT EXISTS {schema}.timelines (
+    timeline text PRIMARY KEY,
+    since timestamptz NOT NULL
+);
+
+CREATE OR REPLACE FUNCTION {schema}.writer_lives(name text, connected boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found integer;
+BEGIN
+    INSERT INTO {schema}.writers AS known (owner, seen) VALUES (name, clock_timestamp())
+        ON CONFLICT (owner) DO UPDATE SET seen = clock_timestamp()
+        RETURNING known.number INTO found;
+    IF connected THEN
+        PERFORM pg_advisory_lock_shared(
+            '{literal}.writers'::regclass::oid::bigint::bit(32)::integer, found
+        );
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION {schema}.writer_leaves(name text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM {schema}.writers WHERE owner = name
+$$;
+
+-- Who is known, and who is dead: whose lock is free, and of whom nothing was heard for a time, of
+-- which the server was up, and the same server.
+CREATE OR REPLACE FUNCTION {schema}.known_writers(silence interval)
+RETURNS TABLE (known text, dead boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now CONSTANT timestamptz := clock_timestamp();
+    current CONSTANT text := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    up timestamptz;
+BEGIN
+    SELECT since INTO up FROM {schema}.timelines WHERE timeline = current;
+    IF NOT FOUND THEN
+        INSERT INTO {schema}.timelines VALUES (current, now) ON CONFLICT DO NOTHING;
+        up := now;
+    END IF;
+    RETURN QUERY
+        SELECT owner, now - greatest(seen, up, pg_postmaster_start_time()) > silence
+            AND NOT EXISTS (
+                SELECT FROM pg_locks
+                WHERE locktype = 'advisory' AND objsubid = 2 AND objid = number::oid
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND classid = '{literal}.writers'::regclass::oid
+            )
+        FROM {schema}.writers;
+END $$;
+
 REVOKE ALL ON FUNCTION
     {schema}.append(text[], bigint[], bigint[], text[], bigint[], bytea[], bytea[]) FROM PUBLIC;
 
