@@ -84,6 +84,20 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     erased: str | None
     cursor: str
 
+    def _repr_html_(self) -> str:
+        from lllm.store.notebook_table import sessions_table
+
+        return sessions_table([self])
+
+
+class SessionList(list[SessionSummary]):
+    """A list of sessions, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        from lllm.store.notebook_table import sessions_table
+
+        return sessions_table(self)
+
 
 class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """A loaded session, with the facts that the store has about it.
@@ -107,6 +121,17 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     timestamp: dt.datetime
     traceback: str | None
     annotations: list[Annotation] = []
+
+    def _repr_html_(self) -> str:
+        from lllm.projections.session.notebook_html import session_html
+
+        return session_html(self.session, self.tags, self.annotations)
+
+    def show(self) -> None:
+        """Show the session: in a notebook as HTML, else on stdout as text."""
+        from lllm.projections.session import notebook_html
+
+        notebook_html.show(self.session, self._repr_html_())
 
 
 def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSummary:
@@ -150,7 +175,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
 
 def session_list(
     wanted: Filter, sort: Sort, limit: int | None, cursor: str | None, reverse: bool = False
-) -> Callable[[RowsDatabase], list[SessionSummary]]:
+) -> Callable[[RowsDatabase], SessionList]:
     """Check the arguments of a list of sessions before anything is read.
 
     Args:
@@ -183,11 +208,11 @@ def session_list(
             session_queries.sorted_sessions, limit=limit, cursor=behind, by=sort, falling=falling
         )
 
-    def read(database: RowsDatabase) -> list[SessionSummary]:
+    def read(database: RowsDatabase) -> SessionList:
         with session_queries.reading(database) as connection:
             rows = find(connection, wanted)
             all_tags = session_tags.tags_of(connection, rows)
-        return [summary_of(row, all_tags[row.number], sort) for row in rows]
+        return SessionList(summary_of(row, all_tags[row.number], sort) for row in rows)
 
     return read
 

@@ -210,6 +210,17 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
     unknown_events: int = 0
     missing_events: int = 0
 
+    def _repr_html_(self) -> str:
+        from lllm.projections.session.notebook_html import session_html
+
+        return session_html(self)
+
+    def show(self) -> None:
+        """Show the session: in a notebook as HTML, else on stdout as text."""
+        from lllm.projections.session import notebook_html
+
+        notebook_html.show(self, self._repr_html_())
+
     @property
     def traceback(self) -> str | None:
         """The Python traceback of a failed call."""

@@ -18,7 +18,7 @@ from lllm.store.filters import conditions_of, filter_of
 from lllm.store.methods.store_parts import StoreParts
 from lllm.store.summaries import (
     ChildSessions,
-    SessionSummary,
+    SessionList,
     Sort,
     annotations_by_session,
     children_list,
@@ -57,7 +57,7 @@ class ListsSessions(StoreParts):
         max_cost: float | None = None,
         slower: Duration | None = None,
         faster: Duration | None = None,
-    ) -> list[SessionSummary]:
+    ) -> SessionList:
         """List the top-level calls, newest first (by start, then id).
 
         Args:

@@ -240,3 +240,22 @@ def test_a_single_file_needs_nothing_else(browser: Browser, page: Served, tmp_pa
         assert tab.evaluate("getComputedStyle(document.body).fontSize") == "14px"
         assert tab.locator("a:not([href^='#']):not([href^='http'])").count() == 0
         context.close()
+
+
+def test_sessions_in_a_notebook(browser: Browser, page: Served, tmp_path: Path) -> None:
+    """What a notebook shows of hostile sessions runs nothing and asks for nothing."""
+    shown = [page.store.list_sessions()._repr_html_()]
+    for one in page.store.list_sessions():
+        shown.append(page.store.load_session_record(one.session_id)._repr_html_())
+    file = tmp_path / "cell.html"
+    file.write_text(f"<!doctype html><meta charset=utf-8>{''.join(shown)}", "utf-8")
+    tab = browser.new_page(viewport={"width": 900, "height": 800})
+    troubles: list[str] = []
+    tab.on("console", lambda said: troubles.append(said.text))
+    tab.on("dialog", lambda said: (troubles.append("alert"), said.dismiss()))
+    tab.on("request", lambda sent: troubles.append(sent.url))
+    tab.goto(file.as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert tab.locator("tbody tr").count() == len(page.store.list_sessions())
+    assert troubles == [file.as_uri()]
+    tab.close()
