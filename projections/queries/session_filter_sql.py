@@ -21,6 +21,8 @@ from lllm.projections.queries.session_conditions_sql import conditions_sql
 from lllm.projections.view import storable
 from lllm.projections.views.tags import NO_PARTITION, Facet
 
+BROAD = 100_000  # sessions
+
 
 class Selection(msgspec.Struct):
     """The FROM and WHERE of a SELECT, to which a query adds joins and conditions.
@@ -31,12 +33,14 @@ class Selection(msgspec.Struct):
         where: The conditions, all of which must hold.
         parameters: The values of the placeholders, in their order.
         root: The column with the number of the session's root.
+        is_broad: True if it may have so many sessions that it is slow to read all of them.
     """
 
     source: str
     where: list[str]
     parameters: list[object]
     root: str = "f.session"
+    is_broad: bool = False
 
     def add(self, condition: str, *parameters: object) -> None:
         """Add a condition that the sessions must also meet.
@@ -105,12 +109,13 @@ def _add_conditions(connection: RowsConnection, selection: Selection, wanted: Fi
 
 def _among_roots(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:
     if not facets:
-        return Selection(_ROOTS, ["true"], [])
+        return Selection(_ROOTS, ["true"], [], is_broad=True)
     numbers = {facet: facet_number(connection, facet) for facet in facets}
     if not all(found.roots for found in numbers.values()):
         return None
     rarest, *others = sorted(numbers, key=lambda facet: numbers[facet].roots)
     selection = Selection("facets AS f", ["f.facet = ?"], [numbers[rarest].facet])
+    selection.is_broad = numbers[rarest].roots >= BROAD
     session = "f.session"
     tags = [numbers[facet].facet for facet in others if facet[0] == "tag"]
     if tags:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from benchmarks.generate import fill
 from lllm import LogStore, SQLiteBackend
 from lllm.invokers.scripted import rate_limited
+from lllm.projections.queries import session_filter_sql
+from lllm.projections.queries import sessions as session_queries
 from tests.support.runs import Asking, config
 
 
@@ -91,6 +95,42 @@ def test_each_order_and_its_opposite(store: LogStore) -> None:
     assert longest.elapsed == max(one.elapsed or 0 for one in store.list_sessions())
     assert store.list_sessions(sort="state", limit=1)[0].state == "failure"
     assert store.list_sessions(reverse=True, limit=1)[0].task == IDLE
+
+
+@pytest.mark.parametrize("largest", [3, 1_000])
+def test_the_largest_of_many_are_those_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    """The short way to the dearest of very many sessions leads to the same, page by page."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as many:
+        fill(many.backend, 60, shape="usual", seed=3)
+        for number in range(3):
+            with many.session("shop::idle", tags={"env": "prod"}, task=f"costs nothing {number}"):
+                pass
+        filters: list[dict[str, object]] = [
+            {}, {"tags": {"env": "prod"}}, {"tags": {"env": "prod", "experiment": "v1"}},
+            {"tactic_path": "shop::lookup"}, {"state": "failure"}, {"text": "shop"},
+            {"tags": {"env": "prod"}, "state": "success", "min_cost": 0.001}, {"replays": True},
+        ]  # fmt: skip
+        asked = [(one, sort) for one in filters for sort in ("cost", "calls", "tokens")]
+        monkeypatch.setattr(session_filter_sql, "BROAD", 1 << 40)
+        monkeypatch.setattr(session_queries, "LARGEST", 0)
+        usual = [pages_of(many, sort, filters) for filters, sort in asked]
+        monkeypatch.setattr(session_filter_sql, "BROAD", 0)
+        monkeypatch.setattr(session_queries, "LARGEST", largest)
+        for (one, sort), expected in zip(asked, usual, strict=True):
+            assert pages_of(many, sort, one) == expected, (one, sort)
+            assert len(set(expected)) == len(expected)
+
+
+def pages_of(store: LogStore, sort: str, filters: dict[str, object]) -> list[str]:
+    """All sessions of a list, in pages of seven."""
+    found: list[str] = []
+    cursor = None
+    while page := store.list_sessions(sort=sort, limit=7, cursor=cursor, **filters):  # type: ignore[arg-type]
+        found += [one.session_id for one in page]
+        cursor = page[-1].cursor
+    return found
 
 
 @pytest.mark.parametrize(
