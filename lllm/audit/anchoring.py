@@ -21,7 +21,12 @@ from lllm.audit.http_post import shown_url
 from lllm.audit.keys import PrivateKey
 from lllm.audit.sealing import AsksRows, Sealed, sealed
 from lllm.audit.signed_note import Signature, SignedNote, parse_note
-from lllm.audit.timestamp import read_authorities, request_timestamp, token_path
+from lllm.audit.timestamp import (
+    read_authorities,
+    request_timestamp,
+    require_timestamps,
+    token_path,
+)
 from lllm.audit.witness import Witness
 from lllm.events.backend import LogBackend
 from lllm.events.errors import AuditError, SealRefused
@@ -127,6 +132,24 @@ def refuse_replacing(path: Path) -> None:
         )
 
 
+def check_anchors(anchors: SealAnchors) -> tuple[Certificate, ...]:
+    """Check what is needed for anchors, before anybody is asked for one.
+
+    Args:
+        anchors: Who is to vouch for a seal.
+
+    Returns:
+        The certificates that must stand behind its timestamp.
+
+    Raises:
+        AuditError: A file can't be read, or has no certificate.
+        MissingExtra: A timestamp is wanted, and the extra `audit` is not installed.
+    """
+    if anchors.timestamp is not None:
+        require_timestamps()
+    return read_authorities(anchors.authorities)
+
+
 def anchored(
     log: LogBackend, ask: AsksRows, key: PrivateKey | None, anchors: SealAnchors
 ) -> Sealed:
@@ -151,7 +174,7 @@ def anchored(
     """
     if anchors.witnesses and key is None:
         raise AuditError("A witness cosigns what is signed: give a key, too.")
-    authorities = read_authorities(anchors.authorities)
+    authorities = check_anchors(anchors)
     for _ in range(_ATTEMPTS):
         made = _cosigned(sealed(log, ask, key), log, ask, anchors)
         if made is not None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from lllm.audit.base64_text import encoded
+from lllm.events.concurrency.thread_starts import starting_threads
 from lllm.events.errors import AuditError
 
 SECONDS = 10.0
@@ -62,7 +63,7 @@ def post(url: str, body: bytes, content_type: str, *, seconds: float = SECONDS) 
 
     sender = threading.Thread(target=send, name="lllm-post", daemon=True)
     try:
-        sender.start()
+        starting_threads(sender.start)
     except RuntimeError:  # there are too many threads, or the interpreter ends
         send()
     else:

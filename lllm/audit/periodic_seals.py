@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.audit.anchoring import SealAnchors, anchored
+from lllm.audit.anchoring import SealAnchors, anchored, check_anchors
 from lllm.audit.checkpoint import LogCheckpoint
 from lllm.audit.keys import PrivateKey, read_private_key
 from lllm.audit.sealing import AsksRows, Sealed, refuse_beside_store, sealed
@@ -80,8 +80,9 @@ def seal_plan(
 
     Raises:
         ConfigError: An option is missing or invalid.
-        AuditError: The folder or the key is beside the store, or the key can't be read.
-        MissingExtra: A key is given, and the extra `audit` is not installed.
+        AuditError: The folder or the key is beside the store, or the key or a certificate can't be
+            read.
+        MissingExtra: A key or a timestamp is given, and the extra `audit` is not installed.
     """
     if every is None and to is None and key is None and anchors is None:
         return None
@@ -106,6 +107,7 @@ def seal_plan(
         refuse_beside_store(folder / "seal", store, "A seal")
         if isinstance(of, Path):
             refuse_beside_store(of, store, "The private key")
+    check_anchors(anchors)
     plan = SealPlan(seconds, folder, of, anchors)
     try:
         plan.private_key()  # what is wrong with it is said now

@@ -60,13 +60,12 @@ def read_authorities(files: Sequence[str | os.PathLike[str]]) -> tuple[Certifica
         The certificates, without duplicates.
 
     Raises:
-        AuditError: A file has no certificate.
-        OSError: A file can't be read.
+        AuditError: A file can't be read, or has no certificate.
         MissingExtra: The extra `audit` is not installed.
     """
     if not files:
         return ()
-    _require()
+    require_timestamps()
     with importing():
         from cryptography.x509 import load_pem_x509_certificates
 
@@ -76,7 +75,18 @@ def read_authorities(files: Sequence[str | os.PathLike[str]]) -> tuple[Certifica
             found.update(dict.fromkeys(load_pem_x509_certificates(Path(file).read_bytes())))
         except ValueError as error:
             raise AuditError(f"{file}: this is no certificate in PEM: {error}") from error
+        except OSError as error:
+            raise AuditError(f"The certificate {file} can't be read: {error.strerror}.") from error
     return tuple(found)
+
+
+def require_timestamps() -> None:
+    """Raise MissingExtra if the library for timestamps is not installed."""
+    if not _is_installed():
+        raise MissingExtra(
+            "Timestamps need the library 'rfc3161-client', which is not installed. It is in an "
+            'extra: pip install "lllm[audit]"'
+        )
 
 
 def request_timestamp(content: bytes, url: str, authorities: Sequence[Certificate] = ()) -> bytes:
@@ -96,7 +106,7 @@ def request_timestamp(content: bytes, url: str, authorities: Sequence[Certificat
             timestamp for this content and this request by a trusted authority.
         MissingExtra: The extra `audit` is not installed.
     """
-    _require()
+    require_timestamps()
     with importing():
         from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
@@ -138,7 +148,7 @@ def check_timestamp(
         MissingExtra: Certificates are given, and the extra `audit` is not installed.
     """
     if authorities:
-        _require()
+        require_timestamps()
     elif not _is_installed():
         return _check("unknown", "the library to read it, of the extra `audit`, is not installed")
     try:
@@ -233,11 +243,3 @@ def _parsed(token: bytes) -> TimeStampResponse:
 
 def _is_installed() -> bool:
     return importlib.util.find_spec("rfc3161_client") is not None
-
-
-def _require() -> None:
-    if not _is_installed():
-        raise MissingExtra(
-            "Timestamps need the library 'rfc3161-client', which is not installed. It is in an "
-            'extra: pip install "lllm[audit]"'
-        )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lllm import AuditError, LogStore, SealRefused, SQLiteBackend
-from lllm.audit import http_post
+from lllm import AuditError, LogStore, MissingExtra, SealRefused, SQLiteBackend
+from lllm.audit import http_post, timestamp
 from lllm.audit.anchoring import SealAnchors
 from lllm.audit.base64_text import encoded
 from lllm.audit.cosignature import WitnessKey, read_witness_keys
@@ -457,7 +457,27 @@ def test_options(place: Place) -> None:
     ):
         with pytest.raises(ValueError, match="seal"):
             LogStore(SQLiteBackend(place.path), **options)  # type: ignore[arg-type]
+    lost = SealAnchors("https://tsa.example", authorities=[place.there / "lost.pem"])
+    with pytest.raises(AuditError, match=r"lost\.pem can't be read: No such file"):
+        LogStore(SQLiteBackend(place.path), seal_every=60, seal_to=place.there, seal_anchors=lost)
     place.run("verify", "--witness-key", "w", code=2)
+
+
+def test_without_the_library(
+    place: Place, authority: Authority, witness: LoopbackWitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra is named before anybody is asked for an anchor; a token can't be checked then."""
+    seal = place.there / "seal"
+    with place.open() as store:
+        store.seal(timestamp=authority.url).write(seal)
+        monkeypatch.setattr(timestamp, "_is_installed", lambda: False)
+        with pytest.raises(MissingExtra, match=r"lllm\[audit\]"):
+            store.seal(key=KEY, timestamp=authority.url, witnesses=[witness.url])
+    assert witness.requests == []
+    [check] = read_anchor(seal, []).outside
+    assert check.verdict == "unknown"
+    place.run("verify", "--checkpoint", seal, code=3)
+    place.run("verify", "--checkpoint", seal, "--timestamp-ca", authority.root, code=2)
 
 
 # -- keys of witnesses
