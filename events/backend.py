@@ -326,6 +326,42 @@ class ErasesPayloads(Protocol):
 
 
 @runtime_checkable
+class KeepsLeaves(Protocol):
+    """A log that keeps the digests of events that left it for an archive."""
+
+    def archived_leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of events that left the log.
+
+        Args:
+            after: Read those after this position; 0 for the beginning.
+            upto: The last position to read; None for the current head.
+
+        Returns:
+            Pages of positions and digests, in order.
+        """
+
+
+@runtime_checkable
+class RemovesEvents(KeepsLeaves, Protocol):
+    """A log that can remove whole events, whose digests stay: for archives.
+
+    The digests keep their places in the log's Merkle tree: `read_digests` yields them between those
+    of the other events, and `read` leaves the events out.
+    """
+
+    def remove_events(self, leaves: Sequence[tuple[int, bytes]]) -> None:
+        """Remove some events, all or none of them; those that are removed already are passed over.
+
+        Args:
+            leaves: The positions and digests of the events, in order; a few thousand at most.
+
+        Raises:
+            LogDamaged: An event at one of the positions has another digest.
+            LogUnavailable: The log can't be written.
+        """
+
+
+@runtime_checkable
 class CanBeRepaired(Protocol):
     """A log that can repair its damaged files."""
 
@@ -518,6 +554,22 @@ def read_digests(
     if isinstance(log, ReadsDigests):
         return log.read_digests(after=after, upto=upto)
     return digest_pages(log.read(after=after, upto=upto))
+
+
+def archived_leaves(log: LogBackend, *, after: int = 0, upto: int) -> Iterator[tuple[int, bytes]]:
+    """Read the digests of events that left a log, from any log.
+
+    Args:
+        log: The backend, of any class.
+        after: Read those after this position; 0 for the beginning.
+        upto: The last position to read.
+
+    Yields:
+        Their positions and digests, in order; nothing if the log keeps none.
+    """
+    if isinstance(log, KeepsLeaves):
+        for page in log.archived_leaves(after=after, upto=upto):
+            yield from page
 
 
 def digest_pages(events: Iterator[Recorded]) -> Iterator[DigestPage]:

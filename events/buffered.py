@@ -24,6 +24,7 @@ from lllm.events.backend import (
     AppendsWithin,
     AppendsWithoutWaiting,
     DigestPage,
+    KeepsLeaves,
     KnowsNesting,
     LogBackend,
     announcements,
@@ -339,6 +340,12 @@ class BufferedLog:
     def announcements(self) -> Announcements:
         """Prepare to wait for appends to the backend; see `AnnouncesAppends`."""
         return announcements(self.backend)
+
+    def archived_leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of archived events, as `KeepsLeaves.archived_leaves` does."""
+        if isinstance(self.backend, KeepsLeaves):
+            return self.backend.archived_leaves(after=after, upto=upto)
+        return iter(())
 
     def head(self) -> int:
         """The highest position of the backend; held events are not counted."""

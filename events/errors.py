@@ -14,7 +14,9 @@
     │   ├── SessionNotFound  (KeyError)     no session has this id
     │   ├── AmbiguousId      (KeyError)     several ids begin with the given prefix
     │   ├── SessionWasErased                the requested session was erased on purpose
+    │   ├── SessionWasArchived              the requested session left the store for an archive
     │   ├── ErasureRefused                  a session can't be erased now: it runs, or is held
+    │   ├── ArchiveRefused                  sessions can't be archived there, or not by this store
     │   ├── ImportRefused                   some sessions were not imported
     │   ├── ReplayError                     a session can't be replayed
     │   ├── SearchUnavailable               the store has no search index
@@ -126,6 +128,14 @@ class AmbiguousId(StoreError, KeyError):
 
 class SessionWasErased(StoreError):
     """The requested session was erased on purpose."""
+
+
+class SessionWasArchived(StoreError):
+    """The requested session left the store for an archive; the message names the file."""
+
+
+class ArchiveRefused(StoreError):
+    """Sessions can't be archived to this place, or from this store; nothing was changed."""
 
 
 class ErasureRefused(StoreError):

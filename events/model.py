@@ -432,23 +432,15 @@ class SessionReleased(Event, frozen=True, kw_only=True):
     """The salt of the stream of this statement."""
 
 
-class SessionErased(Event, frozen=True, kw_only=True):
-    """A session's payloads were erased on purpose; its list row and costs remain.
+class SessionResidue(Event, frozen=True, kw_only=True):
+    """What stays of a session that was erased or archived: the base of both events."""
 
-    All its fields stay in the log. It is written before the payloads are erased. If it is found
-    while payloads of the session are still there, the erasure was interrupted, and is then
-    finished.
-    """
-
-    type: ClassVar[str] = "session.erased"
     about: str
     """The id of the session."""
     by: str
-    """The name of the person or program that erased it."""
-    reason: str
-    """The reason that was given for the erasure."""
+    """The name of the person or program that did it."""
     events: Number
-    """The number of payloads that were erased."""
+    """The number of the session's events."""
     tactic_path: str
     """The stable path of the session's tactic."""
     state: State
@@ -468,7 +460,7 @@ class SessionErased(Event, frozen=True, kw_only=True):
     elapsed: Number | None = None
     """Nanoseconds from its start to its end; None if it had not ended."""
     ancestors: tuple[Ancestor, ...] = ()
-    """The sessions that it was called in, outermost first; they are erased, too."""
+    """The sessions that it was called in, outermost first; they went with it."""
     ordinal: Number | None = None
     """The number of the session among its parent's children, from 1; None for a root session."""
     origin: Origin | None = None
@@ -477,12 +469,65 @@ class SessionErased(Event, frozen=True, kw_only=True):
     None for other sessions.
     """
     digests: str | None = None
-    """The root of the Merkle tree (RFC 6962) over the digests of its events, in order, as hex."""
-    streams: tuple[str, ...] = ()
-    """The other streams whose payloads were erased with it.
+    """The root of the Merkle tree (RFC 6962) over the digests of its events, in order, as hex.
 
-    They are statements about the session, and definitions that no other session uses.
+    If they left the log, it is over the digests at `positions`.
     """
+    streams: tuple[str, ...] = ()
+    """The other streams that went with it, such as statements about the session."""
+    positions: tuple[tuple[Number, Number], ...] = ()
+    """The first and last position of each range of events that left the log, in order.
+
+    The first one is that of the session's first event. Empty if all events are in the log.
+    """
+    salt: bytes
+    """The salt of the stream of this statement."""
+
+
+class SessionErased(SessionResidue, frozen=True, kw_only=True):
+    """A session's payloads were erased on purpose; its list row and costs remain.
+
+    All its fields stay in the log. It is written before the payloads are erased. If it is found
+    while payloads of the session are still there, the erasure was interrupted, and is then
+    finished. Its streams are those whose payloads were erased, too: statements about the session,
+    and definitions that no other session uses.
+    """
+
+    type: ClassVar[str] = "session.erased"
+    reason: str
+    """The reason that was given for the erasure."""
+
+
+class SessionArchived(SessionResidue, frozen=True, kw_only=True):
+    """A session's events left the log for an archive file; their digests, list row and costs stay.
+
+    It is written when the file has been checked, and before the events are removed. If it is found
+    while they are still there, the removal was interrupted, and is then finished.
+    """
+
+    type: ClassVar[str] = "session.archived"
+    archive: str
+    """The path of the archive file, as it was then."""
+    sha256: str
+    """The SHA-256 of that file, as hex."""
+    tags: dict[str, str] = {}
+    """The session's own tags."""
+    definitions: tuple[str, ...] = ()
+    """The streams of the definitions that it uses, which stay in the log."""
+
+
+class SessionRestored(Event, frozen=True, kw_only=True):
+    """An archived session is imported again: its events follow, at new positions."""
+
+    type: ClassVar[str] = "session.restored"
+    about: str
+    """The id of the session."""
+    cost: tuple[CostCell, ...] = ()
+    """The costs that its `session.archived` kept, which its events now count again."""
+    digests: str | None = None
+    """The root over the digests at `positions`, as its `session.archived` has it."""
+    positions: tuple[tuple[Number, Number], ...] = ()
+    """Where its events stood before they left the log; only their digests are there."""
     salt: bytes
     """The salt of the stream of this statement."""
 
@@ -929,9 +974,9 @@ EVENTS: dict[str, type[Event]] = {
     kind.type: kind
     for kind in (
         SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
-        SessionAnnotated, SessionHeld, SessionReleased, SessionErased, AgentDefined, AgentStarted,
-        AgentSucceeded, AgentFailed, DialogOpened, MessageAdded, SessionEdited, LLMRequested,
-        LLMResponded, LLMFailed, LLMRefused, ToolCalled, ToolReturned, ToolFailed, ValueDrawn,
-        RetryScheduled, ErrorRecorded, LogGap,
+        SessionAnnotated, SessionHeld, SessionReleased, SessionErased, SessionArchived,
+        SessionRestored, AgentDefined, AgentStarted, AgentSucceeded, AgentFailed, DialogOpened,
+        MessageAdded, SessionEdited, LLMRequested, LLMResponded, LLMFailed, LLMRefused,
+        ToolCalled, ToolReturned, ToolFailed, ValueDrawn, RetryScheduled, ErrorRecorded, LogGap,
     )
 }  # fmt: skip

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import AmbiguousId as AmbiguousId
     from lllm.events.errors import AppendConflict as AppendConflict
     from lllm.events.errors import AppendTooLarge as AppendTooLarge
+    from lllm.events.errors import ArchiveRefused as ArchiveRefused
     from lllm.events.errors import AuditError as AuditError
     from lllm.events.errors import BudgetExceeded as BudgetExceeded
     from lllm.events.errors import ConfigError as ConfigError
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import SearchUnavailable as SearchUnavailable
     from lllm.events.errors import SessionEnded as SessionEnded
     from lllm.events.errors import SessionNotFound as SessionNotFound
+    from lllm.events.errors import SessionWasArchived as SessionWasArchived
     from lllm.events.errors import SessionWasErased as SessionWasErased
     from lllm.events.errors import SignatureInvalid as SignatureInvalid
     from lllm.events.errors import StoreError as StoreError
@@ -113,11 +115,12 @@ _NAMES_IN = {
     "lllm.events.backends.postgres.backend": "PostgresBackend",
     "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (
-        "AgentError AmbiguousId AppendConflict AppendTooLarge AuditError BudgetExceeded "
-        "ConfigError ErasureRefused ImportRefused InvokeError LllmError LogDamaged LogError "
-        "LogReadOnly LogTooNew LogUnavailable MissingExtra PackageError ParseError PromptError "
-        "ReplayError SealRefused SearchQueryError SearchUnavailable SessionEnded SessionNotFound "
-        "SessionWasErased SignatureInvalid StoreError ViewError WrongProcess"
+        "AgentError AmbiguousId AppendConflict AppendTooLarge ArchiveRefused AuditError "
+        "BudgetExceeded ConfigError ErasureRefused ImportRefused InvokeError LllmError LogDamaged "
+        "LogError LogReadOnly LogTooNew LogUnavailable MissingExtra PackageError ParseError "
+        "PromptError ReplayError SealRefused SearchQueryError SearchUnavailable SessionEnded "
+        "SessionNotFound SessionWasArchived SessionWasErased SignatureInvalid StoreError "
+        "ViewError WrongProcess"
     ),
     "lllm.events.redaction.user_patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",

@@ -15,7 +15,7 @@ import msgspec
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
 from lllm.events.integrity.leaves import Leaves
-from lllm.events.model import Event, SessionErased, SessionStarted
+from lllm.events.model import Event, SessionResidue, SessionStarted
 from lllm.projections.database import Value
 
 __all__ = [
@@ -104,11 +104,11 @@ class Table(msgspec.Struct, frozen=True):
     search: str | None = None
 
 
-def replayed_by(started: SessionStarted | SessionErased) -> str | None:
+def replayed_by(started: SessionStarted | SessionResidue) -> str | None:
     """Find the id of the session that a new session replays.
 
     Args:
-        started: The first event of the new session, or the event of its erasure.
+        started: The first event of the new session, or the event of its erasure or archiving.
 
     Returns:
         The id of the recorded session; None if the new session is not a replay.
@@ -117,11 +117,11 @@ def replayed_by(started: SessionStarted | SessionErased) -> str | None:
     return origin.session if origin is not None and origin.mode == "replay" else None
 
 
-def forked_from(started: SessionStarted | SessionErased) -> str | None:
+def forked_from(started: SessionStarted | SessionResidue) -> str | None:
     """Find the id of the session from which a new session was forked.
 
     Args:
-        started: The first event of the new session, or the event of its erasure.
+        started: The first event of the new session, or the event of its erasure or archiving.
 
     Returns:
         The id of the other session; None if the new session is not a fork.
@@ -180,9 +180,10 @@ class ViewEvent(msgspec.Struct, frozen=True, gc=False):
         payload: The payload of the event, decoded.
         session: The session that the event is about; None if there is none, or if the log does not
             have it.
-        is_residue: For a `session.erased`: True if the payloads of the session were already erased
-            when they were read, so the rows have to be made from this event alone. False if they
-            were read before the erasure, so the rows contain data that has to be removed now.
+        is_residue: For a `session.erased` or `session.archived`: True if the payloads of the
+            session were already erased, or gone, when the log was read, so the rows have to be made
+            from this event alone. False if they were read before, so the rows contain data that has
+            to be removed now.
     """
 
     event: Recorded
@@ -254,6 +255,8 @@ class Rows(Protocol):
 
 
 ERASED = "session.erased"
+ARCHIVED = "session.archived"
+RESTORED = "session.restored"
 
 
 class View(Protocol):

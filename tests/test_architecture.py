@@ -185,7 +185,8 @@ SearchHit SearchHits SearchQueryError SearchUnavailable
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
-AuditError SealRefused SignatureInvalid ErasureRefused SessionWasErased
+AuditError SealRefused SignatureInvalid ErasureRefused SessionWasErased ArchiveRefused
+SessionWasArchived
 Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork now random uuid4
 """
 
@@ -219,7 +220,7 @@ backend backup carry close database diff events export_cost_summary export_lists
 find_id follow fork import_sessions import_transcripts
 lag list_calls list_sessions load_session load_session_record log open partition prices prove
 read_only rebuild redact replay save_error seal search session summarize_calls tactic tag
-delete_session erase erase_session hold holds release retain vacuum
+archive delete_session erase erase_session hold holds release retain vacuum
 """
 
 

@@ -82,6 +82,17 @@ class VerifiedTree:
                 self._reached = event.position
                 self._append([(event.position, event.digest)])
 
+    def leaves(self, leaves: Sequence[tuple[int, bytes]]) -> None:
+        """Append the next leaves, of events that left the log.
+
+        Args:
+            leaves: Their positions and digests, in order, behind all that the tree has.
+        """
+        new = [leaf for leaf in leaves if leaf[0] > self._reached]
+        if new:
+            self._reached = new[-1][0]
+            self._append(new)
+
     def damage(self, position: int) -> None:
         """Append the leaves of a damaged place, as far as they can be found.
 

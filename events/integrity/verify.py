@@ -35,6 +35,7 @@ from lllm.events.backend import LogBackend, Progress
 from lllm.events.damage import Damage, Readable, readable
 from lllm.events.digest import ERASED, StreamDigests, commitment_of_erased
 from lllm.events.envelope import Recorded
+from lllm.events.integrity.archived import ArchivedEvents
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.integrity.session_root import ENDS, root_problem
 from lllm.events.integrity.verified_tree import VerifiedTree
@@ -43,11 +44,13 @@ from lllm.events.model import (
     ErrorRecorded,
     LogGap,
     SessionAnnotated,
+    SessionArchived,
     SessionErased,
     SessionFailed,
     SessionHeld,
     SessionInterrupted,
     SessionReleased,
+    SessionRestored,
     SessionSucceeded,
     SessionTagged,
 )
@@ -58,9 +61,11 @@ _LAST = {
     for kind in (
         SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
         SessionAnnotated, SessionHeld,
-        SessionReleased, SessionErased, AgentDefined, ErrorRecorded, LogGap,
+        SessionReleased, SessionErased, SessionArchived, SessionRestored, AgentDefined,
+        ErrorRecorded, LogGap,
     )
 }  # fmt: skip
+_REMOVALS = (SessionErased.type, SessionArchived.type, SessionRestored.type)
 _ENDED = -1
 _DIGESTS = 512  # the most digests that are kept for a stream before they go to its tree
 _AT_ONCE = 1_000  # events that are checked at once, while the cache of the processor has them
@@ -88,6 +93,8 @@ class Verified(msgspec.Struct, frozen=True):
             moves them aside.
         set_aside: The files to which such bytes were moved, until a person has looked at them and
             removed them.
+        archived: The number of events that left the log for an archive; their digests are in the
+            log, and are checked.
         not_covered: What no check of this log alone can find, as a text for users.
     """
 
@@ -98,6 +105,7 @@ class Verified(msgspec.Struct, frozen=True):
     lost: int
     torn_bytes: int
     set_aside: tuple[str, ...] = ()
+    archived: int = 0
     not_covered: str = NOT_COVERED
 
     @property
@@ -126,21 +134,23 @@ def verify(
         LogError: The log can't be read at all.
     """
     found = readable(log)
-    check = _Check()
+    archived = ArchivedEvents(log, found.upto, tree)
+    leaves = _Leaves(tree, archived)
+    check = _Check(archived)
     count = 0
     for events in _in_parts(found):
         if isinstance(events, Damage):
             check.damages.append(events)
-            if tree is not None:
-                tree.damage(events.position)
+            leaves.damage(events.position)
             continue
         check.take(events)
-        if tree is not None:
-            tree.events(events)
+        leaves.take(events)
         before, count = count, count + len(events)
         if progress is not None and before // _REPORTED < count // _REPORTED:
             progress(events[-1].position, found.upto)
+    archived.pass_to(found.upto + 1)
     check.end()
+    check.damages += archived.damages()
     # If events are missing within the last file, it also ends too early.
     if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
         check.damages.append(found.lost_end)
@@ -148,7 +158,7 @@ def verify(
         progress(found.upto, found.upto)
     return Verified(
         count, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes,
-        found.set_aside,
+        found.set_aside, archived.count,
     )  # fmt: skip
 
 
@@ -164,6 +174,32 @@ def _in_parts(found: Readable) -> Iterator[Sequence[Recorded] | Damage]:
                 yield from cast(Iterator[Damage], those)
             else:
                 yield cast(list[Recorded], list(those))
+
+
+class _Leaves:
+    """Hands all leaves to a tree in order; the tree may be None."""
+
+    def __init__(self, tree: VerifiedTree | None, archived: ArchivedEvents) -> None:
+        self._tree = tree
+        self._archived = archived
+
+    def take(self, events: Sequence[Recorded]) -> None:
+        """Take the next events, and archived ones that stood between them."""
+        while events:
+            due = self._archived.due
+            end = len(events)
+            if events[-1].position > due:
+                end = next(n for n, event in enumerate(events) if event.position > due)
+            if self._tree is not None:
+                self._tree.events(events[:end])
+            events = events[end:]
+            if events:
+                self._archived.pass_to(events[0].position)
+
+    def damage(self, position: int) -> None:
+        self._archived.pass_to(position)
+        if self._tree is not None:
+            self._tree.damage(position)
 
 
 class _Stream:
@@ -209,7 +245,8 @@ class _Gap(msgspec.Struct):
 class _Check:
     """Checks each event against those before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, archived: ArchivedEvents) -> None:
+        self._archived = archived
         self.streams = 0
         self.unchecked = 0
         self.lost = 0
@@ -370,11 +407,13 @@ class _Check:
             if isinstance(gap, LogGap):
                 self.lost += gap.lost
                 self._gaps.append(_Gap(gap.lost, gap.first_time, gap.last_time))
-        if event.type == SessionErased.type:
-            erased = codec.decode(event)
-            if isinstance(erased, SessionErased):
-                self._meant |= {erased.about, *erased.streams}
-                self._erasures[erased.about] = event, erased.digests
+        if event.type in _REMOVALS:
+            left = codec.decode(event)
+            if isinstance(left, SessionErased):
+                self._meant |= {left.about, *left.streams}
+                self._erasures[left.about] = event, None if left.positions else left.digests
+            if isinstance(left, SessionErased | SessionArchived | SessionRestored):
+                self._archived.said(event, left)
 
     def _damage(self, event: Recorded, what: str) -> None:
         self.damages.append(Damage.of(event, what))

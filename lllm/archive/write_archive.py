@@ -8,16 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.backend import LogBackend
 from lllm.events.backends.archive.archive_file import SUFFIX, ArchiveFile, ArchiveWriter
 from lllm.events.backends.sqlite.errors import FileErrors
+from lllm.events.envelope import Recorded
 from lllm.events.files.own_files import make_new, sync, sync_folder
 from lllm.events.files.permissions import FILE_MODE
-from lllm.projections.database import RowsDatabase
-from lllm.projections.queries import load_session as loading
-from lllm.projections.queries.load_session import FoundSession
 
-DRAFT = ".draft"
+_DRAFT = ".draft"
 
 
 class WrittenArchive(msgspec.Struct, frozen=True):
@@ -40,23 +37,20 @@ class WrittenArchive(msgspec.Struct, frozen=True):
 
 def write_archive(
     path: Path,
-    log: LogBackend,
-    database: RowsDatabase,
-    families: Iterable[FoundSession],
+    groups: Iterable[Iterable[Recorded]],
     *,
     mode: int = FILE_MODE,
     written: Callable[[], None] = lambda: None,
 ) -> WrittenArchive:
-    """Write sessions to a new file, which stands alone: with all that they refer to.
+    """Write events to a new file.
 
     The file gets its name when it was synced and read again, event by event. If anything fails, no
     file is left.
 
     Args:
         path: The new file, whose name ends in SUFFIX.
-        log: The log of the sessions.
-        database: The database of the rows.
-        families: The sessions, each with all below it.
+        groups: The events, those of a session and of all that it refers to together. A stream that
+            several groups have is written once, from the first.
         mode: The permissions of the file.
         written: Called when the file is written and not checked yet.
 
@@ -65,18 +59,19 @@ def write_archive(
 
     Raises:
         LogUnavailable: The file can't be written.
-        LogDamaged: An event of a session differs from what was written, or the file can't be read
-            as it was written.
+        LogDamaged: The file can't be read as it was written.
         MissingExtra: The extra `archive` is not installed.
     """
     assert path.name.endswith(SUFFIX)
-    draft = path.with_name(path.name + DRAFT)
+    draft = draft_of(path)
     try:
         with FileErrors(path):
             with make_new(draft, mode=mode) as file:
                 writer = ArchiveWriter(file)
-                for found in families:
-                    _add_family(writer, log, database, found)
+                for group in groups:
+                    events = list(group)
+                    known = {event.stream for event in events if writer.has(event.stream)}
+                    writer.add(event for event in events if event.stream not in known)
                 writer.finish()
                 sync(file)
             written()
@@ -89,14 +84,16 @@ def write_archive(
     return done
 
 
-def _add_family(
-    writer: ArchiveWriter, log: LogBackend, database: RowsDatabase, found: FoundSession
-) -> None:
-    events = loading.read_sessions(log, found)
-    definitions = loading.read_definitions(log, database, events)
-    related = [*definitions, *loading.read_gaps(log, events)]
-    writer.add(event for event in related if not writer.has(event.stream))
-    writer.add(events)
+def draft_of(path: Path) -> Path:
+    """Name the file that becomes an archive file when it is complete.
+
+    Args:
+        path: The archive file.
+
+    Returns:
+        The path of the draft, in the same folder.
+    """
+    return path.with_name(path.name + _DRAFT)
 
 
 def _checked(draft: Path, path: Path) -> WrittenArchive:

@@ -23,11 +23,20 @@ from typing import Any
 
 import click
 
-from lllm.events.errors import ErasureRefused, LllmError, SessionNotFound, SessionWasErased
+from lllm.events.errors import (
+    ErasureRefused,
+    LllmError,
+    SessionNotFound,
+    SessionWasArchived,
+    SessionWasErased,
+)
 
 
 class Finding(Exception):
     """Ends a command with exit code 1: nothing was found, or a check failed."""
+
+
+_FINDINGS = (Finding, SessionNotFound, SessionWasErased, SessionWasArchived, ErasureRefused)
 
 
 class NotKnown(Finding):
@@ -124,7 +133,7 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
         except NoVerdict as error:
             _print_error(str(error))
             return 125
-        except (Finding, SessionNotFound, SessionWasErased, ErasureRefused) as error:
+        except _FINDINGS as error:
             _print_error(str(error))
             return int(getattr(error, "exit_code", 1))
         except (LllmError, OSError, sqlite3.Error) as error:

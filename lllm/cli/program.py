@@ -12,6 +12,7 @@ import click
 
 from lllm.cli.commands import (
     annotate,
+    archive,
     audit,
     backup,
     calls,
@@ -117,6 +118,7 @@ for command in (
     annotate.annotate,
     rebuild.rebuild, verify.verify, repair.repair, seal.seal, keygen.keygen, prove.prove,
     audit.audit, doctor.doctor, backup.backup, web.web, mcp.mcp,
-    erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum, schema.schema,
+    erase.erase, hold.hold, hold.release, retain.retain, archive.archive, vacuum.vacuum,
+    schema.schema,
 ):  # fmt: skip
     cli.add_command(command)

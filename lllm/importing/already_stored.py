@@ -8,11 +8,17 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import LogBackend
+from lllm.events.envelope import NewEvent
+from lllm.events.ids import new_id, new_salt
+from lllm.events.model import SessionRestored
+from lllm.events.statements import statement
 from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.archivals import any_archived
 from lllm.store.erasure_report import erased_text
 from lllm.store.read_model import ReadModel
+from lllm.store.residue import archived_at
 
 _LATELY = 1_000  # sessions remembered with the statements about them
 
@@ -59,6 +65,8 @@ class KnownEvents:
             return None
         if found.row.erased is not None:
             return KnownSession(b"", {}, 0, False, erased_text(found.row))
+        if found.row.archived is not None:
+            return None  # its events are not here; `restored` makes room for them
         own = msgspec.structs.replace(found, statements=[])
         events = loading.read_sessions(self._log, own)
         return KnownSession(
@@ -67,6 +75,44 @@ class KnownEvents:
             events[-1].time if events else 0,
             found.row.parent is not None,
         )
+
+    def restored(self, session_id: str) -> list[NewEvent]:
+        """Make what is said before the events of an archived session are imported again.
+
+        Args:
+            session_id: The id of the session.
+
+        Returns:
+            A statement about each session below it, the innermost first, and about it; empty for a
+            session that was not archived.
+
+        Raises:
+            LogDamaged: The log does not say any more what was archived.
+        """
+        if not self._rows.ask(_any_archived):
+            return []
+        found = self._rows.ask(partial(loading.find, session_id=session_id))
+        if found is None or found.row.archived is None or found.row.erased is not None:
+            return []
+        made: list[NewEvent] = []
+        for row in reversed(found.family):
+            left = archived_at(self._log, row.id, row.archival or 0)
+            event = SessionRestored(
+                about=row.id, cost=left.cost, digests=left.digests, positions=left.positions,
+                salt=new_salt(),
+            )  # fmt: skip
+            made.append(statement(f"restored-{new_id()}", event, salt=event.salt))
+        return made
+
+    def family(self, session_id: str) -> set[str]:
+        """List the ids of a session and of all below it."""
+        found = self._rows.ask(partial(loading.find, session_id=session_id))
+        return set() if found is None else {row.id for row in found.family}
+
+    def archive_of(self, session_id: str) -> str | None:
+        """Find the archive that has a session; None if it is in the store, or unknown."""
+        found = self._rows.ask(partial(loading.find, session_id=session_id, below=False))
+        return None if found is None else found.row.archive
 
     def has_session(self, session_id: str) -> bool:
         """True if the store has all or a part of a session."""
@@ -101,3 +147,8 @@ class KnownEvents:
                 return session_queries.definition_position(connection, stream)
 
         return self._rows.ask(position) is not None
+
+
+def _any_archived(database: RowsDatabase) -> bool:
+    with session_queries.reading(database) as connection:
+        return any_archived(connection)

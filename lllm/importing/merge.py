@@ -112,6 +112,7 @@ class _Merging:
         self._sessions = self._events = self._known = 0
         self._read: set[str] = set()  # the names of the sources that were read before
         self._refused: dict[str, None] = {}
+        self._restored: set[str] = set()  # sessions that were archived and come back
 
     def result(self) -> ImportedSessions:
         """The sum of all sources. Raises ImportRefused if something was refused."""
@@ -144,7 +145,8 @@ class _Merging:
         """
         self._reader.catch_up()
         with closing(StreamNotes()) as notes:
-            checks = StreamChecks(KnownEvents(self._log, self._rows), notes, awaiting=awaiting)
+            known = KnownEvents(self._log, self._rows)
+            checks = StreamChecks(known, notes, awaiting=awaiting)
             try:
                 for event in self._told(source):
                     checks.take(event)
@@ -152,7 +154,7 @@ class _Merging:
                 self._refused[str(error)] = None
                 return False
             dead = checks.refuse_living(source.lives)
-            self._copy(source, notes)
+            self._copy(source, notes, known)
             self._reader.interrupt(dead)
             self._read.add(source.name)
             for refusal in notes.refusals():
@@ -170,7 +172,7 @@ class _Merging:
                 self._progress(min(self._done + source.reached(), self._total), self._total)
         self._done += source.size
 
-    def _copy(self, source: Source, notes: StreamNotes) -> None:
+    def _copy(self, source: Source, notes: StreamNotes, known: KnownEvents) -> None:
         verdict = lru_cache(_LATELY)(notes.verdict)
         batch: list[Recorded] = []
         size = 0
@@ -187,10 +189,21 @@ class _Merging:
             if batch and (len(batch) == _AT_ONCE or size + len(event.data) > _BYTES_AT_ONCE):
                 self._append(batch, notes)
                 batch, size = [], 0
+            if event.seq == 1 and event.type == SessionStarted.type:
+                self._make_room(event.stream, known)
             batch.append(event)
             size += len(event.data)
         if batch:
             self._append(batch, notes)
+
+    def _make_room(self, session_id: str, known: KnownEvents) -> None:
+        """Say that a session that was archived, and all below it, come back."""
+        if session_id in self._restored:
+            return
+        statements = known.restored(session_id)
+        if statements:
+            self._log.backend.append(statements)
+            self._restored |= known.family(session_id)
 
     def _append(self, events: Sequence[Recorded], notes: StreamNotes) -> None:
         backend = self._log.backend

@@ -25,7 +25,9 @@ from lllm.events.model import (
     Event,
     LLMRequested,
     LogGap,
+    SessionArchived,
     SessionInterrupted,
+    SessionRestored,
     SessionStarted,
 )
 from lllm.importing.already_stored import KnownEvents
@@ -58,6 +60,7 @@ class StreamChecks:
         # each: the number of lost events, and the first and the last time
         self._gaps: list[list[int]] = []
         self._bad_definitions: set[str] = set()
+        self._archived: dict[str, tuple[Recorded, SessionArchived]] = {}
 
     def take(self, event: Recorded | Damage) -> None:
         """Check the next event of the source.
@@ -93,6 +96,10 @@ class StreamChecks:
         Returns:
             The ids of the sessions whose process is known to be dead.
         """
+        for about, (event, archived) in self._archived.items():
+            if not archived.ancestors and not self._is_there(about):
+                why = f"session {about} left that store for the archive {archived.archive}"
+                self._refuse(about, event.position, f"{why}; import that, too")
         self._notes.write_all()
         asked: dict[tuple[str, str], bool | None] = {}
         dead: set[str] = set()
@@ -213,6 +220,13 @@ class StreamChecks:
             raise _Refused(f"the first events of session {event.stream} are missing")
         if known is not None and not known.has_parent:
             self._check_above(event, note)
+        for above in note.needs:
+            archive = self._known.archive_of(above)
+            if archive is not None and self._notes.get(above) is None:
+                raise _Refused(
+                    f"session {above}, which {event.stream} is a part of, was archived to "
+                    f"{archive}. Import that file"
+                )
         return note
 
     def _check_above(self, event: Recorded, note: StreamNote) -> None:
@@ -233,6 +247,11 @@ class StreamChecks:
     def _begin_statement(self, event: Recorded, payload: Event) -> StreamNote:
         note = StreamNote(event.stream, codec.salt_of(event), place=event.position)
         about = getattr(payload, "about", None)
+        if isinstance(payload, SessionArchived | SessionRestored):
+            note.known = 1  # it says where events of the other store are, which is not copied
+            if isinstance(payload, SessionArchived):
+                self._archived[payload.about] = event, payload
+            return note
         if event.type == AgentDefined.type:
             note.known = int(self._known.has_definition(event.stream))
         elif isinstance(about, str):

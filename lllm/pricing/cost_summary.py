@@ -83,6 +83,9 @@ class CostSummary(CostLine):
         prices: The prices that were used: "recorded", "current" or "given".
         as_model: The model as which all calls were priced; None if each was priced as its own.
         time_zone: The time zone of groups by day; None if there are none.
+        archived_count: The number of selected sessions whose events are in an archive.
+        archived_cost_usd: What these sessions cost by the recorded prices, in US dollars. It is a
+            part of the total; with other prices it is not, since their calls can't be priced anew.
         groups: The outermost groups, the most expensive first.
     """
 
@@ -90,6 +93,8 @@ class CostSummary(CostLine):
     prices: str
     as_model: str | None
     time_zone: str | None
+    archived_count: int
+    archived_cost_usd: float
     groups: list[CostGroup]
 
 
@@ -101,12 +106,15 @@ class SummarySums(msgspec.Struct, frozen=True):
         sessions: The number of selected sessions.
         by: The sums of each innermost group, by its keys from the outermost group inwards.
         counts: The number of sessions with each combination of values of the leading tag groups.
+        archived: The number of sessions whose events are in an archive, and their recorded cost in
+            nano-dollars.
     """
 
     total: Sums
     sessions: int
     by: Mapping[Keys, Sums]
     counts: Mapping[Keys, int]
+    archived: tuple[int, int] = (0, 0)
 
 
 def grouping(group_by: str | Sequence[str] | None) -> tuple[Group, ...]:
@@ -169,7 +177,8 @@ def recorded(
         sums, counts = cost_groups.sum_costs_by_tags(connection, wanted, tags)
     if len(tags) < len(by):
         sums = cost_groups.sum_costs_by(connection, wanted, by, zone)
-    return SummarySums(total, sessions, sums, counts)
+    archived = cost_queries.archived_costs(connection, wanted)
+    return SummarySums(total, sessions, sums, counts, archived)
 
 
 def summary_of_costs(
@@ -205,6 +214,8 @@ def summary_of_costs(
         prices=prices,
         as_model=as_model,
         time_zone=zone_name(zone) if has_days else None,
+        archived_count=found.archived[0],
+        archived_cost_usd=dollars(found.archived[1]),
         groups=root.groups(),
     )
 

@@ -18,15 +18,25 @@ from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError
-from lllm.events.model import LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
+from lllm.events.model import (
+    LLMFailed,
+    LLMRefused,
+    LLMRequested,
+    LLMResponded,
+    Price,
+    SessionArchived,
+    SessionRestored,
+    Usage,
+)
 from lllm.pricing.cost_summary import SummarySums, leading_tags
 from lllm.pricing.local_models import why_free
 from lllm.pricing.price import price
 from lllm.pricing.request_media import NOTHING, Sent
 from lllm.pricing.user_prices import Prices, PriceTable
 from lllm.projections.database import RowsDatabase
-from lllm.projections.days import day_of, day_text
+from lllm.projections.days import QUARTER_HOUR, day_of, day_text
 from lllm.projections.queries import cost_groups
+from lllm.projections.queries import costs as cost_queries
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cost_groups import Group, Keys
 from lllm.projections.queries.filters import Filter
@@ -56,6 +66,7 @@ class Repricing:
     Attributes:
         as_model: The model as which all attempts are priced; None to price each as its own.
         asked: The kind of prices: "recorded", "current" or "given".
+        as_recorded: True if every attempt costs what was recorded.
 
     Raises:
         ConfigError: The prices are not valid, or `as_model` has no known price.
@@ -69,7 +80,7 @@ class Repricing:
         self._given = None if isinstance(prices, str) else PriceTable.of(prices)
         self._own = own
         self._now = time.time_ns()
-        self._as_recorded = self.asked == "recorded" and as_model is None
+        self.as_recorded = self.asked == "recorded" and as_model is None
         if as_model is not None:
             probe = self._priced(Usage(input=1), _NOWHERE, as_model, None, None, self._now)
             if probe.nanos is None:
@@ -101,7 +112,7 @@ class Repricing:
             The price; None for a failed attempt without a recorded price or usage.
         """
         usage, was = attempt.usage, attempt.price
-        if (was is None and usage is None) or self._as_recorded:
+        if (was is None and usage is None) or self.as_recorded:
             return was
         where = _Destination(provider, host, port, region, sent)
         model = attempt.model or attempt.asked
@@ -201,6 +212,7 @@ def repriced(
         chosen = SelectedSessions(database, connection, wanted, with_tags=with_tags)
         tags = leading_tags(by)
         counts = cost_groups.sum_costs_by_tags(connection, wanted, tags)[1] if tags else {}
+        archived = cost_queries.archived_costs(connection, wanted)
         few = len(chosen.numbers) * _FEW <= session_queries.count_all(connection)
     groups: dict[Keys, _Sums] = {}
     attempts = _Attempts(new)
@@ -214,15 +226,46 @@ def repriced(
         taken = attempts.take(event)
         if taken is not None:
             billed, recorded = taken
-            keys = (*(_key(group, place, event, billed, zone) for group in by),)
+            asked, agent = billed.asked, billed.agent
+            keys = (*(_key(group, place, event.time, asked, agent, zone) for group in by),)
             sums = groups.get(keys)
             if sums is None:
                 sums = groups[keys] = _Sums()
             sums.count(billed)
             sums.recorded_nanos += recorded
+    if archived[0] and new.as_recorded:
+        for keys, sums in _of_archived(log, chosen, by, zone):
+            before = groups.get(keys, _Sums())
+            groups[keys] = _Sums(
+                *(one + two for one, two in zip(before.sums(), sums.sums(), strict=True))
+            )
     found = {keys: msgspec.structs.asdict(sums) for keys, sums in groups.items()}
     total = {name: sum(sums[name] for sums in found.values()) for name in _Sums.__struct_fields__}
-    return SummarySums(total, len(chosen.numbers), found if by else {}, counts)
+    return SummarySums(total, len(chosen.numbers), found if by else {}, counts, archived)
+
+
+def _of_archived(
+    log: LogBackend, chosen: SelectedSessions, by: Sequence[Group], zone: dt.tzinfo
+) -> Iterator[tuple[Keys, _Sums]]:
+    """Sum what archived sessions cost, which the log keeps by quarters of an hour."""
+    archived: dict[str, SessionArchived] = {}
+    for event in read_types(log, [SessionArchived.type, SessionRestored.type]):
+        said = codec.decode(event)
+        if isinstance(said, SessionArchived):
+            archived[said.about] = said
+        elif isinstance(said, SessionRestored):
+            archived.pop(said.about, None)
+    for session_id, said in archived.items():
+        place = chosen.place(session_id)
+        if place is None:
+            continue
+        for cell in said.cost:
+            time_ = (cell.quarter or 0) * QUARTER_HOUR
+            keys = (*(_key(group, place, time_, cell.model, cell.agent, zone) for group in by),)
+            sums = CostTotals.of(cell)
+            found = _Sums(*sums.sums())
+            found.recorded_nanos = sums.cost_nanos
+            yield keys, found
 
 
 def _one_by_one(log: LogBackend, chosen: SelectedSessions) -> Iterator[Recorded]:
@@ -281,12 +324,12 @@ def _remember(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T
 
 
 def _key(
-    group: Group, place: SelectedSession, event: Recorded, billed: Billed, zone: dt.tzinfo
+    group: Group, place: SelectedSession, when: int, model: str, agent: str, zone: dt.tzinfo
 ) -> str | None:
     if group.tag:
         return place.tags.get(group.tag)
     if group.column == "tactic":
         return place.tactic
     if group.column == "day":
-        return day_text(day_of(event.time, zone))
-    return storable(billed.asked if group.column == "model" else billed.agent)
+        return day_text(day_of(when, zone))
+    return storable(model if group.column == "model" else agent)

@@ -54,13 +54,13 @@ def dataset(reader: SessionReader, sessions: Sequence[SessionSummary]) -> Iterat
         sessions: The summaries of the sessions to put into the data set.
 
     Yields:
-        A row for each session, in the given order. Erased sessions are left out.
+        A row for each session, in the given order. Erased and archived sessions are left out.
 
     Raises:
         LogDamaged: An event in the log is corrupt.
     """
     for one in sessions:
-        if one.erased is not None:
+        if one.erased is not None or one.archived is not None:
             continue
         _, session = reader.load(one.session_id, as_recorded)
         annotations = reader.annotations(one.session_id, _readable)

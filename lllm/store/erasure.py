@@ -13,7 +13,6 @@ store for writing and finds an unfinished erasure finishes it, except for the VA
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -29,18 +28,17 @@ from lllm.events.errors import (
     LogError,
     LogReadOnly,
     LogUnavailable,
-    ViewError,
 )
 from lllm.events.integrity.erasure import check_erasable, erase_events, without_payloads
 from lllm.events.model import SessionErased
-from lllm.projections.engine.rebuild import rebuild
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.erasures import ErasureState
-from lllm.projections.view import ERASED, View
+from lllm.projections.view import ERASED
 from lllm.store.erasure_lock import alone
 from lllm.store.erasure_plan import ErasurePlanner, PlannedErasure
 from lllm.store.erasure_report import Erasure, files_out_of_reach
+from lllm.store.removal_rows import rebuild_others, rows_follow
 
 if TYPE_CHECKING:
     from lllm.store.session_host import StoreSessionHost
@@ -48,10 +46,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("lllm.store")
 
 _AT_ONCE = 100  # sessions whose payloads go together
-_FOLLOW_SECONDS = 60.0  # for other processes that write the rows
 _STATEMENTS = (
     "session.tagged", "session.annotated", "session.interrupted", "session.held",
-    "session.released", "agent.defined",
+    "session.released", "session.archived", "agent.defined",
 )  # fmt: skip
 
 
@@ -114,7 +111,11 @@ class Eraser:
                 self._take(wanted, report, by, reason, keep_derived, several)
             unvacuumed = erasure_queries.erasure_state(self._rows.database).unvacuumed
             report.pending = unvacuumed and (defer_vacuum or not self._vacuum())
-        report.out_of_reach = (*files_out_of_reach(self._backend), *self._foreign_views())
+        report.out_of_reach = (
+            *(f"the archive {one}, which has the content" for one in report.archives),
+            *files_out_of_reach(self._backend),
+            *self._foreign_views(),
+        )
         return report
 
     def _take(
@@ -155,6 +156,8 @@ class Eraser:
             self._carry_out(planned)
             report.sessions += [one for plan in planned for one in plan.ids]
             report.events += sum(len(plan.erased) for plan in planned)
+            archives = {plan.archive: None for plan in planned if plan.archive is not None}
+            report.archives += [one for one in archives if one not in report.archives]
 
     # -- the steps
 
@@ -171,7 +174,7 @@ class Eraser:
             return
         step("said")
         last = max(positions)
-        self._rows_follow(last)
+        rows_follow(self._rows, last, ERASED)
         step("rows")
         erase_events(self._backend, [event for plan in planned for event in plan.erased])
         step("payloads")
@@ -180,7 +183,7 @@ class Eraser:
     def _end(self, last: int) -> None:
         """Remove erased content from views that don't process erasures, and note the end."""
         database = self._rows.database
-        self._rebuild_others(last)
+        rebuild_others(self._rows, last, ERASED)
         step("views")
         if database.path != ":memory:":
             database.empty_write_ahead_log()
@@ -188,41 +191,6 @@ class Eraser:
         carried_out = max(last, state.carried_out)
         erasure_queries.keep_erasure_state(database, ErasureState(False, carried_out, True))
         step("done")
-
-    def _rows_follow(self, position: int) -> None:
-        """Wait until every view that processes erasures has processed them up to a position.
-
-        Raises:
-            LogUnavailable: Other processes blocked the rows for too long.
-        """
-        until = time.monotonic() + _FOLLOW_SECONDS
-        while True:
-            self._rows.catch_up(timeout=5.0)
-            if not self._behind(position, [view for view in self._rows.views if _takes(view)]):
-                return
-            if time.monotonic() > until or self._rows.projector.stopped:
-                return  # what is behind is built anew when the payloads are gone
-            time.sleep(0.01)
-
-    def _behind(self, position: int, views: Sequence[View]) -> list[View]:
-        found = self._rows.projector.checkpoints()
-        present = self._rows.projector.present(found)
-        return [
-            view
-            for view in views
-            if view in present and (view.name not in found or found[view.name].position < position)
-        ]
-
-    def _rebuild_others(self, position: int) -> None:
-        projector = self._rows.projector
-        behind = self._behind(position, projector.views)
-        others = [view for view in projector.views if view in behind or not _takes(view)]
-        if not others:
-            return
-        try:
-            rebuild(projector, others)
-        except ViewError as error:
-            _logger.error("%s Its rows may hold what was erased.", error)
 
     def finish(self) -> None:
         """Finish erasures that a crash interrupted. The caller must hold the lock (`alone`)."""
@@ -243,7 +211,7 @@ class Eraser:
                     database, msgspec.structs.replace(state, begun=False)
                 )
             return
-        self._rows_follow(last)
+        rows_follow(self._rows, last, ERASED)
         erase_events(self._backend, self._left_of(rows))
         self._end(last)
 
@@ -302,11 +270,6 @@ class Eraser:
             for name in sorted(self._rows.projector.checkpoints())
             if name not in ours
         ]
-
-
-def _takes(view: View) -> bool:
-    """True if a view removes erased content itself, or never gets any content."""
-    return ERASED in view.types or not view.types
 
 
 def step(name: str) -> None:

@@ -6,26 +6,34 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lllm.events import codec
+from lllm.events.backend import read_types
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.integrity.erasure import without_payloads
+from lllm.events.model import SessionArchived, SessionErased, SessionRestored
 from lllm.events.statements import statement
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
-from lllm.store.residue import residue_of
+from lllm.store.residue import archived_at, erased_residue, residue_of
 
 if TYPE_CHECKING:
+    from lllm.events.redaction.redact import Redact
     from lllm.projections.database import RowsDatabase
     from lllm.store.session_host import StoreSessionHost
 
 
 class PlannedErasure(msgspec.Struct):
-    """The plan for one session and its descendants: events to write, events without payloads."""
+    """The plan for one session and its descendants: events to write, events without payloads.
+
+    archive: the path of the archive file that has its events; None if they are in the log.
+    """
 
     ids: list[str]
     statements: list[NewEvent]
     erased: list[Recorded]
+    archive: str | None = None
 
 
 class ErasureRefusal(msgspec.Struct, frozen=True):
@@ -100,21 +108,47 @@ class ErasurePlanner:
         """
         backend, redact = self._backend, self._host.redact
         others = [*found.statements]
+        others += self._archived_before({row.id for row in found.family}, others)
         others += [(position, stream) for stream, position in self._definitions(gone, named)]
         streams = [stream for _, stream in others]
         erased: list[Recorded] = []
         statements: list[NewEvent] = []
         for row in found.family:
+            own = streams if row is found.family[0] else []
+            if row.archival is not None:
+                left = archived_at(backend, row.id, row.archival)
+                event = erased_residue(left, by=by, reason=reason, streams=own)
+                statements.append(_of_erasure(row.id, event, redact))
+                continue
             events = list(backend.read(after=row.number - 1, upto=row.last_position, stream=row.id))
             erased += without_payloads(events)
-            own = streams if row is found.family[0] else []
             event = residue_of(row, events, by=by, reason=reason, streams=own)
-            statements.append(statement(f"erased-{row.id}", event, salt=event.salt, redact=redact))
+            statements.append(_of_erasure(row.id, event, redact))
         for position, stream in others:
             erased += without_payloads(
                 backend.read(after=position - 1, upto=position, stream=stream)
             )
-        return PlannedErasure([row.id for row in found.family], statements, erased)
+        return PlannedErasure(
+            [row.id for row in found.family], statements, erased, found.row.archive
+        )
+
+    def _archived_before(
+        self, ids: set[str], known: list[tuple[int, str]]
+    ) -> list[tuple[int, str]]:
+        """Find what was said of sessions when they were archived, before they were restored."""
+        if next(iter(read_types(self._backend, [SessionRestored.type])), None) is None:
+            return []
+        found = (
+            (event, codec.decode(event))
+            for event in read_types(self._backend, [SessionArchived.type])
+        )
+        return [
+            (event.position, event.stream)
+            for event, said in found
+            if isinstance(said, SessionArchived)
+            and said.about in ids
+            and (event.position, event.stream) not in known
+        ]
 
     def _definitions(self, gone: set[int], named: set[str]) -> list[tuple[str, int]]:
         """Return the agent definitions that only erased sessions use.
@@ -136,3 +170,7 @@ class ErasurePlanner:
         found = self._rows.ask(ask)
         named |= {stream for stream, _ in found}
         return found
+
+
+def _of_erasure(session_id: str, event: SessionErased, redact: Redact | None) -> NewEvent:
+    return statement(f"erased-{session_id}", event, salt=event.salt, redact=redact)

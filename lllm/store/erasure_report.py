@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from lllm.events.backend import LogBackend
-from lllm.events.errors import SessionWasErased
+from lllm.events.errors import SessionWasArchived, SessionWasErased
 from lllm.projections.queries.sessions import SessionRow
 from lllm.times import datetime_of
 
@@ -34,6 +34,7 @@ class Erasure(msgspec.Struct, kw_only=True):
         held: The ids of sessions that were not erased because of a legal hold.
         not_ended: The ids of sessions that were not erased because they still run, or belong to
             another session.
+        archives: The archive files that still have the content of erased sessions.
         pending: True until a VACUUM has run: unused parts of SQLite's pages may still have copies.
         out_of_reach: Places where the same content may still be, and where lllm can't erase it.
     """
@@ -44,6 +45,7 @@ class Erasure(msgspec.Struct, kw_only=True):
     kept: list[str] = []
     held: list[str] = []
     not_ended: list[str] = []
+    archives: list[str] = []
     pending: bool = False
     out_of_reach: tuple[str, ...] = OUT_OF_REACH
 
@@ -83,15 +85,46 @@ def erased_text(row: SessionRow) -> str | None:
     return f"erased on {when} by {row.erased_by} because: {row.erased_reason}"
 
 
-def refuse_erased(row: SessionRow) -> None:
-    """Raise an error if the content of a session was erased.
+def archived_text(row: SessionRow) -> str | None:
+    """Say when a session was archived, and where it is; None if it was not.
+
+    Args:
+        row: Of the session.
+    """
+    if row.archived is None:
+        return None
+    when = datetime_of(row.archived).strftime("%Y-%m-%d %H:%M UTC")
+    return f"archived on {when} to {row.archive}"
+
+
+def refuse_gone(row: SessionRow) -> None:
+    """Raise the error for a session whose content is asked for and is not in the store any more.
 
     Args:
         row: The row of the session.
 
     Raises:
         SessionWasErased: The content of the session was erased.
+        SessionWasArchived: The session was archived.
     """
     text = erased_text(row)
     if text is not None:
         raise SessionWasErased(f"Session {row.id} was {text}.")
+    refuse_archived(row)
+
+
+def refuse_archived(row: SessionRow) -> None:
+    """Raise the error for a session whose events were archived.
+
+    Args:
+        row: Of the session.
+
+    Raises:
+        SessionWasArchived: It was archived.
+    """
+    text = archived_text(row)
+    if text is not None:
+        raise SessionWasArchived(
+            f"Session {row.id} was {text}. Read it there, with `--store`, or bring it back with "
+            "`lllm import`."
+        )

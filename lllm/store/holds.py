@@ -16,7 +16,7 @@ from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import sessions as session_queries
 from lllm.store.erasure_lock import alone, who
-from lllm.store.erasure_report import refuse_erased
+from lllm.store.erasure_report import refuse_gone
 from lllm.times import datetime_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LegalHold(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 def place_hold(host: StoreSessionHost, session_id: str, reason: str, by: str | None) -> str:
     """Place a legal hold on a session; see `LogStore.hold`."""
     with alone(host.rows.database):  # an erasure looks for holds before it begins
-        refuse_erased(host.reader.find(session_id, below=False).row)
+        refuse_gone(host.reader.find(session_id, below=False).row)
         event = SessionHeld(about=session_id, by=who(by), reason=reason, salt=new_salt())
         stream = f"held-{new_id()}"
         append_statement(host.settings.backend, stream, event, salt=event.salt, redact=host.redact)

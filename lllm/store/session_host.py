@@ -10,6 +10,7 @@ import logging
 import pickle
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,11 +21,13 @@ from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.definitions import Definitions, secret_file
+from lllm.events.errors import LogError
 from lllm.events.files.permissions import FILE_MODE
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.packages.registry import Runtime
 from lllm.pricing.user_prices import PriceTable
+from lllm.projections.queries.archivals import begun_archive
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
 from lllm.store.closing import Closing
@@ -97,8 +100,20 @@ class StoreSessionHost:
         self._dropped.atexit = False
         self.rows.build_stale()
         finish_erasures(self)
+        self._finish_archives()
         if self._seals is not None:
             self._seals.begin()
+
+    def _finish_archives(self) -> None:
+        """Finish or undo what a crash left of a move to an archive."""
+        database = self.rows.database
+        if self.read_only or database.read_only or not self.persists:
+            return
+        with suppress(LogError):  # rows that can't be read are reported by who needs them
+            if begun_archive(database) is not None:
+                from lllm.archive.archiver import finish_archives
+
+                finish_archives(self)
 
     def __reduce__(self) -> tuple[Callable[..., StoreSessionHost], tuple[StoreSettings]]:
         """Pickle only the settings; a process that unpickles them opens the store once."""

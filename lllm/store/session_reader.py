@@ -28,7 +28,7 @@ from lllm.projections.session.fold import ReadValue, fold_decoded
 from lllm.sessions.load_finished import fold_finished
 from lllm.sessions.unfinished_sessions import settle_lost
 from lllm.store.crash_detection import interrupt, interrupt_dead
-from lllm.store.erasure_report import refuse_erased
+from lllm.store.erasure_report import refuse_archived, refuse_gone
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
@@ -177,8 +177,10 @@ class SessionReader:
             LogDamaged: An event in the log is corrupt.
         """
         found = self.find(session_id, below=below)
-        if found.row.erased is not None and not erased:
-            refuse_erased(found.row)
+        if found.row.erased is None:
+            refuse_archived(found.row)
+        elif not erased:
+            refuse_gone(found.row)
         if at is None:
             return found, loading.read_sessions(self._log, found)
         until = Until(at)
@@ -281,7 +283,7 @@ class SessionReader:
             LogDamaged: An event in the log is corrupt.
         """
         found = self.find(session_id)
-        refuse_erased(found.row)
+        refuse_gone(found.row)
         events = loading.read_sessions(self._log, found)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         return [*definitions, *events]

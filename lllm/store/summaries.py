@@ -23,7 +23,7 @@ from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.invoke_cost import dollars
-from lllm.store.erasure_report import erased_text
+from lllm.store.erasure_report import archived_text, erased_text
 from lllm.times import datetime_of
 
 Sort = SessionSort
@@ -58,6 +58,8 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         replays: The id of the session that this one replays; None if it is no replay.
         forks: The id of the session that this one is a fork of; None if it is no fork.
         erased: "erased on ... by ... because: ..." if the content was erased; None for most.
+        archived: "archived on ... to FILE" if the events left the store for an archive file; None
+            for most.
         cursor: Pass it to `list_sessions` with the same `sort` to get the sessions after this one.
     """
 
@@ -82,6 +84,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     replays: str | None
     forks: str | None
     erased: str | None
+    archived: str | None
     cursor: str
 
     def _repr_html_(self) -> str:
@@ -169,6 +172,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         replays=row.replays,
         forks=row.forks,
         erased=erased_text(row),
+        archived=archived_text(row) if row.erased is None else None,
         cursor=_cursor_text(row, sort),
     )
 

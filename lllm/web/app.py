@@ -20,6 +20,7 @@ from lllm.events.errors import (
     LogReadOnly,
     LogUnavailable,
     SessionNotFound,
+    SessionWasArchived,
     SessionWasErased,
 )
 from lllm.store.log_store import LogStore
@@ -133,7 +134,7 @@ def _status_and_text(error: Exception) -> tuple[int, str]:
         return error.status_code, missing
     if isinstance(error, SessionNotFound):
         return 404, str(error)
-    if isinstance(error, SessionWasErased):
+    if isinstance(error, SessionWasErased | SessionWasArchived):
         return 410, str(error)
     if isinstance(error, AmbiguousId | ValueError | TypeError):
         return 400, str(error)

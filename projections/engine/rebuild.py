@@ -105,7 +105,7 @@ def rebuild(
     lost = None if stale else projector.lost_end()
     if lost is not None:
         _logger.error("%s The rows are built from what is there.", lost)
-    with projector.rebuilding, _only_rebuild(projector.database.process_lock("rebuild.lock")):
+    with projector.rebuilding, only_rebuild(projector.database.process_lock("rebuild.lock")):
         if not check:
             replace_damaged(projector.database)
         among = projector.views if views is None else views
@@ -130,7 +130,7 @@ def discard(projector: Projector, view: View) -> None:
     Raises:
         LogError: The rows can't be removed.
     """
-    with projector.rebuilding, _only_rebuild(projector.database.process_lock("rebuild.lock")):
+    with projector.rebuilding, only_rebuild(projector.database.process_lock("rebuild.lock")):
         with projector.alone() as mine:
             if not mine:
                 raise kept_waiting(projector.database.path)
@@ -139,7 +139,15 @@ def discard(projector: Projector, view: View) -> None:
 
 
 @contextmanager
-def _only_rebuild(lock: ProcessLock | None) -> Iterator[None]:
+def only_rebuild(lock: ProcessLock | None) -> Iterator[None]:
+    """Keep all other processes from a rebuild during a `with` block.
+
+    Args:
+        lock: The lock of a running rebuild; None if no other process uses the rows.
+
+    Raises:
+        LogUnavailable: Another rebuild takes too long.
+    """
     if lock is None:
         yield
         return

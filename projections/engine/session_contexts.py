@@ -14,7 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from lllm.events.envelope import Recorded
-from lllm.events.model import Ancestor, Erased, Event, SessionErased, SessionStarted
+from lllm.events.model import (
+    Ancestor,
+    Erased,
+    Event,
+    SessionResidue,
+    SessionRestored,
+    SessionStarted,
+)
 from lllm.projections.database import RowsDatabase, Value
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, replayed_by, storable
@@ -58,8 +65,12 @@ class Contexts:
             return ViewEvent(
                 event, payload, self._start(event, payload) if event.seq == 1 else None
             )
-        if isinstance(payload, SessionErased):
-            return self._erasure(event, payload)
+        if isinstance(payload, SessionResidue):
+            return self._residue(event, payload)
+        if isinstance(payload, SessionRestored):
+            restored = ViewEvent(event, payload, self.of(payload.about))
+            self._cache.pop(payload.about, None)  # its events follow, and give it another number
+            return restored
         if isinstance(payload, Erased) and payload.was == SessionStarted.type and event.seq == 1:
             self._without_start.add(event.stream)
             known = SessionContext(event.position, event.stream, _UNKNOWN, "", event.time)
@@ -67,24 +78,31 @@ class Contexts:
         about = getattr(payload, "about", None)
         return ViewEvent(event, payload, self.of(about if isinstance(about, str) else event.stream))
 
-    def _erasure(self, event: Recorded, erased: SessionErased) -> ViewEvent:
-        """Make the ViewEvent of an erasure; the session's own start may have been erased."""
-        found = self.of(erased.about)
-        if found is None:
-            return ViewEvent(event, erased, None)
-        if erased.about not in self._without_start and found.tactic_path != _UNKNOWN:
-            return ViewEvent(event, erased, found)
-        self._without_start.discard(erased.about)
+    def _residue(self, event: Recorded, left: SessionResidue) -> ViewEvent:
+        """Make the ViewEvent of an erasure or archiving.
+
+        The session's own start may have been erased, or have left the log.
+        """
+        found = self.of(left.about)
+        if found is None and not left.positions:
+            return ViewEvent(event, left, None)
+        if (
+            found is not None
+            and left.about not in self._without_start
+            and found.tactic_path != _UNKNOWN
+        ):
+            return ViewEvent(event, left, found)
+        self._without_start.discard(left.about)
         known = SessionContext(
-            found.number,
-            found.session_id,
-            storable(erased.tactic_path),
-            storable(erased.partition),
-            found.started,
-            self._nearest(erased.ancestors),
-            replayed_by(erased) is not None,
+            left.positions[0][0] if found is None else found.number,
+            storable(left.about),
+            storable(left.tactic_path),
+            storable(left.partition),
+            left.started if found is None else found.started,
+            self._nearest(left.ancestors),
+            replayed_by(left) is not None,
         )
-        return ViewEvent(event, erased, self._keep(known), is_residue=True)
+        return ViewEvent(event, left, self._keep(known), is_residue=True)
 
     def of(self, session_id: str) -> SessionContext | None:
         """Find the context of a session.

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from lllm.events.backend import LogBackend, read_types
+from lllm.events.backend import LogBackend, archived_leaves, read_types
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.leaves import leaf_pages
@@ -88,9 +88,18 @@ def events_and_digests(
 
     def read(after: int) -> Iterator[Recorded | OtherEvent]:
         nonlocal reached
+        archived = archived_leaves(log, after=reached, upto=upto)
+        leaf = next(archived, None)
         for event in log.read(after=after, upto=upto):
+            while leaf is not None and leaf[0] < event.position:
+                reached = leaf[0]
+                yield OtherEvent(*leaf)
+                leaf = next(archived, None)
             reached = event.position
             yield event if event.type in types else OtherEvent(reached, event.digest)
+        while leaf is not None:
+            yield OtherEvent(*leaf)
+            leaf = next(archived, None)
 
     def damaged(end: int) -> Iterator[Recorded | OtherEvent]:
         nonlocal reached

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from lllm.projections.database import RowsConnection
+from lllm.projections.queries.archivals import any_archived
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_filter_sql import selections
@@ -177,6 +178,35 @@ def with_partition(wanted: Filter, column: str, value: str) -> tuple[str, list[o
     if wanted.partition is None:
         return f"{column} = ?", [value]
     return f"{column} = ? AND c.partition = ?", [value, storable(wanted.partition)]
+
+
+def archived_costs(connection: RowsConnection, wanted: Filter) -> tuple[int, int]:
+    """Count the selected sessions whose events left the log, and sum what they cost.
+
+    Args:
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
+
+    Returns:
+        The number of sessions, without those below them, and their cost in nano-dollars.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
+    count = nanos = 0
+    if any_archived(connection):
+        for selection in selections(connection, wanted):
+            selection.source += (
+                " CROSS JOIN sessions AS a ON a.number = f.session AND a.archive IS NOT NULL"
+                " LEFT JOIN session_totals AS c ON c.session = a.number"
+            )
+            row = connection.execute(
+                f"SELECT count(*), coalesce(sum(c.cost_nanos), 0) {selection.sql}",
+                selection.parameters,
+            ).fetchone()
+            found = convert_rows(row, tuple[int, int], "sessions")
+            count, nanos = count + found[0], nanos + found[1]
+    return count, nanos
 
 
 def plus(before: Sums, amounts: Iterable[object]) -> Sums:

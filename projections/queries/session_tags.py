@@ -35,14 +35,26 @@ def tags_of(connection: RowsConnection, rows: Sequence[HasRoot]) -> dict[int, di
     Raises:
         ViewError: A row is not as lllm writes it.
     """
-    own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
+    own = own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
     return {
         row.number: own[row.number] if row.number == row.root else own[row.root] | own[row.number]
         for row in rows
     }
 
 
-def _own_tags(connection: RowsConnection, sessions: Collection[int]) -> dict[int, dict[str, str]]:
+def own_tags(connection: RowsConnection, sessions: Collection[int]) -> dict[int, dict[str, str]]:
+    """Read the tags of sessions, without those of their roots.
+
+    Args:
+        connection: A connection to the database of the rows.
+        sessions: The numbers of the sessions.
+
+    Returns:
+        The tags by the number of the session.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
     select = "SELECT session, facets FROM session_tags WHERE session"
     found = rows_by_key(connection, select, sessions)
     facets = [

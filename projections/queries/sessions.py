@@ -45,6 +45,10 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
         forks: The id of the session that it was forked from; None if it is not a fork.
         erased: The time at which its content was erased, nanoseconds UTC; None if it was not.
         erasure: The position of the event of its erasure; None if there is none.
+        archived: The time at which its events left the log for an archive, nanoseconds UTC; None if
+            they did not.
+        archive: The path of that archive file, as it was then.
+        archival: The position of the event that says so.
         cost_nanos: The cost in nano-dollars.
         wasted_nanos: The part of it for rejected and incomplete answers, in nano-dollars.
     """
@@ -73,6 +77,9 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     erased_by: str | None
     erased_reason: str | None
     erasure: int | None
+    archived: int | None
+    archive: str | None
+    archival: int | None
     calls: int | None
     failed_calls: int | None
     unpriced_calls: int | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from lllm.events.codec import encode
-from lllm.events.model import SessionAnnotated, SessionErased
+from lllm.events.model import SessionAnnotated, SessionArchived, SessionErased, SessionResidue
 from lllm.projections.view import (
+    ARCHIVED,
     ERASED,
     Index,
     Rows,
@@ -45,7 +46,7 @@ class AnnotationsView:
     version = 1
     tables: Sequence[Table] = (_ANNOTATIONS,)
     readable = readable_views.ANNOTATIONS
-    types: Collection[str] = (SessionAnnotated.type, ERASED)
+    types: Collection[str] = (SessionAnnotated.type, ERASED, ARCHIVED)
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """Update the annotations for some events; see `View.apply`."""
@@ -63,10 +64,12 @@ class AnnotationsView:
                 time=one.event.time,
             )
 
-        def erase(session: SessionContext, _: SessionErased, __: ViewEvent) -> None:
+        def erase(session: SessionContext, _: SessionResidue, __: ViewEvent) -> None:
             rows.delete_under(_ANNOTATIONS.name, session.number)
 
-        handlers: Handlers = {SessionAnnotated: say, SessionErased: erase}
+        handlers: Handlers = {
+            SessionAnnotated: say, SessionErased: erase, SessionArchived: erase
+        }  # fmt: skip
         hand_out(batch, handlers)
 
 

@@ -20,11 +20,14 @@ from lllm.events.model import (
     LLMRequested,
     LLMResponded,
     Price,
+    SessionArchived,
     SessionErased,
+    SessionResidue,
     Usage,
 )
 from lllm.projections.database import Value
 from lllm.projections.view import (
+    ARCHIVED,
     ERASED,
     Index,
     Key,
@@ -133,6 +136,7 @@ class CallsView:
         "llm.failed",
         "llm.refused",
         ERASED,
+        ARCHIVED,
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
@@ -144,6 +148,7 @@ class CallsView:
             LLMFailed: attempts.end,
             LLMRefused: attempts.refuse,
             SessionErased: attempts.erase,
+            SessionArchived: attempts.erase,
         }
         hand_out([one for one in batch if one.session and not one.session.is_replay], handlers)
         attempts.write()
@@ -161,7 +166,7 @@ class _Attempts:
         self._kinds = _Kinds(rows)
         self._new: dict[Key, dict[str, Value]] = {}
 
-    def erase(self, session: SessionContext, _: SessionErased, __: ViewEvent) -> None:
+    def erase(self, session: SessionContext, _: SessionResidue, __: ViewEvent) -> None:
         self._rows.delete_under("calls", session.number)
         self._new = {key: row for key, row in self._new.items() if key[0] != session.number}
 

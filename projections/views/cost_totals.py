@@ -75,7 +75,7 @@ class CostTotals(msgspec.Struct, gc=False):
 
     @classmethod
     def of(cls, cell: CostCell) -> CostTotals:
-        """Make the sums that the cell of an erased session contains.
+        """Make the sums that the cell of an erased or archived session contains.
 
         Args:
             cell: A cell that the method `cell` made.
@@ -89,6 +89,17 @@ class CostTotals(msgspec.Struct, gc=False):
             used.input, used.output, used.cache_read, used.cache_write_5m + used.cache_write_1h,
             used.reasoning, used.audio_in, used.audio_out,
         )  # fmt: skip
+
+    def minus(self, other: CostTotals) -> CostTotals:
+        """Subtract other sums.
+
+        Args:
+            other: The sums to subtract.
+
+        Returns:
+            New sums, which may be negative.
+        """
+        return CostTotals(*(one - two for one, two in zip(self.sums(), other.sums(), strict=True)))
 
     def cell(self, quarter: int, model: str, agent: str) -> CostCell:
         """Make the cell that keeps these sums when the session is erased.

@@ -26,14 +26,19 @@ from lllm.events.model import (
     LLMFailed,
     LLMRefused,
     LLMResponded,
+    SessionArchived,
     SessionErased,
+    SessionResidue,
+    SessionRestored,
     SessionStarted,
     SessionTagged,
 )
 from lllm.projections.database import Value
 from lllm.projections.days import QUARTER_HOUR, day_of, quarter_of
 from lllm.projections.view import (
+    ARCHIVED,
     ERASED,
+    RESTORED,
     ColumnType,
     Index,
     Key,
@@ -129,7 +134,7 @@ class CostsView:
     """The costs of all attempts to call a model, summed for every kind of cost summary."""
 
     name = "costs"
-    version = 6
+    version = 7
     tables: Sequence[Table] = (
         _CELLS,
         _SESSION_COSTS,
@@ -147,6 +152,8 @@ class CostsView:
         "llm.failed",
         "llm.refused",
         ERASED,
+        ARCHIVED,
+        RESTORED,
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
@@ -159,6 +166,8 @@ class CostsView:
             LLMFailed: sums.count,
             LLMRefused: sums.count,
             SessionErased: sums.erase,
+            SessionArchived: sums.archive,
+            SessionRestored: sums.restore,
         }
         hand_out(batch, handlers)
         sums.write()
@@ -175,6 +184,7 @@ class _Sums:
         self._new_roots: dict[int, SessionContext] = {}
         self._tags: dict[int, dict[str, str]] = {}
         self._retagged: dict[int, tuple[SessionContext, dict[str, str]]] = {}
+        self._gone: list[int] = []  # archived sessions that are restored
 
     def count(self, session: SessionContext, billed: Billed, one: ViewEvent) -> None:
         """Add an attempt, or the rejection of an answer."""
@@ -191,9 +201,34 @@ class _Sums:
                 self._retag(session, {})
             return
         self._begin(session, {})
-        for cell in erased.cost:
+        self._spend(session, erased)
+
+    def archive(self, session: SessionContext, archived: SessionArchived, one: ViewEvent) -> None:
+        """Keep the costs and tags of a session whose events left the log."""
+        if one.is_residue:
+            self._begin(session, archived.tags)
+            self._spend(session, archived)
+        elif session.parent is None and not session.is_replay:
+            self._retag(session, _storable(archived.tags))
+
+    def _spend(self, session: SessionContext, left: SessionResidue) -> None:
+        for cell in left.cost:
             place = (session.number, cell.quarter or 0, cell.model, cell.agent)
             self._spent[place] = (session, CostTotals.of(cell))
+
+    def restore(self, session: SessionContext, restored: SessionRestored, _: ViewEvent) -> None:
+        """Take an archived session out of all sums; the events that follow add it again."""
+        if not session.is_replay:
+            if session.parent is None:
+                self._retag(session, {})
+                self._sessions["", session.partition] -= 1
+            if session.outermost:
+                self._sessions[session.tactic_path, session.partition] -= 1
+        for cell in restored.cost:
+            place = (session.number, cell.quarter or 0, cell.model, cell.agent)
+            found = self._spent.setdefault(place, (session, CostTotals()))[1]
+            self._spent[place] = (session, found.minus(CostTotals.of(cell)))
+        self._gone.append(session.number)
 
     def begin(self, session: SessionContext, started: SessionStarted, _: ViewEvent) -> None:
         """Add a new session, and its tags if it is a root."""
@@ -205,8 +240,7 @@ class _Sums:
         if session.parent is None:
             self._sessions["", session.partition] += 1
             self._new_roots[session.number] = session
-            tags = {storable(name): storable(value) for name, value in given.items()}
-            self._keep_tags(session, tags)
+            self._keep_tags(session, _storable(given))
         if session.outermost:
             self._sessions[session.tactic_path, session.partition] += 1
 
@@ -217,7 +251,7 @@ class _Sums:
         before = self._tags_of(root)
         gone = {storable(name) for name in (*change.removed, *change.set)}
         tags = {name: value for name, value in before.items() if name not in gone}
-        tags |= {storable(name): storable(value) for name, value in change.set.items()}
+        tags |= _storable(change.set)
         self._retag(root, tags)
 
     def _retag(self, root: SessionContext, tags: dict[str, str]) -> None:
@@ -245,6 +279,9 @@ class _Sums:
         totals.write(self._rows)
         for scope, sessions in self._sessions.items():
             self._rows.add("session_counts", scope, sessions=sessions)
+        for number in self._gone:
+            self._rows.delete("session_totals", (number,))
+            self._rows.delete_under("session_costs", number)
 
     def _add_spent(self, roots: dict[int, SessionContext]) -> _Added:
         """Update the cells and the cube; return what to add to the totals of sessions.
@@ -326,6 +363,10 @@ class _Added(defaultdict[Key, list[_Amounts]]):
 
 def _summed(parts: Sequence[_Amounts]) -> _Amounts:
     return parts[0] if len(parts) == 1 else (*map(sum, zip(*parts, strict=True)),)
+
+
+def _storable(tags: Mapping[str, str]) -> dict[str, str]:
+    return {storable(name): storable(value) for name, value in tags.items()}
 
 
 def _tags_in(tags: Value) -> dict[str, str]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lllm.events.model import SessionErased, SessionHeld, SessionReleased
-from lllm.projections.view import ERASED, Rows, SessionContext, Table, ViewEvent, storable
+from lllm.events.model import (
+    SessionArchived,
+    SessionErased,
+    SessionHeld,
+    SessionReleased,
+    SessionResidue,
+)
+from lllm.projections.view import ARCHIVED, ERASED, Rows, SessionContext, Table, ViewEvent, storable
 from lllm.projections.views.dispatch import Handlers, hand_out
 
 _HOLDS = Table(
@@ -31,7 +37,7 @@ class HoldsView:
     name = "holds"
     version = 1
     tables: Sequence[Table] = (_HOLDS,)
-    types: Collection[str] = ("session.held", "session.released", ERASED)
+    types: Collection[str] = ("session.held", "session.released", ERASED, ARCHIVED)
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """Update the holds for some events; see `View.apply`."""
@@ -51,8 +57,11 @@ class HoldsView:
             else:
                 rows.delete("holds", (session.number, storable(released.hold)))
 
-        def erase(session: SessionContext, _: SessionErased, __: ViewEvent) -> None:
+        def erase(session: SessionContext, _: SessionResidue, __: ViewEvent) -> None:
             rows.delete_under("holds", session.number)
 
-        handlers: Handlers = {SessionHeld: place, SessionReleased: release, SessionErased: erase}
+        handlers: Handlers = {
+            SessionHeld: place, SessionReleased: release, SessionErased: erase,
+            SessionArchived: erase,
+        }  # fmt: skip
         hand_out(batch, handlers)

@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 
 from lllm.events.codec import decode
 from lllm.events.errors import ViewError
-from lllm.events.model import SessionErased
-from lllm.projections.view import ERASED, Rows, Table, ViewEvent, storable
+from lllm.events.model import SessionResidue
+from lllm.projections.view import ARCHIVED, ERASED, Rows, Table, ViewEvent, storable
 from lllm.projections.views.message_texts import ROLES, texts_of
 
 _logger = logging.getLogger("lllm.store")
@@ -42,6 +42,7 @@ class MessagesView:
         "session.tagged",
         "session.annotated",
         ERASED,
+        ARCHIVED,
         "message.added",
         "llm.responded",
         "llm.failed",
@@ -54,7 +55,7 @@ class MessagesView:
         """Add the texts of some events to the index; see `View.apply`."""
         for one in batch:
             payload, session, event = one.payload, one.session, one.event
-            if isinstance(payload, SessionErased):
+            if isinstance(payload, SessionResidue):
                 for stream in () if one.is_residue else (payload.about, *payload.streams):
                     _forget(rows, stream)
                 continue

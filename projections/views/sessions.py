@@ -16,14 +16,19 @@ from lllm.events.model import (
     Erased,
     LLMRequested,
     MessageAdded,
+    SessionArchived,
     SessionErased,
     SessionFailed,
     SessionInterrupted,
+    SessionResidue,
+    SessionRestored,
     SessionStarted,
     SessionSucceeded,
 )
 from lllm.projections.view import (
+    ARCHIVED,
     ERASED,
+    RESTORED,
     Index,
     Rows,
     SessionContext,
@@ -63,6 +68,9 @@ _SESSIONS = Table(
         "erased_by": "TEXT",
         "erased_reason": "TEXT",
         "erasure": "INTEGER",
+        "archived": "INTEGER",
+        "archive": "TEXT",
+        "archival": "INTEGER",
     },
     key=("number",),
     indexes=(
@@ -72,6 +80,7 @@ _SESSIONS = Table(
         Index(("replays", "started"), where="replays IS NOT NULL"),
         Index(("forks",), where="forks IS NOT NULL"),
         Index(("erasure",), where="erasure IS NOT NULL"),
+        Index(("archive",), where="archive IS NOT NULL"),
     ),
     about=(
         "Every call of a tactic and every captured session, at any depth. number is the position "
@@ -79,7 +88,10 @@ _SESSIONS = Table(
         "started and ended are nanoseconds UTC, elapsed nanoseconds. replays is the id of the "
         "session that a replay repeats, forks the id of the session that a fork continues; both "
         "are NULL for other sessions. erased is the time of an erasure (nanoseconds UTC), erasure "
-        "the position of its event; both are NULL for sessions that are not erased."
+        "the position of its event; both are NULL for sessions that are not erased. "
+        "archived, archive and archival are the time (nanoseconds UTC) at which the events of a "
+        "session left the log, the archive file that has them, and the position of the event that "
+        "says so."
     ),
 )
 
@@ -116,7 +128,7 @@ class SessionsView:
     """One row for each session."""
 
     name = "sessions"
-    version = 7
+    version = 8
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS, _DEFINITION_USES)
     readable = readable_views.SESSIONS
     types: Collection[str] = (
@@ -125,6 +137,8 @@ class SessionsView:
         "session.failed",
         "session.interrupted",
         ERASED,
+        ARCHIVED,
+        RESTORED,
         "agent.defined",
         "agent.started",
         "message.added",
@@ -173,13 +187,37 @@ def _take(
             rows.put("sessions", (session.number,), state="interrupted")
     elif isinstance(payload, Erased):
         _put_envelope(rows, event, session)
-    elif isinstance(payload, SessionErased):
+    else:
+        _take_removal(rows, running, asked, one, session)
+
+
+def _take_removal(
+    rows: Rows,
+    running: _RunningSessions,
+    asked: _TaskLines,
+    one: ViewEvent,
+    session: SessionContext,
+) -> None:
+    """Take that a session was erased or archived, or comes back."""
+    payload, event = one.payload, one.event
+    if isinstance(payload, SessionErased):
         running.end(session)
         asked.forget(session)
         rows.delete_under("definition_uses", session.number)
         for stream in payload.streams:
             rows.delete("definitions", (storable(stream),))
         _put_residue(rows, payload, session, event)
+    elif isinstance(payload, SessionArchived):
+        running.end(session)
+        asked.forget(session)
+        rows.delete_under("definition_uses", session.number)
+        for stream in payload.definitions:
+            asked.use(session, stream)
+        _put_residue(rows, payload, session, event)
+    elif isinstance(payload, SessionRestored):
+        asked.forget(session)
+        rows.delete_under("definition_uses", session.number)
+        rows.delete("sessions", (session.number,))
 
 
 class _TaskLines:
@@ -288,36 +326,44 @@ def _put_envelope(rows: Rows, event: Recorded, session: SessionContext) -> None:
 
 
 def _put_residue(
-    rows: Rows, erased: SessionErased, session: SessionContext, event: Recorded
+    rows: Rows, left: SessionResidue, session: SessionContext, event: Recorded
 ) -> None:
-    """Replace the row of a session by what the event of its erasure keeps."""
+    """Replace the row of a session by what the event of its erasure or archiving keeps."""
     key = (session.number,)
     before = rows.get("sessions", key) or {}
-    last_position = before.get("last_position")
+    last_position = None if left.positions else before.get("last_position")
     rows.delete("sessions", key)
     rows.put(
         "sessions",
         key,
         id=session.session_id,
         tactic=session.tactic_path,
-        name=storable(erased.name),
-        kind=storable(erased.kind),
+        name=storable(left.name),
+        kind=storable(left.kind),
         partition=session.partition,
-        state=erased.state,
+        state=left.state,
         started=session.started,
-        ended=erased.ended,
-        elapsed=erased.elapsed,
+        ended=left.ended,
+        elapsed=left.elapsed,
         last_position=last_position,
         root=session.root.number,
         parent=None if session.parent is None else session.parent.number,
-        ordinal=None if session.parent is None else erased.ordinal,
-        replays=_storable(replayed_by(erased)),
-        forks=_storable(forked_from(erased)),
-        erased=event.time,
-        erased_by=storable(erased.by),
-        erased_reason=storable(erased.reason),
-        erasure=event.position,
+        ordinal=None if session.parent is None else left.ordinal,
+        replays=_storable(replayed_by(left)),
+        forks=_storable(forked_from(left)),
     )
+    if isinstance(left, SessionErased):
+        rows.put(
+            "sessions",
+            key,
+            erased=event.time,
+            erased_by=storable(left.by),
+            erased_reason=storable(left.reason),
+            erasure=event.position,
+        )
+    elif isinstance(left, SessionArchived):
+        archive = storable(left.archive)
+        rows.put("sessions", key, archived=event.time, archive=archive, archival=event.position)
 
 
 def _storable(text: str | None) -> str | None:

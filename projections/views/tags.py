@@ -16,17 +16,28 @@ from typing import get_args
 
 from lllm.events.model import (
     SessionAnnotated,
+    SessionArchived,
     SessionErased,
     SessionFailed,
     SessionHeld,
     SessionInterrupted,
     SessionReleased,
+    SessionRestored,
     SessionStarted,
     SessionSucceeded,
     SessionTagged,
     State,
 )
-from lllm.projections.view import ERASED, Rows, SessionContext, Table, ViewEvent, storable
+from lllm.projections.view import (
+    ARCHIVED,
+    ERASED,
+    RESTORED,
+    Rows,
+    SessionContext,
+    Table,
+    ViewEvent,
+    storable,
+)
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
 # kind (tag, state, tactic, partition; "named" means any tag of that name), name, value
@@ -106,7 +117,7 @@ class TagsView:
     """The facets (tags, state, tactic, partition) of every session."""
 
     name = "tags"
-    version = 6
+    version = 7
     tables: Sequence[Table] = (
         _FACETS,
         _CHILD_FACETS,
@@ -125,6 +136,8 @@ class TagsView:
         "session.held",
         "session.released",
         ERASED,
+        ARCHIVED,
+        RESTORED,
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
@@ -140,6 +153,8 @@ class TagsView:
             SessionHeld: facets.keep_statement,
             SessionReleased: facets.keep_statement,
             SessionErased: facets.erase,
+            SessionArchived: facets.archive,
+            SessionRestored: facets.restore,
         }
         hand_out(batch, handlers)
         facets.write()
@@ -220,12 +235,37 @@ class _Facets:
         """Remove a session's tags and the statements about it; its state and tactic stay."""
         if one.is_residue and not self._has_begun(session):
             self._begin(session, erased.state)
+        self._remove_tags(session)
+        self.keep_statement(session, erased, one)
+
+    def archive(self, session: SessionContext, archived: SessionArchived, one: ViewEvent) -> None:
+        """Remove the statements about a session, which left the log; all else stays."""
+        if one.is_residue and not self._has_begun(session):
+            self._begin(session, archived.state)
+        self._remove_tags(session)
+        if archived.tags:
+            self._set_tags(session, [], archived.tags, ())
+        self.keep_statement(session, archived, one)
+
+    def restore(self, session: SessionContext, _: SessionRestored, __: ViewEvent) -> None:
+        """Remove all of an archived session; what follows adds it again."""
+        self._remove_tags(session)
+        self._rows.delete_under("statements", session.number)
+        begun = self._new.pop(session.number, None)
+        if begun is None:
+            for state in get_args(State):
+                self._leave(session, ("state", "", state))
+        self._leave(session, ("tactic", "", session.tactic_path))
+        if session.partition != NO_PARTITION:
+            self._leave(session, ("partition", "", session.partition))
+
+    def _remove_tags(self, session: SessionContext) -> None:
+        """Remove a session's tags and the statements about it."""
         before = self._tags_of(session)
         names = [self._rows.get("tag_names", (number,)) for number in before]
         self._set_tags(session, before, {}, [str(row["name"]) for row in names if row])
         self._rows.delete("session_tags", (session.number,))
         self._rows.delete_under("statements", session.number)
-        self.keep_statement(session, erased, one)
 
     def _has_begun(self, session: SessionContext) -> bool:
         """True if the session has a state, in this batch or in the rows."""

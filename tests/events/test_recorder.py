@@ -374,6 +374,8 @@ _QUOTING = {
 _KINDS = {  # words of lllm's own
     ("llm.requested", "media"): ("audio",),
     ("session.erased", "streams"): ("tagged-1",),
+    ("session.archived", "streams"): ("tagged-1",),
+    ("session.archived", "definitions"): ("definition-1",),
 }
 _PLAIN: dict[str, object] = {
     "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "Amount | None": 7,
@@ -383,7 +385,8 @@ _PLAIN: dict[str, object] = {
     "Price | None": model.Price("free", 0), "Usage | None": model.Usage(1, 2),
     "Origin | None": None, "Producer | None": model.Producer("1", "3"),
     "tuple[Ancestor, ...]": (model.Ancestor("id", "path"),), "tuple[Range, ...]": ((1, 2),),
-    "tuple[CostCell, ...]": (), "Literal['exception', 'llm_recall']": "exception",
+    "tuple[tuple[Number, Number], ...]": ((1, 2),), "tuple[CostCell, ...]": (),
+    "Literal['exception', 'llm_recall']": "exception",
     "DrawnKind": "now", "str | float": 0.5,
 }  # fmt: skip
 

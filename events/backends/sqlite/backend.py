@@ -217,6 +217,14 @@ class SQLiteBackend(ReadsEventRows):
             self._refuse_damage(self.damage)
         erase_rows(self.database, erased)
 
+    def remove_events(self, leaves: Sequence[tuple[int, bytes]]) -> None:
+        """Remove events and keep their digests; see `RemovesEvents`."""
+        from lllm.events.backends.sqlite.archived_leaves import remove_rows
+
+        if self.damage is not None:
+            self._refuse_damage(self.damage)
+        remove_rows(self.database, leaves)
+
     def vacuum(self) -> bool:
         """Rewrite the file without copies of erased data; see `ErasesPayloads`."""
         from lllm.events.backends.sqlite.erasing import vacuum

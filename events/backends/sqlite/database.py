@@ -26,6 +26,7 @@ from lllm.events.backends.sqlite.file_header import (
     refuse_parts,
 )
 from lllm.events.backends.sqlite.replaced_file import OpenedFile
+from lllm.events.backends.sqlite.schema import NEW_FORMAT
 from lllm.events.backends.sqlite.user_sql import LentConnection
 from lllm.events.backends.sqlite.writer import SHORT_SECONDS, Writer, Writing
 from lllm.events.concurrency import locks
@@ -232,7 +233,7 @@ class Database:
         for statement in schema:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={self._version}")
+        connection.execute(f"PRAGMA user_version={NEW_FORMAT}")
         connection.execute("COMMIT")
 
     def _add_guards(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:

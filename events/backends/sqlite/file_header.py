@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from lllm.events.backends.sqlite.schema import ARCHIVED_SCHEMA
 from lllm.events.errors import LogDamaged, LogError, LogTooNew
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm" in ASCII, the application id in the file's header
@@ -18,7 +19,7 @@ _BESIDE = ("-wal", "-shm", "-journal")
 _ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)
 # the same for a search index and its tables
 _INDEX = re.compile(r"\w+_v\d+_search(?=_|$)", re.ASCII)
-_LOGS = ("events",)
+_LOGS = ("events", "archived_leaves")
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 
 
@@ -109,12 +110,15 @@ def _refuse_strange(
         LogDamaged: A table is missing.
     """
     wanted = {statement.split()[2]: _plain(statement) for statement in schema}
+    archived = {statement.split()[2]: _plain(statement) for statement in ARCHIVED_SCHEMA}
     found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     bases = {match[1] for _, name, _, _ in found if (match := _ROWS.fullmatch(str(name)))}
     for kind, name, table, sql in found:
         rows = _ROWS.fullmatch(str(table))
         if name in wanted:
             strange = _plain(str(sql)) != wanted.pop(name)
+        elif name in archived:
+            strange = _plain(str(sql)) != archived[name]
         elif name in bases:
             strange = kind != "view" or not re.fullmatch(
                 rf"CREATE VIEW {name} AS SELECT \* FROM {name}_v\d+", str(sql)
@@ -155,7 +159,7 @@ def missing_guards(connection: sqlite3.Connection, schema: Sequence[str]) -> lis
 
 
 def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
-    """List the tables and views of lllm in a file: the log, and the rows of projections.
+    """List the tables and views of lllm in a file: the events, and the rows of projections.
 
     Args:
         schema: The type, name, tbl_name and sql of each entry of sqlite_master.
@@ -164,7 +168,7 @@ def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
         The names.
     """
     views = {str(name) for kind, name, _, _ in schema if kind == "view"}
-    found = {*_LOGS, "checkpoints"}
+    found = {"events", "checkpoints"}
     for kind, name, _, _ in schema:
         rows = _ROWS.fullmatch(str(name))
         if str(name).startswith(("sqlite_", "checkpoints_damaged_")):

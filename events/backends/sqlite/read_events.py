@@ -17,6 +17,11 @@ from typing import Literal, cast
 import msgspec
 
 from lllm.events.backend import DIGESTS_AT_ONCE, DigestPage, digest_pages
+from lllm.events.backends.sqlite.archived_leaves import (
+    archived_pages,
+    last_of_run,
+    leaves_between,
+)
 from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.backends.sqlite.long_payloads import DATA, filled
 from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows
@@ -108,11 +113,21 @@ class ReadsEventRows:
                 of_a_part(error)
                 yield from self._digests_one_by_one(after, after + count, last)
             else:
+                if not _are_digests(rows, after, count):
+                    rows = self._with_archived(rows, after, after + count)
                 if _are_digests(rows, after, count):
                     yield cast(DigestPage, rows)
                 else:
                     yield from self._digests_up_to_damage(rows, after, count, last)
             after += count
+
+    def _with_archived(self, rows: Sequence[Row], after: int, last: int) -> list[Row]:
+        """Add the digests of archived events to those of a range of positions."""
+        archived = leaves_between(self.database, after + 1, last)
+        if not archived:
+            return list(rows)
+        known = [row for row in rows if isinstance(row[0], int) and row[0] <= last]
+        return sorted([*known, *archived.items()], key=itemgetter(0))
 
     def _digests_up_to_damage(
         self, rows: Sequence[Row], after: int, count: int, upto: int
@@ -132,6 +147,8 @@ class ReadsEventRows:
         for position in range(after + 1, last + 1):
             try:
                 rows = self.database.query(_DIGESTS, (position - 1, 1))
+                if not _are_digests(rows, position - 1, 1):
+                    rows = self._with_archived(rows, position - 1, position)
                 whole = _are_digests(rows, position - 1, 1)
             except LogError as error:
                 of_a_part(error)
@@ -171,16 +188,26 @@ class ReadsEventRows:
                 yield from self._recorded(rows)
                 after += count
                 continue
-            for row, position in zip_longest(rows, due):
+            archived = leaves_between(self.database, after + 1, after + count)
+            due = [position for position in due if position not in archived]
+            behind = rows[len(due)][0] if len(rows) > len(due) else None
+            for row, position in zip_longest(rows[: len(due)], due):
                 if row is None or row[0] != position:
                     raise self._damaged(position, upto if row is None else row[0])
                 yield from self._recorded([row])
+            if isinstance(behind, int) and behind <= after + count:
+                raise self._damaged(behind)  # an event and its digest, or one twice
+            after += count
+            if not due:  # a long range may be archived
+                behind = rows[0][0] if rows else None
+                end = behind - 1 if isinstance(behind, int) else upto
+                after = max(after, last_of_run(self.database, after + 1, min(end, upto)))
 
     def _around(self, after: int, count: int, upto: int) -> Iterator[Recorded]:
         """Read events near a damaged page, from the pages themselves or one at a time."""
         rows = self._from_pages(_NEXT, (after, count), upto)
         if [row[0] for row in rows] == list(range(after + 1, after + 1 + count)):
-            return iter(self._recorded(rows))
+            return iter(self._recorded(rows))  # nothing of it was archived
         return self._one_by_one(after, after + count, upto)
 
     def _from_pages(self, sql: str, parameters: tuple[int, ...], upto: int) -> list[Row]:
@@ -200,7 +227,7 @@ class ReadsEventRows:
             except LogError as error:
                 why = of_a_part(error).__cause__
                 rows = self._from_pages(_ONE, (position,), upto)
-            if not rows:
+            if not rows and not leaves_between(self.database, position, position):
                 end = self._end_of_gap(position, upto) - 1
                 raise LogDamaged(
                     f"{self.path} is damaged: {positions(position, end)} not readable ({why}). "
@@ -219,7 +246,8 @@ class ReadsEventRows:
 
     def _is_lost(self, position: int) -> bool:
         try:
-            return not self._query(_ONE, (position,))
+            found = self._query(_ONE, (position,))
+            return not found and not leaves_between(self.database, position, position)
         except LogError as error:
             of_a_part(error)
             return True
@@ -309,6 +337,10 @@ class ReadsEventRows:
             position=last,
             lost=_lost(position, last),
         )
+
+    def archived_leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of archived events; see `KeepsLeaves`."""
+        return archived_pages(self.database, after, self.head() if upto is None else upto)
 
     def head(self) -> int:
         """The highest position in the log."""

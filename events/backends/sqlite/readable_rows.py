@@ -9,12 +9,15 @@ SQLite can't reach are read from the pages themselves.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import chain, starmap
+from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from lllm.events.backends.sqlite.archived_leaves import archived_ranges
 from lllm.events.backends.sqlite.database import Row, Value
 from lllm.events.backends.sqlite.unreadable_positions import (
     end_of_gap,
@@ -64,6 +67,7 @@ class ReadableRows(Readable):
     """
 
     def __init__(self, log: SQLiteBackend) -> None:
+        self._log: SQLiteBackend = log
         self._database = log.database
         self._salvaged = log.salvaged
         self._damage = log.damage
@@ -71,6 +75,7 @@ class ReadableRows(Readable):
         self._look = 1  # the position to read next
         self._is_whole = True
         self._named = 0
+        self._archived = archived_ranges(log.database) if log.damage is None else []
         super().__init__(log)
 
     def _last(self) -> int:
@@ -96,12 +101,31 @@ class ReadableRows(Readable):
             yield Damage(0, "", 0, str(self._damage))
         while self._look <= self.upto:
             yield from self._next()
+        self._look_for_archived()
         if self._due <= self.upto:
             yield self._missing(self.upto)
         if self._is_whole:  # otherwise the same damage would be reported again
             yield from self._unindexed()
 
+    def _pass_archived(self) -> None:
+        """Go on behind positions whose events left the log for an archive."""
+        self._due = self._behind_archived(self._due)
+
+    def _look_for_archived(self) -> None:
+        """Go on behind events that were archived since the reading began, too."""
+        if self._log.damage is None:
+            self._archived = archived_ranges(self._database)
+        self._pass_archived()
+
+    def _behind_archived(self, position: int) -> int:
+        """Find the first position from `position` on that is not archived."""
+        index = bisect_right(self._archived, position, key=itemgetter(0)) - 1
+        if index >= 0 and position <= self._archived[index][1]:
+            return self._archived[index][1] + 1
+        return position
+
     def _next(self) -> Iterator[Recorded | Damage]:
+        self._pass_archived()
         try:
             rows = self._database.query(_ROWS, (self._look,))
         except LogError as error:
@@ -130,8 +154,11 @@ class ReadableRows(Readable):
         for event, next_position in zip(starmap(Recorded, rows), following, strict=False):
             if self._due > self.upto:
                 return  # others keep appending
+            self._pass_archived()
+            if event.position > self._due:
+                self._look_for_archived()
             if event.position != self._due:
-                is_followed = next_position == self._due + 1
+                is_followed = next_position == self._behind_archived(self._due + 1)
                 yield self._disorder(event, is_followed=is_followed)
                 if is_followed:
                     event = msgspec.structs.replace(event, position=self._due)
@@ -179,12 +206,14 @@ class ReadableRows(Readable):
             for event in starmap(Recorded, rows):
                 if event.position > last:
                     break
+                due = self._behind_archived(due)
                 if event.position > due:
                     yield self._unreadable(due, event.position - 1, error)
                 yield event
                 found += 1
                 due = event.position + 1
             after = cast(int, rows[-1][0]) if rows else last
+        due = self._behind_archived(due)
         if due <= last:
             yield self._unreadable(due, last, error)
         if found:

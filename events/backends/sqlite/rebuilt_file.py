@@ -23,7 +23,7 @@ import msgspec
 from lllm.events import codec
 from lllm.events.backends.sqlite.file_header import APPLICATION_ID
 from lllm.events.backends.sqlite.pages import Cell, Pages, Value, kinds_of, values_of
-from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
+from lllm.events.backends.sqlite.schema import NEW_FORMAT, SCHEMA
 from lllm.events.digest import leaf_digest
 from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.files.open_files import copy_by_another_process
@@ -174,7 +174,7 @@ def _make(found: sqlite3.Connection, target: Path, head: int) -> Salvaged:
         for statement in SCHEMA:
             made.execute(statement)
         made.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        made.execute(f"PRAGMA user_version={FORMAT}")
+        made.execute(f"PRAGMA user_version={NEW_FORMAT}")
     found.execute("ATTACH ? AS made", (str(target),))
     for setting in ("journal_mode=OFF", "synchronous=OFF"):
         found.execute(f"PRAGMA made.{setting}")

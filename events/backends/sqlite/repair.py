@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.backends.sqlite.file_header import names_of_lllm
 from lllm.events.backends.sqlite.rebuilt_file import copy_of, salvage
+from lllm.events.backends.sqlite.schema import ARCHIVE_FORMAT
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.files.open_files import copy_by_another_process
@@ -160,6 +161,7 @@ def _replaced(path: Path, head: int) -> Repaired:
         if not found.events:
             raise LogError(f"No page of {path} holds an event of lllm's; it is left as it is.")
         left = _copy_others(path, draft)
+        archived = _keep_archived(draft)
         with open_to_read(draft) as file:
             sync(file)
         draft.chmod(stat.S_IMODE(path.stat().st_mode))
@@ -175,7 +177,7 @@ def _replaced(path: Path, head: int) -> Repaired:
         copy,
         before,
         path.stat().st_size,
-        lost_positions=found.gaps,
+        lost_positions=tuple(gap for one in found.gaps for gap in _without(one, archived)),
         events=found.events,
     )
     return Repaired((mended,), not_copied=left or (), schema_lost=left is None)
@@ -200,6 +202,30 @@ def _keep(path: Path) -> Path:
         part.rename(f"{copy}{suffix}")
     sync_folder(path.parent)
     return copy
+
+
+def _keep_archived(draft: Path) -> list[tuple[int, int]]:
+    """Give the new file its format, and list the positions of events that are archived."""
+    with closing(sqlite3.connect(draft, isolation_level=None)) as made:
+        if not made.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'archived_leaves'"
+        ).fetchone():
+            return []
+        made.execute(f"PRAGMA user_version={ARCHIVE_FORMAT}")
+        return made.execute("SELECT first, last FROM archived_leaves ORDER BY first").fetchall()
+
+
+def _without(gap: tuple[int, int], known: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Cut known ranges out of a range of lost positions."""
+    first, end = gap
+    for begin, last in known:
+        if last < first or begin > end:
+            continue
+        if begin > first:
+            yield first, begin - 1
+        first = last + 1
+    if first <= end:
+        yield first, end
 
 
 def _digest(file: Path) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-FORMAT = 1
+# A file gets the format 2 with the first events that leave it for an archive: a version of lllm
+# that knows only the format 1 would take these events for lost.
+FORMAT = 2
+NEW_FORMAT = 1
+ARCHIVE_FORMAT = 2
 
 # `data` is the last column: a scan that skips an event by its type then never reads the overflow
 # pages of its payload.
@@ -32,4 +36,21 @@ SCHEMA = (
              AND EXISTS (SELECT 1 FROM events WHERE position = NEW.position))
          OR EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND seq = NEW.seq)
        BEGIN SELECT RAISE(ABORT, 'events are never replaced'); END""",
+)
+
+# The digests of events that left the log for an archive: 32 bytes each, of all positions from
+# `first` to `last`.
+ARCHIVED_SCHEMA = (
+    """CREATE TABLE archived_leaves (
+        first INTEGER PRIMARY KEY,
+        last INTEGER NOT NULL,
+        digests BLOB NOT NULL
+    )""",
+    """CREATE TRIGGER archived_leaves_are_never_changed BEFORE UPDATE ON archived_leaves
+       BEGIN SELECT RAISE(ABORT, 'digests of archived events are never changed'); END""",
+    """CREATE TRIGGER archived_leaves_are_never_deleted BEFORE DELETE ON archived_leaves
+       BEGIN SELECT RAISE(ABORT, 'digests of archived events are never deleted'); END""",
+    """CREATE TRIGGER archived_leaves_are_never_replaced BEFORE INSERT ON archived_leaves
+       WHEN EXISTS (SELECT 1 FROM archived_leaves WHERE first = NEW.first)
+       BEGIN SELECT RAISE(ABORT, 'digests of archived events are never replaced'); END""",
 )

@@ -128,7 +128,8 @@ class _Composing:
         report = self._report
         yield SectionHeading("What needs attention", 2)
         found: list[str] = [
-            f"Session {one} is not what was written: {why}" for one, why in report.damaged
+            *report.archived,
+            *(f"Session {one} is not what was written: {why}" for one, why in report.damaged),
         ]
         found += [
             f"{gap.lost:,} events could not be written between {self._time(gap.first_time)} and "

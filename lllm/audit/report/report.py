@@ -13,7 +13,7 @@ from lllm.audit.keys import PublicKey
 from lllm.audit.report.session_facts import SessionFacts, has_definition, read_facts
 from lllm.events import codec
 from lllm.events.backend import read_types
-from lllm.events.errors import AuditError, LogDamaged, SessionWasErased
+from lllm.events.errors import AuditError, LogDamaged, SessionWasArchived, SessionWasErased
 from lllm.events.model import AgentDefined, ErrorRecorded, LogGap, SessionErased
 from lllm.store.log_store import LogStore
 
@@ -58,6 +58,7 @@ class AuditReport(msgspec.Struct):
         more: True if more sessions match the selection than the report has.
         sessions: The sessions with their child sessions, oldest first.
         damaged: The ids of sessions that can't be read correctly, each with the reason.
+        archived: Where each session is that was archived, and is not in this report.
         gaps: Events that the log lost during the time of these sessions.
         errors: Errors outside of sessions during that time, as pairs of time and text.
         checkpoint: The content of the checkpoint that the proofs refer to.
@@ -71,6 +72,7 @@ class AuditReport(msgspec.Struct):
     more: bool
     sessions: list[SessionFacts]
     damaged: list[tuple[str, str]]
+    archived: list[str]
     gaps: list[LostEvents]
     errors: list[tuple[int, str]]
     checkpoint: str
@@ -113,12 +115,15 @@ def audit_report(
 
     sessions: list[SessionFacts] = []
     damaged: list[tuple[str, str]] = []
+    archived: list[str] = []
     for session_id in session_ids:
         try:
             family = _family(store, session_id)
             sessions += [read_facts(store.events(one), one, definition) for one in family]
         except LogDamaged as error:
             damaged.append((session_id, str(error)))
+        except SessionWasArchived as error:
+            archived.append(str(error))
     begin = min((one.start_time for one in sessions), default=0)
     end = max((one.end_time or 2**63 for one in sessions), default=0)
     sealed = store.seal() if checkpoint is None else checkpoint
@@ -129,6 +134,7 @@ def audit_report(
         more=more,
         sessions=sessions,
         damaged=damaged,
+        archived=archived,
         gaps=list(_gaps(store, begin, end)),
         errors=list(_errors(store, begin, end)),
         checkpoint=sealed,

@@ -128,14 +128,14 @@ def _named(store: str | None, sessions: tuple[str, ...], filters: Filters) -> li
 def _found(store: str | None, path: str | None, filters: Filters) -> tuple[list[str], int]:
     """Find the sessions that fit the filters, of the tactic at `path` if they name no other.
 
-    Those that are erased are left out, and counted: nothing of them can be replayed ever again.
+    Those that are erased or archived are left out, and counted: nothing of them is here.
     """
     filters["tactic_path"] = path = filters["tactic_path"] or path
     with open_named(store) as opened, usage_errors():
         found = opened.list_sessions(limit=None, **filters)
-    left = [one.session_id for one in found if one.erased is None]
+    left = [one.session_id for one in found if one.erased is None and one.archived is None]
     if not left:
         of = "" if path is None else f" of {path!r}"
-        but = ", but what was erased" if found else ""
+        but = ", but what was erased or archived" if found else ""
         raise click.UsageError(f"No session{of} fits{but}.")
     return left, len(found) - len(left)

@@ -36,6 +36,8 @@ def show_costs(console: Console, summary: CostSummary, by: Sequence[str]) -> Non
     """
     free = console.width - wished_width(console, _table(summary, by, 0))
     show(console, _table(summary, by, max(0, min(free, _BAR))))
+    if summary["archived_count"]:
+        show(console, Text(_archived_line(summary), "dim"))
     if _is_repriced(summary):
         show(console, Text(_basis_line(summary), "dim"))
 
@@ -125,6 +127,15 @@ def _difference(line: CostLine) -> str:
 
 def _is_repriced(summary: CostSummary) -> bool:
     return summary["prices"] != "recorded" or summary["as_model"] is not None
+
+
+def _archived_line(summary: CostSummary) -> str:
+    """Say how much of the costs is of sessions that are in an archive."""
+    count, cost = summary["archived_count"], formats.money(summary["archived_cost_usd"])
+    sessions = formats.counted(count, "archived session")
+    if _is_repriced(summary):
+        return f"Left out: {sessions} with {cost}, whose calls are not here to be priced anew."
+    return f"Of this, {cost} by {sessions}."
 
 
 def _basis_line(summary: CostSummary) -> str:

@@ -44,7 +44,7 @@ def _table(
     summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None, longest: int
 ) -> Table:
     """Make a table with tasks and errors cut to `longest` characters."""
-    tasks = any(one.task or one.erased for one in summaries)
+    tasks = any(one.task or one.erased or one.archived for one in summaries)
     errors = any(one.error for one in summaries)
     origins = any(one.replays or one.forks for one in summaries)
     started = "STARTED" if offset is None else f"STARTED ({offset})"
@@ -69,10 +69,15 @@ def _table(
             Text(_cost(one)),
             Text(formats.tag_list(one.tags), "cyan"),
             *([Text(_origin(one), "dim")] if origins else []),
-            *([Text(formats.cut(one.task or one.erased or "", longest))] if tasks else []),
+            *([Text(formats.cut(_task(one), longest))] if tasks else []),
             *([_error(one, longest)] if errors else []),
         )
     return table
+
+
+def _task(one: SessionSummary) -> str:
+    """The task of a session, or where its content went."""
+    return one.task or one.erased or one.archived or ""
 
 
 def _lines(
@@ -103,8 +108,9 @@ def _lines(
     if one.task:
         task = Text.assemble(("task ", "dim"), formats.cut(one.task, room - len("task ")))
         yield Padding(task, (0, 0, 0, _INDENT), expand=False)
-    if one.erased:
-        yield Padding(Text(formats.cut(one.erased, room)), (0, 0, 0, _INDENT), expand=False)
+    gone = one.erased or one.archived
+    if gone:
+        yield Padding(Text(formats.cut(gone, room)), (0, 0, 0, _INDENT), expand=False)
     if one.error:
         yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
 

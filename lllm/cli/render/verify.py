@@ -184,6 +184,11 @@ def _notes(verified: Verified) -> Iterator[str]:
             f"{counted(verified.streams, 'stream')} (sessions, and statements about them): every "
             "digest fits, nothing is missing."
         )
+    if verified.archived:
+        yield (
+            f"{counted(verified.archived, 'event')} left the log for an archive: their digests are "
+            "here, and fit; `lllm verify --store ARCHIVE` checks their content."
+        )
     if verified.lost:
         yield (
             f"{counted(verified.lost, 'event')} could not be written when they happened; the log "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lllm.events.backends.location import local_path
 from lllm.store import holds
 from lllm.store.erasure import Eraser
 from lllm.store.erasure_lock import who
@@ -15,6 +17,7 @@ from lllm.store.methods.listing import ListsSessions
 from lllm.times import Moment
 
 if TYPE_CHECKING:
+    from lllm.archive.archive_report import ArchivedSessions
     from lllm.store.retention import Retention
 
 
@@ -145,6 +148,57 @@ class ErasesSessions(ListsSessions):
             self, self._host, days=days, dry_run=dry_run, reason=reason, by=by,
             defer_vacuum=defer_vacuum,
         )  # fmt: skip
+
+    def archive(
+        self,
+        *,
+        before: Moment,
+        to: str | os.PathLike[str],
+        tags: Mapping[str, str] | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        by: str | None = None,
+        dry_run: bool = False,
+        defer_vacuum: bool = False,
+    ) -> ArchivedSessions:
+        """Move old sessions from the store to compressed files, which are read in place.
+
+        Each session goes with all below it and with what was said about it. Its digests stay, so
+        that seals and proofs still fit, and its costs, tags and times, so that sums stay the same.
+        `LogStore.open(to)` reads the files, and `import_sessions(to)` brings sessions back.
+        Sessions that run, that a legal hold keeps, or that are damaged stay and are listed.
+
+        Args:
+            before: Sessions that began before this time; as in `list_sessions`.
+            to: A folder outside of the store; each call adds files to it.
+            tags: Only sessions that have all of these tags.
+            tz: The time zone of times without an offset.
+            partition: Only of this partition.
+            by: Who archives them, which stays in the log; None for the user of this process.
+            dry_run: Change nothing, and only say what would be.
+            defer_vacuum: Leave the VACUUM, which makes the store's file smaller, for `vacuum()`.
+
+        Returns:
+            What was archived and what was left.
+
+        Raises:
+            ValueError: The time is invalid.
+            ArchiveRefused: `to` can't have archives, or events can't be removed from this log.
+            LogReadOnly: The store was opened to be read only.
+            LogError: A file or the log can't be written. What was begun is finished or undone when
+                the store is next opened to write.
+            MissingExtra: The extra `archive` is not installed.
+        """
+        from lllm.archive.archiver import Archiver
+
+        archiver = Archiver(self._host)
+        meant = self.list_sessions(
+            tags=tags, before=before, tz=tz, partition=partition, replays=True
+        )
+        ids = [one.session_id for one in reversed(meant)]
+        return archiver.archive(
+            ids, local_path(to).absolute(), by=who(by), dry_run=dry_run, defer_vacuum=defer_vacuum
+        )
 
     def vacuum(self) -> bool:
         """Rewrite SQLite files, so that unused parts of them have no copies of erased content.

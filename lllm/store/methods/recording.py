@@ -15,7 +15,7 @@ from lllm.sessions.error_details import describe
 from lllm.sessions.new_session import open_session
 from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
-from lllm.store.erasure_report import refuse_erased
+from lllm.store.erasure_report import refuse_gone
 from lllm.store.methods.store_parts import StoreParts
 
 P = ParamSpec("P")
@@ -151,7 +151,7 @@ class RecordsSessions(StoreParts):
             SessionWasErased: It was erased.
         """
         changes = check_tags(tags)
-        refuse_erased(self._reader.find(session_id, below=False).row)
+        refuse_gone(self._reader.find(session_id, below=False).row)
         event = SessionTagged(
             about=session_id, set=changes, removed=tuple(remove), by=by, salt=new_salt()
         )
@@ -192,7 +192,7 @@ class RecordsSessions(StoreParts):
             raise ValueError("an annotation needs a name, as 'correct'")
         if step is not None and not 0 < step < 2**63:
             raise ValueError(f"step is the number of an attempt, from 1; not {step}")
-        refuse_erased(self._reader.find(session_id, below=False).row)
+        refuse_gone(self._reader.find(session_id, below=False).row)
         event = SessionAnnotated(
             about=session_id, step=step, name=name, value=to_plain(value), comment=comment, by=by,
             salt=new_salt(),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lllm import LogDamaged, LogReadOnly, LogStore, LogTooNew, StoreError
+from lllm.archive.archive_plan import ArchivePlanner
 from lllm.archive.write_archive import write_archive
 from lllm.cli import main
 from lllm.events import codec
@@ -39,8 +40,10 @@ def record(store: LogStore, text: str) -> str:
 def archive(store: LogStore, ids: list[str], path: Path) -> Path:
     """Write some sessions of a store to a file."""
     host = session_host(store)
-    found = [host.reader.find(one) for one in ids]
-    return write_archive(path, store.backend, host.rows.database, found).path
+    found = [ArchivePlanner(host).read(host.reader.find(one)) for one in ids]
+    groups = [[*one.related, *one.events] for one in found if one is not None]
+    assert len(groups) == len(ids)
+    return write_archive(path, groups).path
 
 
 def sampled(folder: Path, name: str, texts: str) -> Path:
@@ -118,7 +121,7 @@ def test_every_byte_is_checked(tmp_path: Path) -> None:
     """A change of any byte is found by reading the file alone, and so is a cut."""
     file = sampled(tmp_path, "1", "a")
     data = file.read_bytes()
-    for at in range(0, len(data), 7):
+    for at in range(0, len(data), 29):
         file.write_bytes(changed(data, at))
         # the magic number and the length of the frame around the index are for other programs
         if not _is_skipped(data, at):

@@ -1,0 +1,117 @@
+"""The command `lllm archive`: moves old sessions to compressed files."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import (
+    as_moment,
+    as_tags,
+    json_option,
+    open_named,
+    store_option,
+    zone_options,
+)
+from lllm.terminal_safe import visible
+
+if TYPE_CHECKING:
+    from lllm.archive.archive_report import ArchivedSessions
+
+_SHOWN = 10  # ids that are listed
+
+
+@click.command()
+@store_option
+@click.option("--before", required=True, metavar="WHEN", callback=as_moment,
+              help="All sessions that began before, as 90d or 2026-01-31.")  # fmt: skip
+@click.option("--tag", "tags", multiple=True, metavar="K=V", callback=as_tags,
+              help="Only sessions with this tag; repeat it for several.")  # fmt: skip
+@click.option("--by", metavar="NAME", help="Who archives them; else your user name.")
+@zone_options
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be archived.")
+@click.option("--defer-vacuum", is_flag=True,
+              help="Leave the VACUUM, which shrinks the store, to `lllm vacuum`.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.argument("folder", metavar="DEST", type=click.Path(path_type=Path))
+@json_option
+def archive(
+    store: str | None,
+    before: dt.datetime,
+    tags: dict[str, str],
+    by: str | None,
+    dry_run: bool,
+    defer_vacuum: bool,
+    yes: bool,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Move old sessions to a compressed file in DEST.
+
+    Events leave the store, with those of sub-tactics, tags and comments; digests, times, tags and
+    costs stay, so seals and sums stay as they were. `--store DEST` reads the files in every command
+    that reads, and `lllm import DEST` brings sessions back. Sessions that run or are held stay.
+    Exit code 1 says that no session is so old.
+    """
+    with open_named(store, on_error="raise") as opened:
+        found = opened.archive(before=before, to=folder, tags=tags, by=by, dry_run=True)
+        if not found.sessions:
+            show_archived(found, as_json)
+            raise Finding("No session that could be archived began before that.")
+        if not dry_run:
+            if not yes:
+                _ask(found, folder)
+            found = opened.archive(
+                before=before, to=folder, tags=tags, by=by, defer_vacuum=defer_vacuum
+            )
+    show_archived(found, as_json)
+
+
+def _ask(found: ArchivedSessions, folder: Path) -> None:
+    click.echo(f"{len(found.sessions):,} sessions: {_listed(found.sessions)}", err=True)
+    click.confirm(f"Move them to {visible(str(folder))}?", abort=True, err=True)
+
+
+def show_archived(report: ArchivedSessions, as_json: bool) -> None:
+    """Print what was archived, and what was left.
+
+    Args:
+        report: What was done, or would be.
+        as_json: True to print one JSON object.
+    """
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(report).decode())
+        return
+    from lllm.cli.render.formats import counted
+
+    sessions = counted(len(report.sessions), "session")
+    if report.dry_run:
+        click.echo(f"Would be archived: {sessions}.")
+    else:
+        click.echo(
+            f"Archived: {sessions}, {counted(report.events, 'event')}; payloads of "
+            f"{report.payload_bytes:,} bytes in files of {report.bytes:,}."
+        )
+    for file in report.files:
+        click.echo(f"  {visible(file)}")
+    for what, ids in (
+        ("Left: a legal hold keeps", report.held),
+        ("Left: still running, or a part of another", report.running),
+        ("Left: a replay or fork of it runs", report.in_use),
+        ("Left: damaged (see `lllm verify`)", report.damaged),
+    ):
+        if ids:
+            click.echo(f"{what}: {_listed(ids)}")
+    if report.pending:
+        click.echo("The store's file keeps its size until `lllm vacuum` has run.")
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(map(visible, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
