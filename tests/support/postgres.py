@@ -46,7 +46,7 @@ def binaries() -> Path:
     """The folder of initdb and postgres; without one, the tests fail."""
     for name in os.get_exec_path():
         if all(os.access(Path(name) / tool, os.X_OK) for tool in ("initdb", "postgres")):
-            return Path(name)
+            return (Path(name) / "postgres").resolve().parent  # where the other programs are
     installed = Path("/usr/lib/postgresql").glob("*/bin")
     for folder in sorted(installed, key=lambda one: float(one.parent.name), reverse=True):
         if (folder / "postgres").exists():
@@ -60,10 +60,13 @@ def binaries() -> Path:
 class Server:
     """A server, which is stopped when the process ends.
 
-    settings: what its configuration says besides.
+    settings: what its configuration says besides. standby_of: the server that it copies, and whose
+    place it can take.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, *, standby_of: Server | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lllm-pg-"))
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
         self._binaries = self._reachable(binaries())
@@ -72,10 +75,18 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
-        self._run(
-            "initdb", "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust",
-            "--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C",
-        ).wait(HANG)  # fmt: skip
+        data = str(self.folder / "data")
+        if standby_of is None:
+            making = self._run(
+                "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync",
+                "--no-instructions", "-E", "UTF8", "--locale=C",
+            )  # fmt: skip
+        else:
+            making = self._run(
+                "pg_basebackup", "-D", data, "-U", "postgres", "-h", str(standby_of.folder),
+                "-p", str(standby_of.port), "-R", "-c", "fast", "--no-sync",
+            )  # fmt: skip
+        assert making.wait(HANG) == 0, (self.folder / "log").read_text()
         atexit.register(self.remove)
         self.start()
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from urllib.parse import quote
 
 import pytest
 
@@ -42,7 +43,7 @@ def url(proxy: Proxy) -> str:
 @pytest.fixture
 def log(url: str) -> Iterator[PostgresBackend]:
     """The same, which exists."""
-    opened = PostgresBackend(url, timeout=1.0)
+    opened = PostgresBackend(url)
     assert opened.head() == 0
     yield opened
     opened.close()
@@ -65,10 +66,12 @@ def test_an_answer_that_is_lost(log: PostgresBackend, proxy: Proxy) -> None:
     assert without_positions(log.read()) == [one for n in range(3) for one in batch("s", n)]
 
 
-def test_a_network_that_falls_silent(log: PostgresBackend, proxy: Proxy) -> None:
+def test_a_network_that_falls_silent(log: PostgresBackend, url: str, proxy: Proxy) -> None:
     """An append waits for the client's deadline and no longer; then events wait, in order."""
-    buffered = BufferedLog(log)
-    buffered.append(batch("s", 0))
+    log.append(batch("s", 0))
+    hasty = PostgresBackend(url, timeout=1.0)
+    buffered = BufferedLog(hasty)
+    assert hasty.head() == log.head()
     proxy.silent.set()
     began = time.monotonic()
     with pytest.warns(RuntimeWarning, match="wait in memory.*has not answered in time"):
@@ -80,7 +83,10 @@ def test_a_network_that_falls_silent(log: PostgresBackend, proxy: Proxy) -> None
     assert time.monotonic() - began < 5  # of which at most one waits, a second
     assert len(buffered.held) == 51 * 3
     proxy.silent.clear()
-    assert buffered.write_held(now=True, within=2.5)
+    until = time.monotonic() + HANG
+    while not buffered.write_held(now=True, within=2.5):
+        assert time.monotonic() < until
+    hasty.close()
     assert without_positions(log.read()) == [one for n in range(52) for one in batch("s", n)]
 
 
@@ -110,10 +116,12 @@ def test_a_loop_does_not_wait(url: str, proxy: Proxy) -> None:
         with pytest.warns(RuntimeWarning, match="wait in memory"):
             asyncio.run(main(store))
         proxy.silent.clear()
-        assert store.log.write_held(now=True, within=2.5)
+        until = time.monotonic() + HANG
+        while not store.log.write_held(now=True, within=2.5):
+            assert time.monotonic() < until
         assert len(store.list_sessions()) == 2
     assert sum(gaps) > 1
-    assert max(gaps) < 0.7
+    assert max(gaps) < 1.2
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
@@ -181,12 +189,14 @@ def append_until_refused(log: PostgresBackend) -> int:
 
 def test_a_standby_that_says_nothing(own: Server, away: Callable[[bool], None]) -> None:
     """A commit that waits for a standby is not acknowledged; when one comes, it is recognised."""
-    log = PostgresBackend(own.url(new_schema()), timeout=0.5)
+    log = PostgresBackend(own.url(new_schema()))
     log.append(batch("s", 0))
+    hasty = PostgresBackend(own.url(log.schema), timeout=0.5)
     away(True)
-    number = append_until_refused(log)
+    number = append_until_refused(hasty)
     with pytest.raises(LogUnavailable, match="not known whether the events were stored"):
-        log.append(batch("s", number))
+        hasty.append(batch("s", number))
+    hasty.close()
     before = [one for n in range(number) for one in batch("s", n)]
     assert without_positions(log.read()) == before
     away(False)
@@ -200,10 +210,11 @@ def test_a_standby_that_says_nothing(own: Server, away: Callable[[bool], None]) 
 def test_a_wait_for_a_standby_that_is_cancelled(own: Server, away: Callable[[bool], None]) -> None:
     """The server calls such a commit a success; it is not acknowledged, and neither is the same
     append again, which the server has stored but its standby has not."""
-    log = PostgresBackend(own.url(new_schema()), timeout=0.5)
+    log = PostgresBackend(own.url(new_schema()))
     log.append(batch("s", 0))
+    hasty = PostgresBackend(own.url(log.schema), timeout=0.5)
     away(True)
-    append_until_refused(log)
+    append_until_refused(hasty)
     over = threading.Event()
 
     def cancel() -> None:
@@ -217,15 +228,66 @@ def test_a_wait_for_a_standby_that_is_cancelled(own: Server, away: Callable[[boo
         try:
             for _ in range(2):
                 with pytest.raises(LogUnavailable, match="not known whether the events were"):
-                    log.append(batch("t", 0))
+                    hasty.append(batch("t", 0))
         finally:
             over.set()
         cancelling.result(HANG)
+    hasty.close()
     assert without_positions(log.read(stream="t")) == batch("t", 0)
     away(False)
     log.append(batch("t", 0))
     assert without_positions(log.read(stream="t")) == batch("t", 0)
     log.close()
+
+
+def test_a_standby_takes_over() -> None:
+    """The primary is killed and its synchronous standby promoted; writers go on, nothing is lost,
+    doubled or in another order."""
+    replicated = {"wal_level": "replica", "max_wal_senders": "4"}
+    primary = Server(replicated)
+    standby = Server(replicated, standby_of=primary)
+    primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.run("SELECT pg_reload_conf()")
+    schema = new_schema()
+    hosts = quote(f"{primary.folder},{standby.folder}", safe="")
+    url = f"postgresql:///postgres?host={hosts}&user=postgres&target_session_attrs=read-write"
+    made = PostgresBackend(url, schema=schema)
+    made.append(batch("first", 0))
+    made.close()
+    over, appended = threading.Event(), [0] * 3
+
+    def write(number: int) -> None:
+        log = BufferedLog(PostgresBackend(url, schema=schema))
+        while not over.is_set():
+            log.append(batch(f"w{number}", appended[number]))
+            appended[number] += 1
+            time.sleep(0.002)
+        until = time.monotonic() + HANG
+        while not log.write_held(now=True, within=2.5):
+            assert time.monotonic() < until
+        log.close()
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(3) as threads:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        writers = [threads.submit(write, number) for number in range(3)]
+        try:
+            time.sleep(0.5)
+            primary.stop(signal.SIGQUIT)
+            standby.run("SELECT pg_promote()")
+            time.sleep(0.5)
+        finally:
+            over.set()
+        for writer in writers:
+            writer.result(HANG)
+    log = PostgresBackend(standby.url(schema))
+    found = list(log.read())
+    for number, many in enumerate(appended):
+        mine = without_positions(one for one in found if one.stream == f"w{number}")
+        assert mine == [one for n in range(many) for one in batch(f"w{number}", n)]
+        assert many > 10
+    log.close()
+    for one in (standby, primary):
+        one.remove()
 
 
 def test_a_commit_that_is_never_put_off(own: Server) -> None:
