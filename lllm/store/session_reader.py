@@ -22,6 +22,10 @@ from lllm.events.values.json_values import from_plain
 from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.definition_versions import (
+    DefinitionVersion,
+    definition_versions,
+)
 from lllm.projections.session.annotations import Annotation, annotations_in
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.fold import ReadValue, fold_decoded
@@ -268,6 +272,22 @@ class SessionReader:
                 if found.row.last_position is not None:
                     return session
         return fold_finished(self._log, recorder)
+
+    def definition_versions(self, streams: Collection[str]) -> dict[str, DefinitionVersion]:
+        """Look up which version of its agent each definition is.
+
+        Args:
+            streams: The streams of the definitions.
+
+        Returns:
+            The versions, by stream; unknown definitions are left out.
+        """
+
+        def read(database: RowsDatabase) -> dict[str, DefinitionVersion]:
+            with session_queries.reading(database) as connection:
+                return definition_versions(connection, streams)
+
+        return self.ask(read)
 
     def recording(self, session_id: str) -> list[Recorded]:
         """Read the events that a replay of a session needs.

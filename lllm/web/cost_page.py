@@ -53,6 +53,7 @@ def cost_page(pages: StorePages, request: Request) -> Response:
         most=max((group["total_cost_usd"] for group in summary["groups"]), default=0.0),
         days=sorted(days["groups"], key=lambda group: group["key"] or ""),
         dearest=dearest,
+        day_link=lambda day: query.url(after=day, before=_next_day(day)),
         as_model=as_model or "",
         prices=prices,
         repriced=as_model is not None or prices != "recorded",

@@ -165,3 +165,12 @@ def day_and_time(moment: dt.datetime, zone: dt.tzinfo, now: dt.datetime) -> str:
     if local.year == today.year:
         return f"{local.day} {local:%b} {clock}"
     return f"{local:%Y-%m-%d} {clock}"
+
+
+def weekday(day: str) -> str:
+    """Name the day of the week in three letters, as "Tue".
+
+    Args:
+        day: The day, YYYY-MM-DD.
+    """
+    return f"{dt.date.fromisoformat(day):%a}"

@@ -114,6 +114,9 @@ def make_environment(zone: dt.tzinfo) -> Environment:
     def clock(nanoseconds: int) -> str:
         return formats.clock(nanoseconds, zone)
 
+    def day(nanoseconds: int) -> str:
+        return f"{times.datetime_of(nanoseconds).astimezone(zone):%Y-%m-%d}"
+
     made.filters |= {
         "money": formats.money,
         "nano_dollars": formats.nano_dollars,
@@ -122,6 +125,8 @@ def make_environment(zone: dt.tzinfo) -> Environment:
         "short_time": short_time,
         "exact_time": exact_time,
         "clock": clock,
+        "day": day,
+        "weekday": html_text.weekday,
         "markdown": html_text.markdown,
         "plain": html_text.plain,
         "readable": html_text.readable,

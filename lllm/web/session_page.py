@@ -12,6 +12,7 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import SessionNotFound
 from lllm.events.model import Part
 from lllm.projections.session.call_session import TacticCallSession
+from lllm.store.log_store import session_host
 from lllm.web.fork_edits import fork_edits
 from lllm.web.images import image_of
 from lllm.web.pages import FRAGMENT, StorePages
@@ -43,6 +44,7 @@ def session_page(pages: StorePages, request: Request) -> Response:
         "_session.html" if only_part else "session.html",
         **values_of(transcript, blocks),
         edits=fork_edits(pages.store, transcript),
+        versions=session_host(pages.store).reader.definition_versions(transcript.definitions),
         page=number,
         last_page=max(1, -(-len(transcript.steps) // PAGE)),
         position=pages.store.log.head(),
@@ -64,6 +66,7 @@ def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
         "session": session,
         "blocks": blocks,
         "steps": transcript.steps,
+        "dearest": transcript.dearest,
         "notes": transcript.notes,
         "failed": [step for step in transcript.steps if step.trace.error is not None],
         "retried": [step for step in transcript.steps if step.retry is not None],

@@ -54,6 +54,7 @@ def session_as_html(
             **values
             | {
                 "single": True,
+                "versions": session_host(store).reader.definition_versions(transcript.definitions),
                 "edits": fork_edits(store, transcript),
                 "cut": _UNCUT,
                 "in_page": {step.key for step in transcript.steps},

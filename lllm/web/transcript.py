@@ -135,6 +135,18 @@ class Transcript(msgspec.Struct):
     sessions: int = 1
 
     @property
+    def definitions(self) -> set[str]:
+        """The streams of the definitions of the agents that were called."""
+        entries = (block.entry for block in self.blocks if isinstance(block, Heading))
+        return {one.definition for one in entries if isinstance(one, AgentCallSession)}
+
+    @property
+    def dearest(self) -> Step | None:
+        """The attempt that cost most; None if none of several is known to have cost anything."""
+        priced = [step for step in self.steps if step.trace.cost.cost]
+        return max(priced, key=lambda step: step.trace.cost.cost) if len(priced) > 1 else None
+
+    @property
     def steps(self) -> list[Step]:
         """The steps of the session, in order."""
         return [block for block in self.blocks if isinstance(block, Step)]

@@ -108,9 +108,13 @@ _RUNNING = Table(
 # The position of each agent definition, for logs that can't look up a stream.
 _DEFINITIONS = Table(
     "definitions",
-    {"stream": "TEXT", "position": "INTEGER"},
+    {"stream": "TEXT", "position": "INTEGER", "name": "TEXT", "time": "INTEGER"},
     key=("stream",),
-    about="The position in the log of each definition of an agent.",
+    indexes=(Index(("name", "position")),),
+    about=(
+        "The position in the log of each definition of an agent, the agent's name, and the time at "
+        "which the log met it (nanoseconds UTC)."
+    ),
 )
 
 
@@ -154,8 +158,15 @@ class SessionsView:
             elif one.session is not None:
                 _take(rows, running, asked, one, one.session)
             elif one.event.type == AgentDefined.type:
-                stream = storable(one.event.stream)
-                rows.put("definitions", (stream,), position=one.event.position)
+                stream, payload = storable(one.event.stream), one.payload
+                name = payload.name if isinstance(payload, AgentDefined) else ""
+                rows.put(
+                    "definitions",
+                    (stream,),
+                    position=one.event.position,
+                    name=storable(name),
+                    time=one.event.time,
+                )
         running.write(rows)
         asked.write()
 

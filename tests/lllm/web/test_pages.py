@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -132,6 +133,35 @@ def test_a_session_shows_question_answer_tools_and_price(page: Served) -> None:
     assert "&#34;item&#34;: &#34;kettle&#34;" in text
     assert "x $0.15/M" in text
     assert "lllm show" in text
+
+
+def test_agents_say_which_version_of_them_ran(page: Served) -> None:
+    """The definitions of an agent are numbered in the order in which the log met them."""
+    from tests.support.runs import Asking, config
+
+    found = []
+    for prompt in ("Be brief.", "Be kind.", "Be brief."):
+        given = config(["yes"], "a", system_prompt=prompt)
+        Asking(given, log_store=page.store)("?", tags={"versions": "yes"})
+    for one in page.store.list_sessions(tags={"versions": "yes"}, reverse=True):
+        text = page.get(f"/sessions/{one.session_id}")[2]
+        (said,) = re.findall(r">version (\d+) of (\d+), of (\S+)</span>", text)
+        assert said[2] == f"{one.timestamp:%Y-%m-%d}"
+        found.append((int(said[0]), int(said[1])))
+    (first, count), (second, _), (third, _) = found
+    assert first == third
+    assert (second, count) == (first + 1, second)
+
+
+def test_the_dearest_call_and_the_day_are_named(page: Served) -> None:
+    one = page.store.list_sessions(tags={"customer": "alice"})[0]
+    text = page.get(f"/sessions/{one.session_id}")[2]
+    (key,) = re.findall(r'<dt>dearest call</dt><dd><a href="#(step-[^"]+)">a · step \d</a>', text)
+    assert f'id="{key}"' in text
+    days = page.get("/cost")[2]
+    after = one.timestamp.date()
+    before = after + dt.timedelta(days=1)
+    assert f'<a href="/?after={after}&amp;before={before}">{after:%a} {after}</a>' in days
 
 
 def test_a_failing_tool_is_seen_unfolded(page: Served) -> None:
