@@ -27,7 +27,6 @@ from lllm.events.backend import (
     KeepsLeaves,
     KnowsNesting,
     LogBackend,
-    announcements,
     read_digests,
     read_types,
 )
@@ -36,6 +35,7 @@ from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict, AppendTooLarge, LogError, LogReadOnly, LogUnavailable
+from lllm.events.follow import announcements
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import LogGap
 from lllm.events.statements import statement

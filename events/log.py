@@ -21,12 +21,12 @@ from lllm.events.backend import (
     ReadsPastDamage,
     RemovesEvents,
     ReportsHealth,
-    follow,
     persists,
     read_types,
 )
 from lllm.events.backends.rows_file import open_rows
 from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.follow import follow
 
 __all__ = [
     "Announcements",

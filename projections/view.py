@@ -13,10 +13,10 @@ from typing import Literal, Protocol, TypeGuard
 import msgspec
 
 from lllm.events.envelope import Recorded
-from lllm.events.errors import ViewError
 from lllm.events.integrity.leaves import Leaves
 from lllm.events.model import Event, SessionResidue, SessionStarted
 from lllm.projections.database import Value
+from lllm.projections.session_context import SessionContext
 
 __all__ = [
     "Index",
@@ -28,14 +28,6 @@ __all__ = [
 ]
 
 Key = tuple[Value, ...]
-_TAKEN = (
-    "events",
-    "payloads",
-    "format",
-    "checkpoints",
-    "erasures",
-    "views_off",
-)  # tables of lllm in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
@@ -128,48 +120,6 @@ def forked_from(started: SessionStarted | SessionResidue) -> str | None:
     """
     origin = started.origin
     return origin.session if origin is not None and origin.mode == "fork" else None
-
-
-class SessionContext(msgspec.Struct, frozen=True, gc=False):
-    """The facts about a session that are known from its first event.
-
-    Attributes:
-        number: The position of that event; it is the number of the session in all tables.
-        session_id: The session's id.
-        tactic_path: The stable path of the session's tactic, "package::name".
-        partition: The partition of the store that the session belongs to; "" for the default one.
-        started: The start of the session, nanoseconds UTC.
-        parent: The parent session; None for a root, or if the parent is unknown.
-        is_replay: True if the session replays another one. Lists, counts and sums leave replays out
-            unless they are asked for.
-    """
-
-    number: int
-    session_id: str
-    tactic_path: str
-    partition: str
-    started: int
-    parent: SessionContext | None = None
-    is_replay: bool = False
-
-    def chain(self) -> list[SessionContext]:
-        """List this session and its ancestors, the root last."""
-        above: list[SessionContext] = []
-        session: SessionContext | None = self
-        while session is not None:
-            above.append(session)
-            session = session.parent
-        return above
-
-    @property
-    def root(self) -> SessionContext:
-        """The root session above this one; a root itself."""
-        return self.chain()[-1]
-
-    @property
-    def outermost(self) -> bool:
-        """True if no ancestor is a call of the same tactic."""
-        return all(above.tactic_path != self.tactic_path for above in self.chain()[1:])
 
 
 class ViewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -323,26 +273,3 @@ def takes_digests(view: View) -> TypeGuard[DigestView]:
         True if it has `apply_digests`.
     """
     return hasattr(view, "apply_digests")  # isinstance with a protocol takes microseconds
-
-
-def check_names(views: Sequence[View]) -> None:
-    """Check that the names of views and tables are valid and don't collide.
-
-    Args:
-        views: All views of a store.
-
-    Raises:
-        ViewError: Two views or tables share a name, or a name is not allowed.
-    """
-    names = [view.name for view in views]
-    tables = [table.name for view in views for table in view.tables]
-    for name in names + tables:
-        if not (name.isidentifier() and name.isascii()) or name in _TAKEN:
-            raise ViewError(
-                f"{name!r} can't name a view or table: use letters, digits and _, and none of "
-                f"{', '.join(_TAKEN)}."
-            )
-    for what, given in (("views", names), ("tables", tables)):
-        twice = {name for name in given if given.count(name) > 1}
-        if twice:
-            raise ViewError(f"Two {what} have the name {min(twice)!r}; rename one of them.")

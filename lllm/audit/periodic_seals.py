@@ -19,7 +19,8 @@ import msgspec
 from lllm.audit.anchoring import SealAnchors, anchored, check_anchors
 from lllm.audit.checkpoint import LogCheckpoint
 from lllm.audit.keys import PrivateKey, read_private_key
-from lllm.audit.sealing import AsksRows, Sealed, refuse_beside_store, sealed
+from lllm.audit.outside_store import refuse_beside_store
+from lllm.audit.sealing import AsksRows, Sealed, sealed
 from lllm.audit.timestamp import SUFFIX, token_path
 from lllm.durations import Duration, duration_nanoseconds
 from lllm.events.backend import LogBackend

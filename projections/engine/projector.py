@@ -30,7 +30,8 @@ from lllm.projections.engine.optional_views import views_off
 from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
 from lllm.projections.engine.sqlite.search_index import remove_deleted_words
-from lllm.projections.view import View, check_names
+from lllm.projections.table_names import check_names
+from lllm.projections.view import View
 
 _logger = logging.getLogger("lllm.store")
 

@@ -19,7 +19,7 @@ from lllm.events.backends.jsonl import torn_tail as torn
 from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.segments import segments_of
 from lllm.events.backends.sqlite import (
-    backend as sqlite,
+    append_events as sqlite,
 )
 from lllm.events.backends.sqlite import (
     connection as readers,

@@ -11,31 +11,24 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from lllm.events.backends.location import MEMORY, sqlite_path
+from lllm.events.backends.sqlite.append_events import append_events
 from lllm.events.backends.sqlite.database import Database, Durability
 from lllm.events.backends.sqlite.errors import FileErrors
-from lllm.events.backends.sqlite.long_payloads import LONGEST_TEXT, insert_by_pieces
 from lllm.events.backends.sqlite.read_events import ReadsEventRows
 from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows
 from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
 from lllm.events.backends.sqlite.shared_database import SharedDatabase, open_shared
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.envelope import (
-    APPEND_BYTES,
-    EVENT_BYTES,
     NewEvent,
     Recorded,
-    conflict,
-    refuse_too_large,
-    too_large,
 )
 from lllm.events.errors import LogDamaged, LogError, LogReadOnly, LogUnavailable
 from lllm.events.files.permissions import checked_mode, folder_mode, mode_like
-from lllm.events.long_texts import is_text
 
 if TYPE_CHECKING:
     from lllm.events.backend import Progress
@@ -43,37 +36,12 @@ if TYPE_CHECKING:
     from lllm.events.health import Health
     from lllm.events.integrity.repair import Repaired
 
-_Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
 _LEAST_PAGE = 512  # bytes; a database consists of whole pages
 _ADVICE = (
     "What its pages hold can be read, and nothing is written to it until `lllm repair` has made a "
     "whole file of that."
 )
 _Reopen = Callable[[Path, Durability, bool, int | None], "SQLiteBackend"]
-
-_INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
-_ROW = "(?, ?, ?, ?, ?, ?, ?)"
-_INSERT = f"{_INTO} {_ROW}"
-# For payloads so long that each copy matters. Bytes are passed without a copy in Python. SQLite
-# keeps a value until the statement gets another, so the statement is run again with empty values.
-_INSERT_LONG = f"{_INTO.removesuffix(' VALUES')} SELECT ?, ?, ?, ?, ?, CAST(? AS TEXT), ? WHERE ?"
-_LONG = 1 << 20  # bytes
-_NONE = ("", 0, 0, "", 0, b"", b"", False)
-# so many events together are never too long for an append
-_FEW_LONGEST = APPEND_BYTES // EVENT_BYTES
-_FEW = 16  # up to so many events are appended by one statement, without BEGIN and COMMIT
-_INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
-
-
-def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
-    if len(event.data) > EVENT_BYTES:
-        raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
-    data: str | bytes
-    try:
-        data = event.data.decode()
-    except UnicodeDecodeError:
-        data = event.data  # bytes that are not UTF-8 are stored unchanged, too
-    return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
 
 
 class SQLiteBackend(ReadsEventRows):
@@ -265,57 +233,10 @@ class SQLiteBackend(ReadsEventRows):
             return ()
         if self.damage is not None:
             self._refuse_damage(self.damage)
-        if len(events) > _FEW_LONGEST:
-            refuse_too_large(events)
         if self.at_write():  # a signal handler inside a write must not wait for that write
             self.when_written(partial(self.append, events))
             return ()
-        try:
-            if any(len(event.data) > _LONG for event in events):
-                positions = self._write(_insert_long, events, timeout)
-                self._write(_forget, events, 0)
-                return positions
-            if len(events) <= _FEW and timeout is None:
-                if len(events) == 1:
-                    return (self.database.insert(_INSERT, _values(events[0])),)
-                values = tuple(chain.from_iterable(map(_values, events)))
-                last = self.database.insert(_INSERTS[len(events)], values)
-                return range(last - len(events) + 1, last + 1)
-            return self._write(_insert, events, timeout)
-        except sqlite3.IntegrityError:
-            return self._write(self._insert_new, events, timeout)
-
-    def _write(
-        self, insert: _Insert, events: Sequence[NewEvent], timeout: float | None
-    ) -> Sequence[int] | None:
-        writing = self.database.write(timeout=timeout)
-        try:
-            with writing as connection:
-                return None if connection is None else insert(connection, events)
-        finally:
-            writing.abandon()  # in case an interrupt kept the `with` from doing it
-
-    def _insert_new(
-        self, connection: sqlite3.Connection, events: Sequence[NewEvent]
-    ) -> Sequence[int]:
-        """Insert the events that are not stored yet.
-
-        After an error that left it open whether events were stored, the same events come again,
-        perhaps with more after them.
-        """
-        positions: list[int] = []
-        for event in events:
-            found = connection.execute(
-                "SELECT position, digest FROM events WHERE stream = ? AND seq = ?",
-                (event.stream, event.seq),
-            ).fetchone()
-            if found is None:
-                positions += _insert_long(connection, [event])
-            elif found[1] == event.digest:
-                positions.append(cast(int, found[0]))
-            else:
-                raise conflict(event, self.path)
-        return positions
+        return append_events(self.database, events, timeout, self.path)
 
     def close(self) -> None:
         """Close the store's share of the file; the last store closes the connections."""
@@ -349,43 +270,3 @@ def _can_have_pages(error: LogError, path: Path) -> bool:
 
 def _reopen(path: Path, durability: Durability, read_only: bool, mode: int | None) -> SQLiteBackend:
     return SQLiteBackend(path, durability=durability, read_only=read_only, mode=mode)
-
-
-def _insert_long(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
-    positions: list[int] = []
-    for event in events:
-        if len(event.data) > EVENT_BYTES:
-            raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
-        if len(event.data) > LONGEST_TEXT:
-            position = insert_by_pieces(connection, event)
-            if position is not None:
-                positions.append(position)
-                continue
-        if len(event.data) <= _LONG or not is_text(event.data):
-            positions += _insert(connection, [event])
-            continue
-        row = (event.stream, event.seq, event.time, event.type, event.version, event.data,
-               event.digest, True)  # fmt: skip
-        try:
-            last = connection.execute(_INSERT_LONG, row).lastrowid
-        finally:
-            connection.execute(_INSERT_LONG, _NONE)
-        assert last is not None
-        positions.append(last)
-    return positions
-
-
-def _forget(connection: sqlite3.Connection, _: Sequence[NewEvent]) -> Sequence[int]:
-    """Release the cache pages that a long payload used."""
-    connection.execute("PRAGMA shrink_memory")
-    return ()
-
-
-def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
-    if len(events) == 1:
-        last = connection.execute(_INSERT, _values(events[0])).lastrowid
-    else:
-        connection.executemany(_INSERT, map(_values, events))
-        last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
-    assert last is not None
-    return range(last - len(events) + 1, last + 1)

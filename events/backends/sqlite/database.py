@@ -28,7 +28,7 @@ from lllm.events.backends.sqlite.file_header import (
 from lllm.events.backends.sqlite.replaced_file import OpenedFile
 from lllm.events.backends.sqlite.schema import NEW_FORMAT
 from lllm.events.backends.sqlite.user_sql import LentConnection
-from lllm.events.backends.sqlite.writer import SHORT_SECONDS, Writer, Writing
+from lllm.events.backends.sqlite.write_connection import SHORT_SECONDS, Writer, Writing
 from lllm.events.concurrency import locks
 from lllm.events.concurrency.fair_locks import FairFileLock
 from lllm.events.concurrency.fork_handlers import (

@@ -25,7 +25,7 @@ from lllm.events.backends.sqlite.connection import Connection, Row, bound_rows, 
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.backends.sqlite.file_header import is_ours
-from lllm.events.backends.sqlite.writer import Writing
+from lllm.events.backends.sqlite.write_connection import Writing
 from lllm.events.concurrency import locks
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.files.open_files import copy_by_another_process

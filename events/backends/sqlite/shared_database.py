@@ -10,7 +10,7 @@ from lllm.events.backends.sharing import Registry, Share, open_otherwise
 from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.database import Database, Durability, Row
 from lllm.events.backends.sqlite.user_sql import LentConnection
-from lllm.events.backends.sqlite.writer import Writing
+from lllm.events.backends.sqlite.write_connection import Writing
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.files.permissions import folder_mode, mode_like

@@ -25,7 +25,7 @@ def keygen(store: str | None, key: Path, name: str | None) -> None:
     import os
 
     from lllm.audit.keys import PrivateKey, write_key_files
-    from lllm.audit.sealing import refuse_beside_store
+    from lllm.audit.outside_store import refuse_beside_store
     from lllm.cli.open_store import named_in_environment
     from lllm.events.backends.location import file_of
 

@@ -59,7 +59,7 @@ def seal(
     from lllm.audit.anchoring import refuse_replacing
     from lllm.audit.cosignature import read_witness_keys
     from lllm.audit.keys import private_key_in_environment, read_private_key
-    from lllm.audit.sealing import refuse_beside_store
+    from lllm.audit.outside_store import refuse_beside_store
     from lllm.audit.timestamp import token_path
     from lllm.events.backends.location import file_of
 

@@ -30,7 +30,7 @@ HANG = 20.0  # seconds that nothing here takes, however slow the machine
 _FREEZING = """
 import os, signal, sys
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.events.backends.sqlite import writer
+from lllm.events.backends.sqlite import write_connection
 from lllm.events.backends.jsonl import active_segment
 from tests.support.echo import echo
 
@@ -45,7 +45,7 @@ store = LogStore(kind(path))
 tactic = echo(store)
 tactic("before")
 jsonl = sys.argv[1] == "jsonl"
-place = (active_segment.Tail, "write") if jsonl else (writer.Writer, "ready")
+place = (active_segment.Tail, "write") if jsonl else (write_connection.Writer, "ready")
 before = getattr(*place)
 setattr(*place, stop)
 tactic("frozen")

@@ -13,7 +13,7 @@ import pytest
 from lllm import AuditError, LocalFileBackend, LogStore, SQLiteBackend
 from lllm.audit.checkpoint import parse_checkpoint
 from lllm.audit.keys import PrivateKey, write_key_files
-from lllm.audit.sealing import refuse_beside_store
+from lllm.audit.outside_store import refuse_beside_store
 from lllm.audit.signed_note import parse_note, verify_note
 from lllm.cli import main
 from lllm.events.backend import LogBackend

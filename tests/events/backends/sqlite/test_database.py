@@ -18,7 +18,7 @@ from lllm.events.backends.sqlite import write_ahead_log
 from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.connection_pool import Readers, Reading
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.writer import Writing
+from lllm.events.backends.sqlite.write_connection import Writing
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.locks import FileLock
 from lllm.testing.writers import batch
