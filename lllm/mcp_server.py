@@ -156,7 +156,7 @@ class StoreTools:
     ) -> str:
         """List attempts to call a model: the slowest, or those with an error ("429", "timeout")."""
         found = self._store.list_calls(
-            error=int(error) if error and error.isdecimal() else error,
+            error=error,
             model=model,
             slower=slower,
             after=after,

@@ -14,7 +14,7 @@ from lllm.cli.render.session_diff import as_object
 from lllm.events.exported_lines import as_jsonl
 from lllm.store.call_records import CallRecord
 from lllm.store.summaries import SessionSummary
-from lllm.web.calls_page import listed_calls
+from lllm.web.call_query import CallQuery
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 from lllm.web.session_page import exported_session
@@ -76,29 +76,20 @@ def api_sessions(pages: StorePages, request: Request) -> Response:
 def api_calls(pages: StorePages, request: Request) -> Response:
     """Answer with attempts to call a model; see `LogStore.list_calls`."""
     limit = _limit(request)
-    found = listed_calls(pages, request, limit + 1)
+    asked = CallQuery.of_pairs(request.query_params.multi_items())
+    found = asked.listed(pages, limit + 1)
     page = found[:limit]
     return _json(CallPage(page, page[-1].cursor if len(found) > limit and page else None))
 
 
 def api_call_summary(pages: StorePages, request: Request) -> Response:
     """Answer with statistics of calls; see `LogStore.summarize_calls`."""
-    given = request.query_params
-    pairs = given.multi_items()
-    filters = ListQuery.of(pair for pair in pairs if pair[0] not in ("sort", "state")).facets()
-    error = given.get("error", "").strip()
+    asked = CallQuery.of_pairs(request.query_params.multi_items())
     return _json(
         pages.store.summarize_calls(
-            group_by=given.get("by") or None,  # type: ignore[arg-type]  # the store checks it
-            error=int(error) if error.isdecimal() else error or None,
-            model=given.get("model") or None,
-            provider=given.get("provider") or None,
-            tactic_path=filters["tactic_path"],
-            tags=filters["tags"],
-            after=filters["after"],
-            before=filters["before"],
+            **asked.filters(),
+            group_by=request.query_params.get("by") or None,  # type: ignore[arg-type]  # the store checks it
             tz=pages.zone,
-            partition=filters["partition"],
         )
     )
 
