@@ -16,13 +16,16 @@ Each SELECT stands once, in SQL that SQLite and PostgreSQL both understand:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
+from itertools import count
+from typing import Any, Protocol
 
 from lllm.projections.database import RowsConnection, Value
 
 ALL = 2**63 - 1  # the largest LIMIT, for a list without a limit
+_FETCHED = 100  # rows of a list that a client gets at once
+_numbers = count()
 
 
 class SQLDialect(Protocol):
@@ -43,6 +46,20 @@ class SQLDialect(Protocol):
 
     def has_table(self) -> str:
         """Return a SELECT that finds a row if there is a table whose name is the parameter."""
+
+    def begin_list(
+        self, connection: RowsConnection, sql: str, parameters: Sequence[object]
+    ) -> Iterator[Any]:
+        """Run a SELECT of which perhaps only the first rows will be read.
+
+        Args:
+            connection: A connection after `begin`.
+            sql: The statement.
+            parameters: Its parameters.
+
+        Returns:
+            The rows; they are found as they are read.
+        """
 
     def day_of(
         self, connection: RowsConnection, column: str, days: Mapping[Value, Value], /
@@ -71,6 +88,11 @@ class _SQLite:
     def has_table(self) -> str:
         return "SELECT 1 FROM sqlite_master WHERE name = ?"
 
+    def begin_list(
+        self, connection: RowsConnection, sql: str, parameters: Sequence[object]
+    ) -> Iterator[Any]:
+        return connection.execute(sql, parameters)
+
     def day_of(
         self, connection: RowsConnection, column: str, days: Mapping[Value, Value], /
     ) -> str:
@@ -95,6 +117,15 @@ class _PostgreSQL:
             "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident("
             "current_schema)) AND relname = ? AND has_table_privilege(oid, 'SELECT')"
         )
+
+    def begin_list(
+        self, connection: RowsConnection, sql: str, parameters: Sequence[object]
+    ) -> Iterator[Any]:
+        # A cursor of the server: its plan is for the first rows, and the client gets no others.
+        name = f"list_{next(_numbers)}"
+        connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", parameters)
+        while some := connection.execute(f"FETCH {_FETCHED} FROM {name}").fetchall():
+            yield from some
 
     def day_of(self, _: RowsConnection, column: str, days: Mapping[Value, Value], /) -> str:
         starts: list[int] = []  # the quarters at which another day begins

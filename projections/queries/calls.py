@@ -169,7 +169,8 @@ def _keys(
     # If rows are not read in order, all of them are sorted first, and then some are read.
     tags = wanted.of.tags if sort == "started" else {}
     facets = [tag_number(connection, name, tag).facet for name, tag in tags.items()]
-    may_have = _MAY_HAVE.format(*map(dialect_of(connection).contains, _FACETS))
+    dialect = dialect_of(connection)
+    may_have = _MAY_HAVE.format(*map(dialect.contains, _FACETS))
     value = SORTED_BY[sort]
 
     def run(selection: Selection) -> Iterator[CallCursor]:
@@ -180,8 +181,9 @@ def _keys(
             f"SELECT {value}, c.session, c.request {selection.sql}"
             f" ORDER BY {'+' * how.at_once}{value} DESC, c.session DESC, c.request DESC LIMIT ?"
         )
-        bound = ALL if limit is None else min(limit, ALL)
-        return connection.execute(sql, (*selection.parameters, bound))
+        if limit is None:
+            return dialect.begin_list(connection, sql, (*selection.parameters, ALL))
+        return connection.execute(sql, (*selection.parameters, min(limit, ALL)))
 
     if how.in_turn:
         return chain.from_iterable(map(run, how.selections))

@@ -5,18 +5,24 @@ Only this module and `database` import psycopg, the extra `postgres`.
 
 from __future__ import annotations
 
+import math
+import re
 import select
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper, Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from lllm.events.errors import LogError, LogUnavailable, ViewError
-from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable
+from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable, Row
 from lllm.projections.dialect import for_psycopg
 
 # Reads are planned for their values: how many rows a facet has decides which index serves.
@@ -25,11 +31,20 @@ _SETTINGS = {
     "join_collapse_limit": "1",
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
+    "cursor_tuple_fraction": "0.01",  # of a list, mostly the first page is read
     "lock_timeout": "10s",  # a statement that changes tables must not block readers for long
     "idle_in_transaction_session_timeout": "0",
     "bytea_output": "hex",
     "default_transaction_isolation": "read committed",
 }
+
+ANSWER_SECONDS = 60.0  # for one statement, or one batch of rows
+_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 30_000}  # seconds, milliseconds
+_MANY = 50  # rows from which copying them to a temporary table is faster
+_INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \([?, ]+\)(.*)")
+
+
+_T = TypeVar("_T")
 
 
 class _TextDumper(Dumper):
@@ -54,6 +69,35 @@ class _NumericLoader(Loader):
         return float(text) if b"." in text else int(text)
 
 
+class _BoundedConnection(psycopg.Connection[Row]):
+    """A connection that is closed if the server does not answer within a deadline.
+
+    A `statement_timeout` is kept by the server, which may be the one that hangs.
+    """
+
+    deadline: float | None = None  # seconds for one answer
+
+    def wait(self, gen: PQGen[_T], *arguments: Any, **options: Any) -> _T:
+        seconds = ANSWER_SECONDS if self.deadline is None else self.deadline
+        return super().wait(self._bounded(gen, seconds), *arguments, **options)
+
+    def _bounded(self, gen: PQGen[_T], seconds: float) -> PQGen[_T]:
+        until = time.monotonic() + seconds
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > until:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(
+                        f"the server has not answered for {seconds:g} seconds"
+                    )
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
 class PostgresConnection:
     """A connection to the rows.
 
@@ -70,8 +114,12 @@ class PostgresConnection:
 
     def __init__(self, conninfo: str, schema: str, shown: str) -> None:
         self._shown = shown
+        self._staging: dict[tuple[str, str], str] = {}  # temporary tables
+        self._made = 0
         with self._translating():
-            self.raw = psycopg.connect(conninfo, autocommit=True)
+            given = conninfo_to_dict(conninfo)
+            bounded = make_conninfo("", **{**_TIMEOUTS, **given})
+            self.raw = _BoundedConnection.connect(bounded, autocommit=True)
         adapters = self.raw.adapters
         adapters.register_dumper(int, Int8Dumper)
         adapters.register_dumper(bool, _BoolDumper)
@@ -103,8 +151,26 @@ class PostgresConnection:
         with self._translating():
             return self.raw.execute(for_psycopg(sql).encode(), tuple(parameters))
 
+    def execute_long(self, sql: str) -> None:
+        """Run a statement that takes as long as it takes.
+
+        Args:
+            sql: The statement.
+
+        Raises:
+            LogError: As for `execute`.
+        """
+        self.raw.deadline = math.inf
+        try:
+            self.execute(sql)
+        finally:
+            self.raw.deadline = None
+
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> None:
         """Run a statement once for each row of parameters, without waiting between them.
+
+        Many rows to insert are copied to a temporary table first, from which one statement inserts
+        them; so they must have different keys.
 
         Args:
             sql: The statement, in the common form.
@@ -115,8 +181,30 @@ class PostgresConnection:
             OverflowError: A number has more than 64 bits.
             LogError: As for `execute`.
         """
+        rows = list(parameters)
+        insert = _INSERT.fullmatch(sql) if len(rows) >= _MANY else None
         with self._translating(), self.raw.cursor() as cursor:
-            cursor.executemany(for_psycopg(sql).encode(), parameters)
+            if insert is None:
+                cursor.executemany(for_psycopg(sql).encode(), rows)
+                return
+            table, columns, action = insert.groups()
+            staged = self._staged(table, columns)
+            with cursor.copy(f"COPY {staged} ({columns}) FROM STDIN".encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            inserted = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}{action}"
+            cursor.execute(inserted.encode())
+            cursor.execute(f"TRUNCATE {staged}".encode())  # what is erased later is nowhere else
+
+    def _staged(self, table: str, columns: str) -> str:
+        """Make an empty temporary table for some columns of a table, or find it."""
+        name = self._staging.get((table, columns))
+        if name is None:
+            self._made += 1
+            name = f"pg_temp.staged_{self._made}"
+            self.execute(f"CREATE TEMP TABLE {name} AS SELECT {columns} FROM {table} WITH NO DATA")
+            self._staging[table, columns] = name
+        return name
 
     def is_usable(self) -> bool:
         """True if the idle connection is open; the server sends nothing before it closes one."""
@@ -128,6 +216,9 @@ class PostgresConnection:
 
     def end_transaction(self) -> None:
         """Roll back what is not committed; a lost connection is closed."""
+        if self.raw.info.transaction_status == TransactionStatus.IDLE:
+            return
+        self._staging = {}  # the transaction may have made some of them
         try:
             self.raw.rollback()
         except psycopg.Error:

@@ -7,6 +7,7 @@ processes (`locks`). In a forked child, both connect anew.
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -96,7 +97,8 @@ class _Transaction:
         self._connection: PostgresConnection | None = None
 
     def __enter__(self) -> PostgresConnection | None:
-        if not self._held.__enter__():
+        # The lock is held by the function with the `with`: it is free again when that has ended.
+        if not self._held.enter(sys._getframe(1)):
             if self._waits:
                 raise kept_waiting(self._database.path)
             return None
@@ -285,7 +287,7 @@ class PostgresRows:
             if not mine:
                 raise kept_waiting(self.path)
             for name in names:  # not in a transaction, which VACUUM refuses
-                self._writer.ready().execute(f"VACUUM (FULL, ANALYZE) {name}")
+                self._writer.ready().execute_long(f"VACUUM (FULL, ANALYZE) {name}")
 
     def empty_write_ahead_log(self) -> bool:
         """Do nothing: the server's own log, its standbys and backups are out of reach."""

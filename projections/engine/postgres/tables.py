@@ -118,8 +118,13 @@ def show_generation(connection: RowsConnection, view: View, generation: int) -> 
         if shown and shown != _columns(connection, name):
             connection.execute(f"DROP VIEW {table.name}")
         connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT * FROM {name}")
-        about = table.about.replace("'", "''")
-        connection.execute(f"COMMENT ON VIEW {table.name} IS '{about}'")
+        connection.execute(f"COMMENT ON VIEW {table.name} IS {_literal(table.about)}")
+
+
+def _literal(text: str) -> str:
+    """Write a text as SQL, for a statement that takes no parameters; `?` stands for one."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''").replace("?", "\\x3f")
+    return f"E'{escaped}'"
 
 
 def _columns(connection: RowsConnection, name: str) -> list[tuple[str, str]]:

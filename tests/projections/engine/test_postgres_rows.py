@@ -6,11 +6,12 @@ import datetime as dt
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -209,7 +210,7 @@ def test_no_list_reads_a_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with written(LogBeside()) as store:
         store.list_sessions()
-        with rows_of(store).snapshot() as connection:
+        with sessions.reading(rows_of(store)) as connection:
             with monkeypatch.context() as patched:
                 patched.setattr(PostgresConnection, "execute", noting)
                 for wanted in FILTERS[2:7]:
@@ -225,7 +226,10 @@ def test_no_list_reads_a_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
                     for sort in ("started", "elapsed", "cost"):
                         list_calls(connection, one, 3, None, sort)  # type: ignore[arg-type] # words
             connection.execute("SET enable_seqscan = off")  # else it reads a small table whole
-            for sql, parameters in asked:
+            for statement, parameters in asked:
+                sql = statement.partition(" CURSOR FOR ")[2] or statement
+                if sql.startswith("FETCH"):
+                    continue
                 found = connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
                 plan = [str(line[0]).strip() for line in found]
                 scans = [line.partition("Seq Scan on ")[2].split(" ")[0] for line in plan]
@@ -316,6 +320,30 @@ def test_a_lock_frees_no_other_of_its_name(url: str) -> None:
         assert others.process_lock("a.lock").acquire(wait=False)
 
 
+def test_one_thread_writes_at_a_time(store: LogStore) -> None:
+    """A write keeps other threads from the connection until it has ended."""
+    rows = rows_of(store)
+    found: list[object] = []
+
+    def write() -> None:
+        with rows.write(timeout=0.3) as connection:
+            found.append(connection)
+
+    other = threading.Thread(target=write)
+    with rows.write() as mine, rows.snapshot() as reader:
+        assert mine is not None
+        assert rows.at_write()
+        with rows.write(timeout=0.0) as nested:
+            assert nested is None  # as in a signal handler
+        other.start()
+        other.join(HANG)
+        assert reader is not mine
+    assert found == [None]
+    write()
+    assert found[1] is mine
+    assert not rows.at_write()
+
+
 def test_many_projectors(url: str) -> None:
     """Stores of several threads append and read all the time: each event counts once."""
     errors: list[BaseException] = []
@@ -375,6 +403,71 @@ def test_a_lost_connection(store: LogStore, url: str) -> None:
     with pytest.raises(LogUnavailable):
         delete_and_lose(rows, url)
     assert len(store.list_sessions()) == 2
+
+
+def test_many_rows_at_once(store: LogStore) -> None:
+    """Rows that are copied are added to those that are there, also behind a rollback, and none of
+    them stays in a temporary table."""
+    store.list_sessions()
+    upsert = (
+        "INSERT INTO tag_costs_v1 (name, value, partition, calls) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (name, value, partition) DO UPDATE"
+        " SET calls = coalesce(tag_costs_v1.calls, 0) + excluded.calls"
+    )
+    staged = (
+        "SELECT relname FROM pg_class WHERE relpersistence = 't' AND relname LIKE 'staged%'"
+        " AND pg_relation_size(oid) > 0"
+    )
+    added = [("a\0", str(number), "\t\\N", 2**62) for number in range(200)]
+    rows = rows_of(store)
+    for fails in (True, False, False):
+        with suppress(ZeroDivisionError), rows.write() as connection:
+            assert connection is not None
+            connection.executemany(upsert, added[:100])
+            connection.executemany(upsert, [(*row[:3], -1) for row in added])
+            assert connection.execute(staged).fetchall() == []
+            if fails:
+                raise ZeroDivisionError
+    found = rows.query("SELECT name, partition, count(*), sum(calls) FROM tag_costs GROUP BY 1, 2")
+    assert found == [("a\\x00", "\t\\N", 200, 2 * (100 * 2**62 - 200))]
+
+
+def test_rows_are_vacuumed(store: LogStore) -> None:
+    """Deleted rows leave the files of the tables, and the others are still there."""
+    echo(store)("task")
+    store.list_sessions()
+    rows = rows_of(store)
+    with rows.write() as connection:
+        assert connection is not None
+        connection.execute(
+            "INSERT INTO statements_v1 SELECT 0, n, repeat('x', 100) FROM generate_series(1, 500) n"
+        )
+        connection.execute("DELETE FROM statements_v1 WHERE session = 0")
+    size = "SELECT pg_relation_size('statements_v1')"
+    assert rows.query(size)[0][0] > 0
+    rows.vacuum()
+    assert rows.query(size) == [(0,)]
+    assert rows.empty_write_ahead_log()
+    assert len(store.list_sessions()) == 1
+
+
+def test_a_silent_server(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer holds nobody for longer than the deadline, and is asked anew
+    on another connection."""
+    echo(store)("task")
+    store.list_sessions()
+    rows = rows_of(store)
+    with rows.snapshot() as connection:
+        [(pid,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+        monkeypatch.setattr("lllm.projections.engine.postgres.connection.ANSWER_SECONDS", 0.5)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LogUnavailable, match=r"0\.5 seconds"):
+                connection.execute("SELECT 1")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    assert len(store.list_sessions()) == 1
 
 
 def test_grants_and_views_on_rows_outlive_a_rebuild(store: LogStore, url: str) -> None:
@@ -455,6 +548,9 @@ def test_an_old_table_that_somebody_uses(store: LogStore, caplog: pytest.LogCapt
     assert [one.task for one in store.list_sessions()] == ["task"]
 
 
+ABOUT = "Is it 'right'? 100 % of it \\ is."
+
+
 class Wrong:
     """A view that gives a column a value of another type, or a number of too many bits."""
 
@@ -463,7 +559,7 @@ class Wrong:
     types = ("session.started",)
     tables: Sequence[Table] = (
         Table("wrong", {"key": "INTEGER", "text": "TEXT", "number": "INTEGER", "part": "REAL",
-                        "raw": "BLOB"}, key=("key",), indexes=(Index(("text",)),)),
+                        "raw": "BLOB"}, key=("key",), indexes=(Index(("text",)),), about=ABOUT),
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -488,6 +584,8 @@ def test_a_view_of_ones_own(url: str, put: dict[str, Any], said: str) -> None:
         store.list_sessions()
         found = rows_of(store).query("SELECT text, number, part, raw FROM wrong")
         assert found == [("1", 1, 1.0, b"\0")]
+        comment = rows_of(store).query("SELECT obj_description(to_regclass('wrong'))")
+        assert comment == [(ABOUT,)]
         view.put = put
         echo(store)("another")
         with pytest.raises(ViewError, match=said):
