@@ -94,8 +94,11 @@ class Server:
         """The binaries where the other user may run them: site-packages may be root's alone."""
         if self._user is None or "pginstall" not in found.parts:
             return found
-        shutil.copytree(found.parent, self.folder / "pginstall", symlinks=True)
-        return self.folder / "pginstall" / "bin"
+        package = found.parent.parent
+        libraries = package.with_name(f"{package.name}.libs")  # found from where the binaries are
+        for one in (found.parent, *([libraries] if libraries.exists() else [])):
+            shutil.copytree(one, self.folder / one.relative_to(package.parent), symlinks=True)
+        return self.folder / found.relative_to(package.parent)
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         user = {} if self._user is None else {"user": self._user.pw_uid}
