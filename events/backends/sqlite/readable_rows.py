@@ -25,6 +25,7 @@ from lllm.events.backends.sqlite.unreadable_positions import (
     positions,
     steps_behind,
 )
+from lllm.events.concurrency.background import InBackground
 from lllm.events.damage import Damage, Readable
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogError
@@ -99,13 +100,15 @@ class ReadableRows(Readable):
         if self._damage is not None:
             self._is_whole = False
             yield Damage(0, "", 0, str(self._damage))
-        while self._look <= self.upto:
-            yield from self._next()
-        self._look_for_archived()
-        if self._due <= self.upto:
-            yield self._missing(self.upto)
-        if self._is_whole:  # otherwise the same damage would be reported again
-            yield from self._unindexed()
+        with InBackground(self._unindexed) as unindexed:
+            while self._look <= self.upto:
+                yield from self._next()
+            self._look_for_archived()
+            if self._due <= self.upto:
+                yield self._missing(self.upto)
+            if self._is_whole:  # otherwise the same damage would be reported again
+                for damages in unindexed.results():
+                    yield from damages
 
     def _pass_archived(self) -> None:
         """Go on behind positions whose events left the log for an archive."""
@@ -260,8 +263,8 @@ class ReadableRows(Readable):
         return [(cast(bytes, name).decode(errors="backslashreplace"), cast(int, seq))
                 for name, seq in rows]  # fmt: skip
 
-    def _unindexed(self) -> Iterator[Damage]:
-        """Find rows that are missing from the index by stream.
+    def _unindexed(self) -> Iterator[list[Damage]]:
+        """Find rows that are missing from the index by stream, some thousand positions at a time.
 
         Without its index entry, an event would be missing when its session is loaded.
         """
@@ -270,8 +273,10 @@ class ReadableRows(Readable):
                 rows = self._database.query(_UNINDEXED, (first, min(first + _RANGE - 1, self.upto)))
             except LogError as error:
                 why = of_a_part(error).__cause__
-                yield Damage(0, "", 0, f"the index by session is not readable: {why}")
+                yield [Damage(0, "", 0, f"the index by session is not readable: {why}")]
                 return
-            for position, stream, seq in rows:
-                what = "the index by session does not lead to it"
-                yield Damage(cast(int, position), str(stream), cast(int, seq), what)
+            what = "the index by session does not lead to it"
+            yield [
+                Damage(cast(int, position), str(stream), cast(int, seq), what)
+                for position, stream, seq in rows
+            ]
