@@ -32,10 +32,10 @@ def check_erasable(log: LogBackend) -> ErasesPayloads:
         ErasureRefused: The log can't erase payloads.
     """
     if not isinstance(log, ErasesPayloads):
-        raise ErasureRefused(
-            f"{log!r} can't erase payloads: its backend has no `erase_payloads` (see "
-            "lllm.events.backend.ErasesPayloads). Nothing was erased."
+        why = getattr(log, "why_not_erasable", None) or (
+            "its backend has no `erase_payloads` (see lllm.events.backend.ErasesPayloads)."
         )
+        raise ErasureRefused(f"{log!r} can't erase payloads: {why} Nothing was erased.")
     return log
 
 

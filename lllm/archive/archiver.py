@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from lllm.archive.archive_plan import ArchivePlanner, Leaf, LeavingSession, statements_of
 from lllm.archive.archive_report import ArchivedSessions
 from lllm.archive.write_archive import draft_of, write_archive
-from lllm.events.backend import ErasesPayloads, RemovesEvents, read_digests
+from lllm.events import codec
+from lllm.events.backend import ErasesPayloads, RemovesEvents, read_digests, read_types
 from lllm.events.backends.archive.archive_file import SUFFIX, state_of
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.envelope import Recorded
@@ -46,6 +47,11 @@ _logger = logging.getLogger("lllm.store")
 
 _SESSIONS = 1_000  # at the top, in one file
 _BYTES = 64 << 20  # of payloads in one file, about
+_TRIES = 5  # times in a row that others change the sessions for one file meanwhile
+_STATEMENTS = (
+    "session.tagged", "session.annotated", "session.interrupted", "session.held",
+    "session.released",
+)  # fmt: skip
 _AT_ONCE = 2_000  # events that one transaction removes, during which other writers wait
 
 
@@ -103,10 +109,20 @@ class Archiver:
             if dry_run:
                 report.sessions += [found.row.id for found in wanted]
                 return report
+            tries = _TRIES
+            since = self._caught_up()
             while (first := next(wanted, None)) is not None:
                 with FileErrors(folder):
                     make_folder(folder, parents=True)
-                self._move(chain([first], wanted), folder, report, by)
+                again = self._move(chain([first], wanted), folder, report, by, since)
+                wanted = chain(self._movable(again, report), wanted)
+                tries = tries - 1 if again else _TRIES
+                if not tries:
+                    raise LogUnavailable(
+                        f"Others keep tagging the sessions that are to be archived, as {again[0]}. "
+                        "They stay; try again later."
+                    )
+                since = self._caught_up()
             if report.sessions:
                 report.pending = defer_vacuum or not self._vacuum()
         return report
@@ -149,9 +165,18 @@ class Archiver:
     # -- the steps
 
     def _move(
-        self, wanted: Iterator[FoundSession], folder: Path, report: ArchivedSessions, by: str
-    ) -> None:
-        """Move the next sessions to one file."""
+        self,
+        wanted: Iterator[FoundSession],
+        folder: Path,
+        report: ArchivedSessions,
+        by: str,
+        since: int,
+    ) -> list[str]:
+        """Move the next sessions to one file.
+
+        It returns the ids of sessions that stay for now, because others said something of them
+        after the position `since`, from which on they were read.
+        """
         database = self._rows.database
         leaving: list[LeavingSession] = []
         path = folder / f"{new_id()}{SUFFIX}"
@@ -165,12 +190,15 @@ class Archiver:
             archivals.note_archive(database, None)
             raise
         step("named")
-        if not leaving:
+        statements = statements_of(leaving, written, by)
+        # Known trade-off (accepted): a tag that is set in the instant between this look and the
+        # append is in the log, but not among the tags of the archived session.
+        if not leaving or self._spoken_of(leaving, since):
             self._undo(path)
-            return
+            return [one.found.row.id for one in leaving]
         with self._no_rebuild():
             try:
-                last = max(self._backend.append(statements_of(leaving, written, by)))
+                last = max(self._backend.append(statements))
             except LogError:
                 self._undo(path)
                 raise
@@ -187,6 +215,13 @@ class Archiver:
         report.bytes += written.bytes
         report.events += sum(len(one.events) for one in leaving)
         report.payload_bytes += sum(one.size for one in leaving)
+        return []
+
+    def _spoken_of(self, leaving: Sequence[LeavingSession], since: int) -> bool:
+        """True if the log has statements about sessions, after a position."""
+        ids = {row.id for one in leaving for row in one.found.family}
+        late = map(codec.decode, read_types(self._backend, _STATEMENTS, after=since))
+        return any(getattr(said, "about", None) in ids for said in late)
 
     def _read(
         self,
@@ -212,6 +247,12 @@ class Archiver:
         """Keep others from a rebuild, which would find a part of a session's events."""
         with only_rebuild(self._rows.database.process_lock("rebuild.lock")):
             yield
+
+    def _caught_up(self) -> int:
+        """Have the rows follow the log, and tell up to where."""
+        head = self._backend.head()
+        self._follow(head)
+        return head
 
     def _follow(self, position: int) -> None:
         """Wait for the rows.

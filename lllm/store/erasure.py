@@ -67,9 +67,9 @@ class Eraser:
         self._host = host
         self._backend = host.settings.backend
         self._rows = host.rows
+        self._erasable = check_erasable(self._backend)
         if host.read_only or self._rows.database.read_only:
             raise LogReadOnly(f"{self._backend!r} was opened to be read only; nothing is erased.")
-        self._erasable = check_erasable(self._backend)
         self._planner = ErasurePlanner(host)
 
     # -- what is erased

@@ -29,6 +29,7 @@ class ArchiveBackend:
     Attributes:
         path: The absolute path of that folder or file.
         read_only: Always True.
+        why_not_erasable: Why nothing can be erased in it, and what to do; for the error.
 
     Raises:
         StoreError: There is no archive file.
@@ -39,6 +40,10 @@ class ArchiveBackend:
     """
 
     read_only = True
+    why_not_erasable = (
+        "an archive is never changed. Import it into a store, erase the session there, archive the "
+        "others again, and delete the files."
+    )
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = local_path(path).absolute()
