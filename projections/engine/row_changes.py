@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress
 
@@ -65,12 +65,35 @@ class _Change(msgspec.Struct, gc=False):
         }
 
 
+class _Keys:
+    """The keys of a table's changed rows by their first column, for `delete_under`.
+
+    Keys are sorted when they are first asked for, since most batches never ask.
+    """
+
+    def __init__(self) -> None:
+        self._new: list[Key] = []
+        self._under: defaultdict[Value, list[Key]] = defaultdict(list)
+        self.add = self._new.append
+
+    def under(self, first: Value) -> Sequence[Key]:
+        for key in self._new:
+            self._under[key[0]].append(key)
+        self._new.clear()
+        return self._under.get(first, ())
+
+    def clear(self) -> None:
+        self._new.clear()
+        self._under.clear()
+
+
 class _SetChanges:
     """The changes to a table whose rows are only a key: the keys that exist in the end."""
 
     def __init__(self, table: Table, generation: int) -> None:
         self.name = generation_table(table.name, generation)
         self.kept: dict[Key, bool] = {}
+        self._keys = _Keys()
         where = " AND ".join(f"{name} = ?" for name in table.key)
         marks = ", ".join("?" * len(table.key))
         columns = ", ".join(table.key)
@@ -94,21 +117,24 @@ class _SetChanges:
 
     def put(self, key: Key, _: dict[str, Value]) -> None:
         self.kept[key] = True
+        self._keys.add(key)
 
     def add(self, key: Key, _: dict[str, int]) -> None:
         self.kept[key] = True
+        self._keys.add(key)
 
     def delete(self, key: Key) -> None:
         self.kept[key] = False
 
     def delete_under(self, first: Value, read: _Read) -> None:
-        for key in (*read(self._under, (first,)), *(one for one in self.kept if one[0] == first)):
+        for key in (*read(self._under, (first,)), *self._keys.under(first)):
             self.delete(key)
 
     def statements(self) -> Iterator[Statement]:
         there = list(compress(self.kept, self.kept.values()))
         gone = [key for key, kept in self.kept.items() if not kept]
         self.kept = {}
+        self._keys.clear()
         if gone:
             yield self._delete, gone
         if there:
@@ -116,6 +142,7 @@ class _SetChanges:
 
     def forget(self) -> None:
         self.kept = {}
+        self._keys.clear()
 
 
 class _RowChanges:
@@ -129,6 +156,7 @@ class _RowChanges:
         self.name = generation_table(table.name, generation)
         self.changes: dict[Key, _Change] = {}
         self.known: dict[Key, dict[str, Value] | None] = {}
+        self._keys = _Keys()
         self._key = table.key
         columns = tuple(name for name in table.columns if name not in table.key)
         self._empty: dict[str, Value] = dict.fromkeys(columns)
@@ -155,6 +183,7 @@ class _RowChanges:
         change = self.changes.get(key)
         if change is None:
             self.changes[key] = _Change(columns, _NO_ADDS)
+            self._keys.add(key)
         else:
             change.put(columns)
         if self.known and key in self.known:
@@ -164,6 +193,7 @@ class _RowChanges:
         change = self.changes.get(key)
         if change is None:
             self.changes[key] = _Change(_NO_PUTS, deltas)
+            self._keys.add(key)
         else:
             change.add(deltas)
         if self.known and key in self.known:
@@ -172,11 +202,13 @@ class _RowChanges:
             self.known[key] = {**row, **summed}
 
     def delete(self, key: Key) -> None:
+        if key not in self.changes:
+            self._keys.add(key)
         self.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
         self.known[key] = None
 
     def delete_under(self, first: Value, read: _Read) -> None:
-        pending = [key for key, change in self.changes.items() if change.kept and key[0] == first]
+        pending = [key for key in self._keys.under(first) if self.changes[key].kept]
         for key in (*read(self._under, (first,)), *pending):
             self.delete(key)
 
@@ -205,6 +237,7 @@ class _RowChanges:
                     continue
             groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
         self.changes = {}
+        self._keys.clear()
         if len(self.known) > _KNOWN:
             self.known = {}
         if gone:
@@ -215,6 +248,7 @@ class _RowChanges:
     def forget(self) -> None:
         self.changes = {}
         self.known = {}
+        self._keys.clear()
 
     def _upsert(self, puts: tuple[str, ...], adds: tuple[str, ...]) -> str:
         found = self._upserts.get((*puts, "+", *adds))

@@ -6,7 +6,7 @@ view.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 from lllm.events.envelope import Recorded
@@ -242,7 +242,7 @@ class _TaskLines:
         self._rows = rows
         self._tasks: dict[int, str] = {}
         self._known: dict[int, bool] = {}  # session -> True if it has a task
-        self._uses: set[tuple[int, str]] = set()
+        self._uses: defaultdict[int, set[str]] = defaultdict(set)
 
     def begin(self, session: SessionContext, started: SessionStarted) -> None:
         self._take(session.number, task_line(started.task))
@@ -253,10 +253,10 @@ class _TaskLines:
 
     def use(self, session: SessionContext, definition: str | None) -> None:
         if definition is not None:
-            self._uses.add((session.number, definition))
+            self._uses[session.number].add(definition)
 
     def forget(self, session: SessionContext) -> None:
-        self._uses = {use for use in self._uses if use[0] != session.number}
+        self._uses.pop(session.number, None)
         self.agent_calls.pop(session.number, None)
         self._tasks.pop(session.number, None)
 
@@ -277,8 +277,9 @@ class _TaskLines:
             self._rows.put("sessions", (number,), task=task)
         for number, calls in self.agent_calls.items():
             self._rows.add("sessions", (number,), agent_calls=calls)
-        for number, definition in self._uses:
-            self._rows.put("definition_uses", (number, storable(definition)))
+        for number, definitions in self._uses.items():
+            for definition in definitions:
+                self._rows.put("definition_uses", (number, storable(definition)))
 
 
 class _RunningSessions:

@@ -101,11 +101,11 @@ def _leaves(connection: Connection, first: int, last: int) -> dict[int, bytes]:
     if not connection.execute(_THERE).fetchone():
         return {}
     rows = connection.execute(_RUNS, (first - _RUN, last, first)).fetchall()
-    found = (leaf for row in rows for leaf in _run(row))
-    return {position: digest for position, digest in found if first <= position <= last}
+    return {position: digest for row in rows for position, digest in _run(row, first, last)}
 
 
-def _run(row: Row) -> Iterator[tuple[int, bytes]]:
+def _run(row: Row, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Take the leaves of a row from one position to another."""
     first, last, digests = row
     if (
         isinstance(first, int)
@@ -113,9 +113,9 @@ def _run(row: Row) -> Iterator[tuple[int, bytes]]:
         and isinstance(digests, bytes)
         and len(digests) == DIGEST_BYTES * (last - first + 1)
     ):
-        for index in range(last - first + 1):
-            at = DIGEST_BYTES * index
-            yield first + index, digests[at : at + DIGEST_BYTES]
+        for position in range(max(first, begin), min(last, end) + 1):
+            at = DIGEST_BYTES * (position - first)
+            yield position, digests[at : at + DIGEST_BYTES]
 
 
 def leaves_between(database: Database, first: int, last: int) -> Mapping[int, bytes]:
@@ -192,7 +192,7 @@ def archived_pages(database: Database, after: int, upto: int) -> Iterator[Digest
         while True:
             rows = database.query(f"{_RUNS} LIMIT 16", (first, upto, after + 1))
             for row in rows:
-                page = [leaf for leaf in _run(row) if after < leaf[0] <= upto]
+                page = list(_run(row, after + 1, upto))
                 if page:
                     yield page
             if len(rows) < 16:
