@@ -117,6 +117,11 @@ class Server:
         self._process = self._run(
             "postgres", "-D", str(self.folder / "data"), "-k", str(self.folder), *settings
         )
+        # Ends the server if this process is killed, which closes the pipe.
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", 'cat; kill -QUIT "$0"', str(self._process.pid)], stdin=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
         until = time.monotonic() + HANG
         while True:
             try:
@@ -139,6 +144,10 @@ class Server:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it; SIGINT: connections are ended, SIGQUIT: at once, as in a crash."""
         if self._process is not None:
+            assert self._watcher.stdin is not None
+            self._watcher.kill()
+            self._watcher.wait(HANG)
+            self._watcher.stdin.close()
             self._process.send_signal(how)
             self._process.wait(HANG)
             self._process = None
