@@ -23,14 +23,16 @@ def test_pages_are_for_everybody(browser: Browser, page: Served, scheme: str) ->
         page.store.list_sessions(tags={"customer": name})[0].session_id for name in ("alice", "bob")
     )
     failed = page.store.list_sessions(state="failure")[0].session_id
+    page.store.annotate(a, name="correct", value=True, comment="why", by="eve")
     context = browser.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
     tab = context.new_page()
     tab.goto(f"{page.address}/?token={TOKEN}")
     for path in (
-        "/", f"/sessions/{b}", f"/sessions/{failed}", "/cost", "/health", "/calls",
+        "/", "/?model=gpt*&sort=cost", f"/sessions/{a}", f"/sessions/{b}", f"/sessions/{failed}", "/cost", "/health", "/calls",
         "/search?q=kettle", f"/compare?a={a}&b={b}", "/store", f"/sessions/{a}/events",
     ):  # fmt: skip
         tab.goto(page.address + path)
+        tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         found = Axe().run(tab, options={"runOnly": RULES}).response["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], path
     context.close()
