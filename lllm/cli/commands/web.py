@@ -18,7 +18,7 @@ from lllm.events.errors import MissingExtra
               help="An address of this machine: 127.0.0.1, ::1 or localhost.")  # fmt: skip
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
 @click.option("--unsafe-no-auth", is_flag=True,
-              help="Require no token: every account of this machine can read the store.",
+              help="Require no token: every account of this machine can read it and write notes.",
               )  # fmt: skip
 @click.option("--read-only", is_flag=True, help="Let nobody write notes and scores.")
 @zone_options

@@ -28,8 +28,9 @@ def test_pages_are_for_everybody(browser: Browser, page: Served, scheme: str) ->
     tab = context.new_page()
     tab.goto(f"{page.address}/?token={TOKEN}")
     for path in (
-        "/", "/?model=gpt*&sort=cost", f"/sessions/{a}", f"/sessions/{b}", f"/sessions/{failed}", "/cost", "/health", "/calls",
-        "/search?q=kettle", f"/compare?a={a}&b={b}", "/store", f"/sessions/{a}/events",
+        "/", "/?model=gpt*&sort=cost", f"/sessions/{a}", f"/sessions/{b}", f"/sessions/{failed}",
+        "/cost", "/health", "/calls", "/search?q=kettle",
+        f"/compare?a={a}&b={b}", "/store", f"/sessions/{a}/events",
     ):  # fmt: skip
         tab.goto(page.address + path)
         tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
