@@ -32,7 +32,7 @@ COMMANDS = (
     "demo", "ls", "show", "search", "calls", "events", "play", "diff", "replay", "tail", "cost",
     "query", "export", "import", "tag", "annotate", "rebuild", "verify", "repair", "seal",
     "keygen", "prove", "audit", "doctor", "backup", "web", "mcp", "erase", "hold", "release",
-    "retain", "vacuum", "schema",
+    "retain", "archive", "vacuum", "schema",
 )  # fmt: skip
 
 
