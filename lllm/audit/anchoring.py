@@ -67,7 +67,10 @@ class SealAnchors(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.witnesses, str):
-            raise AuditError(f"The witnesses are a list of URLs, as [{self.witnesses!r}].")
+            raise AuditError(
+                f"witnesses must be a list of URLs, for example [{self.witnesses!r}]; a single "
+                "text was given."
+            )
 
 
 class Seal(str):
@@ -127,8 +130,8 @@ def refuse_replacing(path: Path) -> None:
     """
     if os.path.lexists(path):
         raise AuditError(
-            f"{path} is there already. An earlier seal proves what a later one can't: none is "
-            "replaced, so give another name."
+            f"{path} exists already. Seals are never replaced, because an earlier seal proves what "
+            "a later one can't. Give another name."
         )
 
 
@@ -173,15 +176,15 @@ def anchored(
         MissingExtra: The extra `audit` is not installed.
     """
     if anchors.witnesses and key is None:
-        raise AuditError("A witness cosigns what is signed: give a key, too.")
+        raise AuditError("Witnesses cosign only signed checkpoints: give a key, too.")
     authorities = check_anchors(anchors)
     for _ in range(_ATTEMPTS):
         made = _cosigned(sealed(log, ask, key), log, ask, anchors)
         if made is not None:
             return made if anchors.timestamp is None else _stamped(made, anchors, authorities)
     raise AuditError(
-        "Witnesses cosign later checkpoints of this log all the time: other processes seal it just "
-        "now. Try again."
+        "Each time, a witness had already cosigned a later checkpoint of this log, because other "
+        "processes seal it now. Try again."
     )
 
 

@@ -98,7 +98,7 @@ def check_proof(
         note = parse_note(data) if is_signed(data) else None
         checkpoint = parse_checkpoint(decode_text(data) if note is None else note.text)
     except AuditError as error:
-        says = f"The checkpoint in it can't be read: {error}"
+        says = f"The checkpoint in the file can't be read: {error}"
         return CheckedProof("wrong", says, "unknown", "There is no checkpoint to trust.")
     outside = tuple(check_cosignatures(note, witnesses))
     signature, signature_says = _signature(proof, checkpoint, keys, trusted, outside)
@@ -108,7 +108,7 @@ def check_proof(
         return CheckedProof(
             "wrong", str(error), signature, signature_says, checkpoint, outside=outside
         )
-    says = "Every event in it stands in the log that the checkpoint speaks for."
+    says = "The log of the checkpoint contains every event in the file."
     return CheckedProof("good", says, signature, signature_says, checkpoint, streams, outside)
 
 
@@ -116,7 +116,7 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise AuditError("It is no UTF-8 text.") from error
+        raise AuditError("It is not UTF-8 text.") from error
 
 
 # -- whom to trust
@@ -134,7 +134,7 @@ def _signature(
     if trusted:
         this = checkpoint.size, checkpoint.root
         if this not in [(one.size, one.root) for one in trusted]:
-            return "wrong", "The checkpoint is none of those that were given."
+            return "wrong", "The checkpoint in the file is not one of those that were given."
         says.append("The checkpoint is one that was given.")
     if keys:
         try:
@@ -161,8 +161,9 @@ def _signature_by_own_key(proof: Proof) -> tuple[Verdict, str]:
     except (AuditError, SignatureInvalid) as error:
         return "wrong", f"The key inside of the file did not sign the checkpoint: {error}"
     return "unknown", (
-        f"The only key is the one inside of the file, {key}, and it fits. Whoever made the file "
-        "chose it: compare it with one that you have from somewhere else, or give that as --key."
+        f"The checkpoint is signed with the only key, {key}, which is inside of the file. Whoever "
+        "made the file chose that key: compare it with one that you have from elsewhere, or give "
+        "that one as --key."
     )
 
 
@@ -174,13 +175,13 @@ def _streams(proof: Proof, checkpoint: LogCheckpoint) -> tuple[ProvenStream, ...
     leaves: dict[int, bytes] = {}
     proven = [_stream(stream, leaves) for stream in proof.streams]
     if len({one.stream for one in proven}) < len(proven):
-        raise AuditError("A stream stands in it twice.")
+        raise AuditError("The file has the same stream twice.")
     path = [hash_of(one, "A part of its path") for one in proof.path]
     root = root_of_proof(leaves, checkpoint.size, path)
     if root != checkpoint.root:
         raise AuditError(
-            "The events in it, or some of them, do not stand in the log that the checkpoint speaks "
-            "for: with the path, they give another root."
+            "At least one event in the file is not in the log of the checkpoint: the events and "
+            "the path give another root."
         )
     return tuple(proven)
 
@@ -197,7 +198,7 @@ def _stream(stream: ProofStream, leaves: dict[int, bytes]) -> ProvenStream:
         _check_root(stream, hashes, alone)
     for event, leaf in zip(events, hashes, strict=True):
         if event.leaf is not None and leaves.setdefault(event.leaf, leaf) != leaf:
-            raise AuditError(f"Two events in it have the leaf index {event.leaf}.")
+            raise AuditError(f"Two different events have the leaf index {event.leaf}.")
     whole = seqs == list(range(1, len(seqs) + 1))
     return ProvenStream(
         stream.stream,
@@ -222,14 +223,14 @@ def _leaf_hash(stream: ProofStream, number: int) -> bytes:
     else:
         salt = decoded(stream.salt or "")
         if salt is None:
-            raise AuditError(f"The salt of {stream.stream!r} is no base64.")
+            raise AuditError(f"The salt of {stream.stream!r} is not base64.")
         committed = commitment(salt, data)
     try:
         return leaf_of_commitment(
             committed, stream.stream, event.seq, int(event.time), event.type, event.version
         )
     except UnicodeEncodeError as error:
-        raise AuditError(f"The name of a stream or type is no UTF-8: {error}") from error
+        raise AuditError(f"The name of a stream or type is not UTF-8: {error}") from error
 
 
 def _check_root(stream: ProofStream, hashes: Sequence[bytes], alone: Sequence[bool]) -> None:

@@ -75,7 +75,7 @@ def read_witness_keys(given: str) -> tuple[WitnessKey, ...]:
         try:
             return (WitnessKey.parse(given),)
         except AuditError as error:
-            raise AuditError(f"There is no file {given}, and it is no key: {error}") from error
+            raise AuditError(f"{given} is neither an existing file nor a key: {error}") from error
     with path.open("rb") as file:
         content = file.read(_LONGEST)
     try:
@@ -84,7 +84,7 @@ def read_witness_keys(given: str) -> tuple[WitnessKey, ...]:
     except (AuditError, UnicodeDecodeError) as error:
         raise AuditError(f"{path}: {error}") from error
     if not keys:
-        raise AuditError(f"{path}: there is no key in it.")
+        raise AuditError(f"{path}: the file has no key.")
     return tuple(keys)
 
 
@@ -134,10 +134,10 @@ def _check(key: WitnessKey, signatures: Sequence[Signature], text: bytes) -> Anc
     ours = [one for one in signatures if (one.name, one.key_id) == (key.name, key.key_id)]
     if not ours:
         return AnchorCheck(
-            "cosignature", key.name, "unknown", f"{key.name} did not cosign it, as far as is known"
+            "cosignature", key.name, "unknown", f"it has no cosignature of {key.name}"
         )
     if not all(key.verifies(one.signature, text) for one in ours):
-        says = f"a cosignature of {key.name} does not fit it"
+        says = f"the cosignature of {key.name} does not match it"
         return AnchorCheck("cosignature", key.name, "wrong", says)
     seconds = min(_seconds(one.signature) for one in ours)
     time, at = _time(seconds)

@@ -52,7 +52,7 @@ def post(url: str, body: bytes, content_type: str, *, seconds: float = SECONDS) 
         AuditError: The URL is invalid, or no answer of at most a MiB came in time.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise AuditError(f"A URL begins with https:// or http://; {shown_url(url)!r} does not.")
+        raise AuditError(f"A URL must begin with https:// or http://; {shown_url(url)!r} does not.")
     found: list[PostAnswer | Exception] = []
 
     def send() -> None:
@@ -130,5 +130,5 @@ def _unreachable(url: str, error: Exception, seconds: float) -> AuditError:
     if isinstance(error, TimeoutError):
         why = f"no whole answer in {seconds:g} seconds"
     elif isinstance(error, HTTPException):
-        why = f"what answers does not speak HTTP ({error!r})"
+        why = f"the answer is not HTTP ({error})"
     return AuditError(f"{shown_url(url)} can't be reached: {why}.")

@@ -90,15 +90,15 @@ class PublicKey:
         line = text.strip()
         if line.startswith(_PRIVATE):
             raise AuditError(
-                "This is a private key. Signatures are checked with the public one, which stands "
-                f"in the file beside it, with {PUBLIC_SUFFIX} at the end of its name."
+                "This is a private key. Signatures are checked with the public key, which is in "
+                f"the file with {PUBLIC_SUFFIX} at the end of its name."
             )
         name, key_id, key = _parts(line, "public", cls._signs)
         public = cls(name, key)
         if public.key_id.hex() != key_id:
             raise AuditError(
-                f"The public key {name!r} does not fit its key id {key_id[:20]!r}: something of it "
-                "was changed."
+                f"The public key {name!r} does not match its key id {key_id[:20]!r}: it was "
+                "changed, or not copied completely."
             )
         return public
 
@@ -146,7 +146,7 @@ class PrivateKey:
         return f"<PrivateKey of {self.public}>"
 
     def __reduce__(self) -> str:
-        raise TypeError("A private key is not pickled; secret_text() is what it is written as.")
+        raise TypeError("A private key can't be pickled; secret_text() returns it as text.")
 
     @classmethod
     def generate(cls, name: str) -> PrivateKey:
@@ -174,11 +174,14 @@ class PrivateKey:
         """
         line = text.strip()
         if not line.startswith(_PRIVATE):
-            raise AuditError(f"This is no private key: it does not begin with {_PRIVATE!r}.")
+            raise AuditError(f"This is not a private key: it does not begin with {_PRIVATE!r}.")
         name, key_id, seed = _parts(line.removeprefix(_PRIVATE), "private", _ED25519)
         private = cls(name, seed)
         if private.public.key_id.hex() != key_id:
-            raise AuditError("The private key does not fit its key id: it was changed.")
+            raise AuditError(
+                "The private key does not match its key id: it was changed, or not copied "
+                "completely."
+            )
         return private
 
     def secret_text(self) -> str:
@@ -219,8 +222,8 @@ def write_key_files(path: Path, key: PrivateKey) -> Path:
     for one in (path, public):
         if os.path.lexists(one):
             raise AuditError(
-                f"{one} is there already. A key that is lost can't be had back, so none is "
-                "replaced: give another path, or move that file away."
+                f"{one} exists already. Keys are never replaced, because a lost key can't be "
+                "restored: give another path, or move that file away."
             )
     _write_new(path, key.secret_text(), FILE_MODE)
     _write_new(public, str(key.public), _PUBLIC_MODE)
@@ -251,8 +254,8 @@ def read_private_key(path: Path) -> PrivateKey:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & _OTHERS:
             raise AuditError(
-                f"Others than its owner may read or change the private key {path} (mode "
-                f"{mode:04o}). If nobody has, take that away: chmod 600 {path}"
+                f"Others than its owner can read or change the private key {path} (mode "
+                f"{mode:04o}). If nobody has, forbid it: chmod 600 {path}"
             )
         content = file.read(_LONGEST + 1)
     with _named(str(path)):
@@ -303,13 +306,13 @@ def check_name(name: str) -> None:
     """
     if not name or "+" in name or any(one.isspace() or one < " " for one in name):
         raise AuditError(
-            f"The name of a key is not empty and has neither spaces nor '+' in it, as "
-            f"'example.com/my-log'; {name!r} is none."
+            "The name of a key must not be empty, and must not contain spaces or '+', for example "
+            f"'example.com/my-log'; {name!r} is not allowed."
         )
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise AuditError(f"UTF-8 can't write the name of the key, {name!r}.") from None
+        raise AuditError(f"The name of the key, {name!r}, can't be written in UTF-8.") from None
 
 
 def _parts(line: str, kind: str, signs: bytes) -> tuple[str, str, bytes]:
@@ -319,7 +322,7 @@ def _parts(line: str, kind: str, signs: bytes) -> tuple[str, str, bytes]:
     value = decoded(parts[2]) if len(parts) == 3 else None
     if value is None or not value:
         raise AuditError(
-            f"This is no {kind} key: it should be a name, a key id and a key in base64, with '+' "
+            f"This is not a {kind} key: it must be a name, a key id and a key in base64, with '+' "
             "between them."
         )
     if value[:1] != signs:
@@ -341,11 +344,11 @@ def _named(place: str) -> Iterator[None]:
 
 def _text(content: bytes) -> str:
     if len(content) > _LONGEST:
-        raise AuditError("It is too long for the file of a key.")
+        raise AuditError("It is too long for a key file.")
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise AuditError("It is no file of a key, which is UTF-8 text.") from None
+        raise AuditError("It is not a key file, which would be UTF-8 text.") from None
 
 
 def _write_new(path: Path, line: str, mode: int) -> None:

@@ -89,8 +89,8 @@ def seal_plan(
         return None
     if every is None or to is None:
         raise ConfigError(
-            "Seals need a time and a place: "
-            "LogStore(..., seal_every=600, seal_to='elsewhere/seals')."
+            "To seal a store, give both a time and a folder: LogStore(..., seal_every=600, "
+            "seal_to='elsewhere/seals')."
         )
     try:
         seconds = duration_nanoseconds(every) / 1e9
@@ -98,7 +98,7 @@ def seal_plan(
         raise ConfigError(f"seal_every: {error}") from error
     anchors = anchors or SealAnchors()
     if anchors.witnesses and key is None:
-        raise ConfigError("Witnesses cosign what is signed: give seal_key, too.")
+        raise ConfigError("Witnesses cosign only signed seals: give seal_key, too.")
     if seconds < _LEAST:
         raise ConfigError(f"seal_every is {every!r}; seals are made every {_LEAST} s at most.")
     folder = Path(to).absolute()
@@ -193,7 +193,8 @@ class PeriodicSeals:
         if there - {name, name + SUFFIX}:
             raise AuditError(
                 f"{folder} has a seal of {checkpoint.size:,} events with another root: the log was "
-                "altered, or this is the folder of another. `lllm verify --checkpoint` tells more."
+                "altered, or the folder belongs to another log. `lllm verify --checkpoint` says "
+                "more."
             )
         if name in there:
             self._last = checkpoint

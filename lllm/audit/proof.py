@@ -130,9 +130,7 @@ def parse_proof(content: bytes) -> Proof:
     try:
         proof = msgspec.json.decode(content if page is None else page[1], type=Proof)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AuditError(
-            f"This is no proof as `lllm prove` writes it ({FORMAT}): {error}"
-        ) from error
+        raise AuditError(f"This is not a proof from `lllm prove` ({FORMAT}): {error}") from error
     for stream in proof.streams:
         for event in stream.events:
             _check_form(stream, event)
@@ -144,10 +142,10 @@ def _check_form(stream: ProofStream, event: ProofEvent) -> None:
     if not all(0 <= number <= LARGEST for number in numbers):
         raise _malformed(stream, event, "a number of it is negative, or too large")
     if _DECIMAL.fullmatch(event.time) is None or not -(2**63) <= int(event.time) < 2**63:
-        raise _malformed(stream, event, "its time is no number of nanoseconds")
+        raise _malformed(stream, event, "its time is not a number of nanoseconds")
     shown = [one for one in (event.data, event.base64, event.commitment) if one is not None]
     if len(shown) != 1:
-        raise _malformed(stream, event, "it has one of data, base64 and commitment")
+        raise _malformed(stream, event, "it must have exactly one of data, base64 and commitment")
     if event.commitment is None and stream.salt is None:
         raise _malformed(stream, event, "its stream has no salt, which its payload needs")
 
@@ -171,7 +169,7 @@ def hash_of(text: str, what: str) -> bytes:
     """
     value = decoded(text)
     if value is None or len(value) != HASH_BYTES:
-        raise AuditError(f"{what} is no hash of {HASH_BYTES} bytes in base64: {text[:80]!r}.")
+        raise AuditError(f"{what} is not a hash of {HASH_BYTES} bytes in base64: {text[:80]!r}.")
     return value
 
 
@@ -190,12 +188,12 @@ def payload_of(event: ProofEvent) -> bytes | None:
     if event.base64 is not None:
         value = decoded(event.base64)
         if value is None:
-            raise AuditError(f"The payload of event {event.seq} is no base64.")
+            raise AuditError(f"The payload of event {event.seq} is not base64.")
         return value
     try:
         return None if event.data is None else event.data.encode()
     except UnicodeEncodeError as error:
-        raise AuditError(f"The payload of event {event.seq} is no UTF-8 text.") from error
+        raise AuditError(f"The payload of event {event.seq} is not UTF-8 text.") from error
 
 
 def shown(event: ProofEvent, data: bytes) -> ProofEvent:

@@ -94,14 +94,15 @@ def read_checkpoint(content: str, key: PublicKey | None) -> LogCheckpoint:
 def _check_is_of_log(anchor: LogCheckpoint, tree: LogTree) -> None:
     if anchor.size > tree.size:
         raise AuditError(
-            f"The checkpoint is of {anchor.size:,} events, and this log has {tree.size:,}: it is "
-            "of another log, or the end of this one is missing. `lllm verify --checkpoint` says "
-            "more."
+            f"The checkpoint covers {anchor.size:,} events, but this log has {tree.size:,}: the "
+            "checkpoint is of another log, or the end of this log is missing. `lllm verify "
+            "--checkpoint` says more."
         )
     if read_root(anchor.size, tree.read) != anchor.root:
         raise AuditError(
-            f"The first {anchor.size:,} events of this log are not those of the checkpoint: it is "
-            "of another log, or this one was changed. `lllm verify --checkpoint` says more."
+            f"The first {anchor.size:,} events of this log are not those of the checkpoint: the "
+            "checkpoint is of another log, or this log was changed. `lllm verify --checkpoint` "
+            "says more."
         )
 
 

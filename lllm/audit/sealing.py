@@ -160,11 +160,11 @@ def _signature(note: SignedNote | None, keys: Sequence[PublicKey]) -> tuple[Verd
     if note is None:
         if keys:
             return "wrong", "it is not signed"
-        return "good", "it is not signed, so it is worth what its place is"
+        return "good", "it is not signed, so it proves as much as the place where it was kept"
     if not keys:
         signed = dict.fromkeys(one.name for one in note.signatures if not is_cosignature(one))
         names = ", ".join(signed) or "witnesses alone"
-        return "unknown", f"it is signed by {names}, and the key to check that was not given"
+        return "unknown", f"it is signed by {names}, but no key was given to check that (--key)"
     try:
         signers = verify_note(note, keys)
     except SignatureInvalid as error:

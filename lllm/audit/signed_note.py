@@ -101,8 +101,8 @@ def parse_note(content: bytes) -> SignedNote:
     text, found, lines = whole.rpartition("\n\n")
     if not found or not lines.startswith(_DASH):
         raise AuditError(
-            "A signed note is a text, an empty line, and lines of signatures that begin with an em "
-            "dash and a space; here there are none."
+            "This is not a signed note: after the text and an empty line, it must have lines of "
+            "signatures, which begin with an em dash and a space."
         )
     if not lines.endswith("\n"):
         raise AuditError("The last line of a signed note ends with a newline; it may be cut off.")

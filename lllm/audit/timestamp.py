@@ -74,7 +74,7 @@ def read_authorities(files: Sequence[str | os.PathLike[str]]) -> tuple[Certifica
         try:
             found.update(dict.fromkeys(load_pem_x509_certificates(Path(file).read_bytes())))
         except ValueError as error:
-            raise AuditError(f"{file}: this is no certificate in PEM: {error}") from error
+            raise AuditError(f"{file}: this is not a certificate in PEM: {error}") from error
         except OSError as error:
             raise AuditError(f"The certificate {file} can't be read: {error.strerror}.") from error
     return tuple(found)
@@ -122,12 +122,12 @@ def request_timestamp(content: bytes, url: str, authorities: Sequence[Certificat
             raise AuditError(f"{who} gives no timestamp: {why}")
         nonce = token.tst_info.nonce
     except ValueError as error:
-        raise AuditError(f"{who} answers with no RFC 3161 timestamp: {error}.") from error
+        raise AuditError(f"{who} did not answer with an RFC 3161 timestamp: {error}.") from error
     if nonce != request.nonce:
-        raise AuditError(f"{who} answers to another request: the nonce differs.")
+        raise AuditError(f"{who} answered another request: the nonce differs.")
     found = check_timestamp(answer.body, content, authorities)
     if found.verdict == "wrong":
-        raise AuditError(f"{who} answers with a timestamp that can't be used: {found.says}.")
+        raise AuditError(f"{who} sent a timestamp that can't be used: {found.says}.")
     return answer.body
 
 
@@ -158,7 +158,7 @@ def check_timestamp(
         name = _HASHES.get(imprint.hash_algorithm.dotted_string)
         fits = name is not None and hashlib.new(name, content).digest() == imprint.message
     except ValueError as error:
-        return _check("wrong", f"it is no RFC 3161 timestamp: {error}")
+        return _check("wrong", f"it is not an RFC 3161 timestamp: {error}")
     if not fits:
         return _check("wrong", "it is the timestamp of another file, or the seal was changed")
     at = f"{latest:%Y-%m-%d %H:%M:%S} UTC"
@@ -170,7 +170,7 @@ def check_timestamp(
         )
     problem = _problem(parsed, content, authorities)
     if problem:
-        return _check("wrong", f"no given certificate stands behind it: {problem}")
+        return _check("wrong", f"no given certificate vouches for it: {problem}")
     return _check(
         "good",
         f"the seal, and so its log, existed at {at} at the latest; it doesn't say how much earlier",

@@ -86,8 +86,8 @@ class Witness:
             if old == last == size:
                 raise self._contradiction(old)
         raise AuditError(
-            f"{self._who} answers with another size each time: others seal this log just now, or "
-            "it does not work. Try again."
+            f"{self._who} answered with another size each time: others seal this log at the same "
+            "time, or the witness does not work. Try again."
         )
 
     def _body(self, note: SignedNote, old: int, size: int) -> bytes:
@@ -112,7 +112,9 @@ class Witness:
             for one in found:
                 key = known[one.name, one.key_id]
                 if not key.verifies(one.signature, note.text.encode()):
-                    raise AuditError(f"{self._who} answers with a cosignature that does not fit.")
+                    raise AuditError(
+                        f"{self._who} sent a cosignature that does not match the checkpoint."
+                    )
         if not 0 < len(found) + len(ours) <= MAX_SIGNATURES or not found:
             given = " of a witness whose key was given" if self._keys else ""
             raise AuditError(f"{self._who} answers with no cosignature{given}.")

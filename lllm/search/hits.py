@@ -160,9 +160,11 @@ def _behind(cursor: str | None, sort: str) -> int | None:
     if cursor is None:
         return None
     if sort == "relevance":
-        raise ValueError("hits by relevance have no pages, so cursor is of no use with them")
+        raise ValueError("hits by relevance have no pages: leave cursor out, or use sort='newest'")
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 20):
-        raise ValueError(f"{cursor!r} is no cursor of a search")
+        raise ValueError(
+            f"{cursor!r} is not a cursor of a search; take one from `cursor` of its hits"
+        )
     return min(int(cursor), 2**63 - 1)
 
 
@@ -176,7 +178,7 @@ def _note(found: FoundMessages, sort: str) -> str | None:
         )
     return (
         f"The newest {MOST_EXAMINED:,} messages with these words were looked at; there are more, "
-        "which the cursor goes on to."
+        "use the cursor to continue."
     )
 
 

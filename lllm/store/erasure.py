@@ -69,7 +69,7 @@ class Eraser:
         self._rows = host.rows
         self._erasable = check_erasable(self._backend)
         if host.read_only or self._rows.database.read_only:
-            raise LogReadOnly(f"{self._backend!r} was opened to be read only; nothing is erased.")
+            raise LogReadOnly(f"{self._backend!r} was opened for reading only; nothing was erased.")
         self._planner = ErasurePlanner(host)
 
     # -- what is erased

@@ -87,8 +87,8 @@ class ErasurePlanner:
             )
         if row.parent is not None:
             return ErasureRefusal(
-                f"Session {row.id} is a part of session {root}, which has its texts as well: "
-                f"erase that one."
+                f"Session {row.id} is a child of session {root}, which has its texts, too: erase "
+                "that one instead."
             )
         running = [one.id for one in found.family if one.state == "running"]
         if running:

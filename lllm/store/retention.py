@@ -52,7 +52,7 @@ def retain(
 ) -> Retention:
     """Erase sessions that are too old; see `LogStore.retain`."""
     if days < 1:
-        raise ValueError(f"days is at least 1, not {days}")
+        raise ValueError(f"days must be at least 1, not {days}")
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     found = [one for one in store.list_sessions(before=before, replays=True) if one.erased is None]
     held_ids = _held(host)

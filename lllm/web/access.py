@@ -89,16 +89,24 @@ class AccessGuard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return PlainTextResponse(
-                f"This server answers to {', '.join(sorted(self._hosts))} only.\n", 421
+                f"This server answers only requests to {', '.join(sorted(self._hosts))}. Open the "
+                "address that `lllm web` printed.\n",
+                421,
             )
         origin = headers.get("origin")
         if origin == "null" and headers.get("sec-fetch-site") == "same-origin":
             # A form of a page that sends no referrer: https://fetch.spec.whatwg.org/#origin-header
             origin = f"http://{hosts[0]}"
         if origin is not None and origin.lower() != f"http://{hosts[0].lower()}":
-            return PlainTextResponse("The request comes from another site's page.\n", 403)
+            return PlainTextResponse(
+                "The request comes from another site's page, so it is refused. Open the address "
+                "that `lllm web` printed.\n",
+                403,
+            )
         if scope["method"] not in SAFE_METHODS and origin is None and not _has_bearer(headers):
-            return PlainTextResponse("A request that writes must say its Origin.\n", 403)
+            return PlainTextResponse(
+                "A request that changes something needs the header Origin.\n", 403
+            )
         if self._token is None or scope["path"].startswith("/static/"):
             return None
         return self._without_token(scope, headers, self._token)

@@ -102,8 +102,8 @@ class _Composing:
         yield SectionHeading("Sessions", 2)
         if report.more:
             yield Paragraph(
-                "Earlier sessions fit what was asked for, too, and are left out of this report; "
-                "--limit 0 takes all of them."
+                "Earlier sessions match, too, and are left out of this report; --limit 0 includes "
+                "all of them."
             )
         rows = [
             (

@@ -16,9 +16,9 @@ from lllm.terminal_safe import visible
 @id_argument
 @click.argument("judged", metavar="NAME[=VALUE]")
 @click.option("--step", type=click.IntRange(min=1), metavar="N",
-              help="Of the attempt with this number in the session.")  # fmt: skip
-@click.option("--comment", metavar="TEXT", help="Why, in words.")
-@click.option("--by", metavar="WHO", help="Who says so.")
+              help="Judge the attempt with this number in the session.")  # fmt: skip
+@click.option("--comment", metavar="TEXT", help="The reason, in words.")
+@click.option("--by", metavar="WHO", help="The name of the person or program that judges.")
 def annotate(
     store: str | None,
     prefix: str,

@@ -29,12 +29,18 @@ _SHOWN = 10  # ids that are listed
 @store_option
 @click.argument("prefixes", nargs=-1, metavar="[SESSION]...")
 @click.option("--reason", required=True, metavar="TEXT",
-              help="Why; it stays in the log, so write nothing that may have to go.")  # fmt: skip
-@click.option("--by", metavar="NAME", help="Who erases it, which stays too; else your user name.")
+              help=(
+                  "The reason. It stays in the log, so don't write what may have to be erased."
+              ))  # fmt: skip
+@click.option(
+    "--by",
+    metavar="NAME",
+    help=("The name of who erases it, which stays too; default: your user name."),
+)
 @click.option("--tag", "tags", multiple=True, metavar="K=V", callback=as_tags,
-              help="All sessions with this tag; repeat it for several.")  # fmt: skip
+              help="Erase all sessions with this tag; repeat it for several.")  # fmt: skip
 @click.option("--before", metavar="WHEN", callback=as_moment,
-              help="All sessions that began before, as 90d or 2026-01-31.")  # fmt: skip
+              help="Erase all sessions that began before this time: 90d, 2026-01-31.")  # fmt: skip
 @zone_options
 @click.option("--keep-derived", is_flag=True,
               help="Keep replays and forks, which may hold the same texts; list them.")  # fmt: skip

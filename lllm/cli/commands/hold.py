@@ -9,16 +9,20 @@ from lllm.cli.options import id_argument, open_named, store_option, zone, zone_o
 from lllm.events.errors import StoreError
 from lllm.terminal_safe import visible
 
-_BY = click.option("--by", metavar="NAME", help="Who does it; else your user name.")
+_BY = click.option("--by", metavar="NAME", help="The name of who does it; default: your user name.")
 
 
 @click.command()
 @store_option
 @id_argument
 @zone_options
-@click.option("--reason", metavar="TEXT", help="Why, as the name of a case; it stays in the log.")
+@click.option(
+    "--reason",
+    metavar="TEXT",
+    help=("The reason, for example the name of a case; it stays in the log."),
+)
 @_BY
-@click.option("--list", "listing", is_flag=True, help="List the holds on it instead.")
+@click.option("--list", "listing", is_flag=True, help="List the holds on the session instead.")
 def hold(store: str | None, prefix: str, reason: str | None, by: str | None, listing: bool) -> None:
     """Keep a session from being erased, by a legal hold.
 
@@ -43,9 +47,14 @@ def hold(store: str | None, prefix: str, reason: str | None, by: str | None, lis
 @click.command()
 @store_option
 @id_argument
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it stays in the log.")
+@click.option("--reason", required=True, metavar="TEXT", help="The reason; it stays in the log.")
 @_BY
-@click.option("--hold", "one", metavar="HOLD", help="This one alone, as `lllm hold --list` has it.")
+@click.option(
+    "--hold",
+    "one",
+    metavar="HOLD",
+    help=("Release only this hold, as `lllm hold --list` shows it."),
+)
 def release(store: str | None, prefix: str, reason: str, by: str | None, one: str | None) -> None:
     """Lift the legal holds on a session."""
     with open_named(store, on_error="raise") as opened:

@@ -15,7 +15,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @store_option
 @click.argument("key", type=_FILE)
-@click.option("--name", metavar="NAME", help="Of the log that it signs, as example.com/my-log.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help=("The name of the log that it signs, for example example.com/my-log."),
+)
 def keygen(store: str | None, key: Path, name: str | None) -> None:
     """Make a key to sign seals with.
 

@@ -17,16 +17,22 @@ _GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 @store_option
 @id_argument
 @click.option("--checkpoint", required=True, type=_GIVEN, metavar="FILE",
-              help="A seal from after the end of the session.")  # fmt: skip
-@click.option("--out", required=True, type=_FILE, metavar="FILE", help="Where the proof goes.")
-@click.option("--redacted", is_flag=True, help="Show no content: types, times and commitments.")
+              help="A seal that was made after the end of the session.")  # fmt: skip
+@click.option(
+    "--out", required=True, type=_FILE, metavar="FILE", help=("The new file for the proof.")
+)
+@click.option(
+    "--redacted", is_flag=True, help=("Show only types, times and commitments; no content.")
+)
 @click.option("--event", type=click.IntRange(min=1), metavar="N",
-              help="Prove event N of the session alone.")  # fmt: skip
-@click.option("--children", is_flag=True, help="Prove the sessions below it, too.")
+              help="Prove only event N of the session.")  # fmt: skip
+@click.option("--children", is_flag=True, help="Prove the child sessions, too.")
 @click.option("--related", is_flag=True,
-              help="Prove what was said about it later and its agents' definitions, too.",
+              help="Prove later statements about it and its agents' definitions, too.",
               )  # fmt: skip
-@click.option("--key", type=_GIVEN, metavar="KEY.pub", help="Put the key of the seal inside.")
+@click.option(
+    "--key", type=_GIVEN, metavar="KEY.pub", help=("Put the public key of the seal into the proof.")
+)
 @click.option("--html", is_flag=True, help="Make a page that checks itself in a browser.")
 def prove(
     store: str | None,

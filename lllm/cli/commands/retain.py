@@ -12,9 +12,13 @@ from lllm.cli.options import json_option, open_named, store_option, zone, zone_o
 @zone_options
 @click.option("--days", required=True, type=click.IntRange(min=1), metavar="N",
               help="How long sessions are kept, from their start.")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Erase them; else it is only said what would be.")
-@click.option("--reason", metavar="TEXT", help="Why; else the number of days. It stays in the log.")
-@click.option("--by", metavar="NAME", help="Who erases them; else your user name.")
+@click.option("--yes", is_flag=True, help="Erase them; otherwise the command only says what would go.")
+@click.option(
+    "--reason",
+    metavar="TEXT",
+    help=("The reason; default: the number of days. It stays in the log."),
+)
+@click.option("--by", metavar="NAME", help="The name of who erases them; default: your user name.")
 @click.option("--defer-vacuum", is_flag=True,
               help="Leave the VACUUM to a later `lllm vacuum`.")  # fmt: skip
 @json_option

@@ -15,20 +15,34 @@ _GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @store_option
-@click.option("--out", required=True, type=_FILE, metavar="FILE", help="Where the seal is kept.")
-@click.option("--key", type=_FILE, metavar="KEY", help="Sign it with the private key in a file.")
-@click.option("--key-env", metavar="NAME", help="Sign it with the one in a variable.")
+@click.option(
+    "--out",
+    required=True,
+    type=_FILE,
+    metavar="FILE",
+    help=("The new file for the seal, outside of the store."),
+)
+@click.option(
+    "--key", type=_FILE, metavar="KEY", help=("Sign the seal with the private key in a file.")
+)
+@click.option(
+    "--key-env",
+    metavar="NAME",
+    help=("Sign the seal with the private key in an environment variable."),
+)
 @click.option("--timestamp", metavar="URL",
-              help="Have this RFC 3161 authority sign the time, in FILE.tsr.")  # fmt: skip
+              help=(
+                  "Have this RFC 3161 authority sign the time; it is kept in FILE.tsr."
+              ))  # fmt: skip
 @click.option("--witness", "witnesses", multiple=True, metavar="URL",
-              help="Have this C2SP witness cosign it; repeat it for several.")  # fmt: skip
+              help="Have this C2SP witness cosign the seal; repeat it for several.")  # fmt: skip
 @click.option("--timestamp-ca", "authorities", multiple=True, type=_GIVEN, metavar="PEM",
-              help="Take only timestamps that these certificates stand behind.")  # fmt: skip
+              help="Accept only timestamps that these certificates vouch for.")  # fmt: skip
 @click.option("--witness-key", "witness_keys", multiple=True, metavar="KEY",
-              help="Take only cosignatures of these witnesses: a key, or a file of keys.",
+              help="Accept only cosignatures of these witnesses: a key, or a file of keys.",
               )  # fmt: skip
 @click.option("--optional-anchors", is_flag=True,
-              help="Write it also without a timestamp or cosignature that can't be had now.",
+              help="Write the seal also if a timestamp or cosignature can't be had now.",
               )  # fmt: skip
 def seal(
     store: str | None,
@@ -55,7 +69,7 @@ def seal(
     if key is not None and key_env is not None:
         raise click.UsageError("Give --key or --key-env, not both.")
     if witnesses and key is None and key_env is None:
-        raise click.UsageError("A witness cosigns what is signed: give --key or --key-env, too.")
+        raise click.UsageError("Witnesses cosign only signed seals: give --key or --key-env, too.")
     from lllm.audit.anchoring import refuse_replacing
     from lllm.audit.cosignature import read_witness_keys
     from lllm.audit.keys import private_key_in_environment, read_private_key

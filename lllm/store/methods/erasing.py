@@ -104,7 +104,7 @@ class ErasesSessions(ListsSessions):
             LogError: The log can't be written.
         """
         if not tags and before is None and partition is None:
-            raise ValueError("Which sessions? Give tags, before or partition.")
+            raise ValueError("Give tags, before or partition, to say which sessions to erase.")
         _a_reason(reason)
         found = self.list_sessions(
             tags=tags, before=before, tz=tz, partition=partition, replays=True
@@ -271,5 +271,5 @@ class ErasesSessions(ListsSessions):
 
 def _a_reason(reason: str) -> str:
     if not reason.strip():
-        raise ValueError("Give a reason; it stays in the log.")
+        raise ValueError("Give a reason. It stays in the log.")
     return reason

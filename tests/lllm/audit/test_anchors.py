@@ -137,7 +137,7 @@ def test_a_proof_of_a_cosigned_checkpoint(
     forged = Signature(line.name, line.key_id, bytes(8) + line.signature[8:])
     proof.write_text(proof.read_text().replace(line.line().strip(), forged.line().strip()))
     assert main([*check, "--witness-key", str(witness.key), *stamped]) == 1
-    assert "cosignature: wrong: a cosignature of witness.example/w1" in capsys.readouterr().out
+    assert "cosignature: wrong: the cosignature of witness.example/w1" in capsys.readouterr().out
 
 
 def test_the_log_grows(place: Place, witness: LoopbackWitness) -> None:
@@ -248,7 +248,7 @@ def test_cosignatures_that_do_not_fit(place: Place, witness: LoopbackWitness) ->
     """A wrong one is refused where the key is known, and one in the name of the log always."""
     other = WitnessKey("witness.example/w2", b"2" * 32)
     lines = {
-        "does not fit": Signature(witness.key.name, witness.key.key_id, bytes(72)).line(),
+        "does not match": Signature(witness.key.name, witness.key.key_id, bytes(72)).line(),
         "no cosignature of a witness whose": Signature(other.name, other.key_id, bytes(72)).line(),
     }
     with place.open() as store:
@@ -274,8 +274,8 @@ def test_an_authority_that_misbehaves(place: Place, authority: Authority) -> Non
         assert old is not None
         for answer, said in (
             ((200, old), "the nonce differs"),
-            ((200, b"rubbish"), "answers with no RFC 3161 timestamp"),
-            ((200, b""), "answers with no RFC 3161 timestamp"),
+            ((200, b"rubbish"), "did not answer with an RFC 3161 timestamp"),
+            ((200, b""), "did not answer with an RFC 3161 timestamp"),
             ((503, b""), "HTTP status 503"),
         ):
             authority.answer = lambda _, answer=answer: answer  # type: ignore[misc]
@@ -305,7 +305,7 @@ def test_an_authority_that_nobody_trusts(
     seal = place.there / "seal"
     arguments = ("seal", "--out", seal, "--timestamp", authority.url)
     place.run(*arguments, "--timestamp-ca", other.root, code=2)
-    assert "no given certificate stands behind it: unable to get" in capsys.readouterr().err
+    assert "no given certificate vouches for it: unable to get" in capsys.readouterr().err
     assert not seal.exists()
     assert not token_path(seal).exists()
     place.run(*arguments)
@@ -315,7 +315,7 @@ def test_an_authority_that_nobody_trusts(
     place.run("verify", "--checkpoint", seal, *both, "--timestamp-ca", other.root)
     (place.there / "pem").write_text("no certificate")
     place.run("verify", "--checkpoint", seal, "--timestamp-ca", place.there / "pem", code=2)
-    assert "this is no certificate in PEM" in capsys.readouterr().err
+    assert "this is not a certificate in PEM" in capsys.readouterr().err
 
 
 def test_a_timestamp_that_was_changed(place: Place, authority: Authority) -> None:
@@ -489,10 +489,10 @@ def test_keys_of_witnesses(place: Place, witness: LoopbackWitness) -> None:
     assert str(key) == str(witness.key)
     assert key != KEY.public
     keys = place.there / "witness.key"
-    with pytest.raises(AuditError, match="there is no key in it"):
+    with pytest.raises(AuditError, match="the file has no key"):
         read_witness_keys(str(keys))
     keys.write_text(f"{witness.key}\n{KEY.public}\n")
     with pytest.raises(AuditError, match="of the type 1, and one of the type 4"):
         read_witness_keys(str(keys))
-    with pytest.raises(AuditError, match="There is no file"):
+    with pytest.raises(AuditError, match="neither an existing file nor a key"):
         read_witness_keys(f"a+00000000+{encoded(b'4')}")

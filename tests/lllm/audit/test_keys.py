@@ -96,7 +96,7 @@ def test_no_key_is_replaced(tmp_path: Path, there: str) -> None:
     """Where one of the files is there, even as a dangling link, nothing is written."""
     key = PrivateKey.generate("log")
     (tmp_path / there).symlink_to(tmp_path / "nowhere")
-    with pytest.raises(AuditError, match=f"{there} is there already"):
+    with pytest.raises(AuditError, match=f"{there} exists already"):
         write_key_files(tmp_path / "log.key", key)
     assert os.listdir(tmp_path) == [there]
 
@@ -116,7 +116,7 @@ def test_a_private_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AUDIT_KEY", GO_PRIVATE)
     assert str(private_key_in_environment("AUDIT_KEY").public) == GO_PUBLIC
     monkeypatch.setenv("AUDIT_KEY", GO_PRIVATE.replace("AYEK", "AYEL"))
-    with pytest.raises(AuditError, match=r"AUDIT_KEY: .*does not fit its key id") as raised:
+    with pytest.raises(AuditError, match=r"AUDIT_KEY: .*does not match its key id") as raised:
         private_key_in_environment("AUDIT_KEY")
     assert "FGyNhPJEMzD1" not in str(raised.value)
     for wrong in ("", None):
@@ -139,16 +139,16 @@ def test_a_private_key_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no public key"),
-        ("name+00000000", "no public key"),
-        (GO_PUBLIC.replace("ARpc", "ARpd"), "'PeterNeumann' does not fit its key id 'c74f20a3'"),
-        (GO_PUBLIC.replace("c74f20a3", "C74F20A3"), "does not fit its key id"),
-        (GO_PUBLIC.replace("PeterNeumann", "PeterN"), "does not fit its key id"),
-        (GO_PUBLIC.replace("10TW", "10T"), "no public key"),
+        ("", "not a public key"),
+        ("name+00000000", "not a public key"),
+        (GO_PUBLIC.replace("ARpc", "ARpd"), "'PeterNeumann' does not match its key id 'c74f20a3'"),
+        (GO_PUBLIC.replace("c74f20a3", "C74F20A3"), "does not match its key id"),
+        (GO_PUBLIC.replace("PeterNeumann", "PeterN"), "does not match its key id"),
+        (GO_PUBLIC.replace("10TW", "10T"), "not a public key"),
         ("a+00000000+AgAA", "of the type 2, and one of the type 1 is needed"),
         ("a+00000000+AQAA", "32 bytes, and this one has 2"),
-        ("a b+00000000+" + GO_PUBLIC.rpartition("+")[2], "neither spaces nor"),
-        (GO_PUBLIC.replace("PeterNeumann", ""), "not empty"),
+        ("a b+00000000+" + GO_PUBLIC.rpartition("+")[2], "must not contain spaces"),
+        (GO_PUBLIC.replace("PeterNeumann", ""), "must not be empty"),
         (GO_PRIVATE, "This is a private key"),
     ],
 )
@@ -169,7 +169,7 @@ def test_what_is_no_public_key(text: str, told: str, tmp_path: Path) -> None:
         (GO_PUBLIC.encode(), "does not begin with 'PRIVATE.KEY.'"),
         (b"PRIVATE+KEY+a+00000000+AQAA", "32 bytes"),
         (b"PRIVATE+KEY+a+00000000+AgAA", "of the type 2"),
-        (b"PRIVATE+KEY+a", "no private key"),
+        (b"PRIVATE+KEY+a", "not a private key"),
         (b"\xff\xfe", "UTF-8"),
         (b"x" * 5_000, "too long"),
     ],

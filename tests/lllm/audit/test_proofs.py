@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_log(store: LogStore) -> None:
         write(other, 9)
         with pytest.raises(AuditError, match="are not those of the checkpoint"):
             store.prove(session_id, same_size)
-        with pytest.raises(AuditError, match="or the end of this one is missing"):
+        with pytest.raises(AuditError, match="or the end of this log is missing"):
             store.prove(session_id, other.seal())
         with pytest.raises(AuditError, match="three lines"):
             store.prove(session_id, "none\n")
@@ -294,7 +294,7 @@ def test_commands(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.verify("--checkpoint", place.there / "seal2", code=1)
     place.verify("--store", "x", code=2)
     place.run("verify", "--proof", place.seal, code=2)
-    assert "This is no proof" in capsys.readouterr().err
+    assert "This is not a proof" in capsys.readouterr().err
 
 
 def test_the_only_key_is_inside(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,7 +304,7 @@ def test_the_only_key_is_inside(place: Place, capsys: pytest.CaptureFixture[str]
     place.verify("--json", code=3)
     said = json.loads(capsys.readouterr().out)
     assert said["signature"] == "unknown"
-    assert "The only key is the one inside of the file" in said["signature_says"]
+    assert "which is inside of the file" in said["signature_says"]
     text = place.proof.read_text()
     place.proof.write_text(text.replace(str(KEY.public), str(OTHER.public)))
     place.verify(code=1)

@@ -371,7 +371,7 @@ class TestCommand:
             assert f"Session {self.second}" not in out
         self.run(path, "--limit", 1)
         out = capsys.readouterr().out
-        assert "Earlier sessions fit what was asked for" in out
+        assert "Earlier sessions match" in out
         assert f"Session {self.first}" not in out
         self.run(path, "--tag", "user=nobody", code=1)
         self.run(path, self.first, "--tag", "user=alice", code=2)

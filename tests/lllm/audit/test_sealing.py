@@ -124,7 +124,7 @@ def test_no_seal_is_replaced(place: Place, capsys: pytest.CaptureFixture[str]) -
     with place.open() as store:
         write(store, "d")
     place.run("seal", "--out", kept, code=2)
-    assert "An earlier seal proves" in capsys.readouterr().err
+    assert "an earlier seal proves" in capsys.readouterr().err
     assert kept.read_bytes() == before
 
 
