@@ -12,7 +12,9 @@ from lllm.cli.options import json_option, open_named, store_option, zone, zone_o
 @zone_options
 @click.option("--days", required=True, type=click.IntRange(min=1), metavar="N",
               help="How long sessions are kept, from their start.")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Erase them; otherwise the command only says what would go.")
+@click.option(
+    "--yes", is_flag=True, help="Erase them; otherwise the command only says what would go."
+)
 @click.option(
     "--reason",
     metavar="TEXT",

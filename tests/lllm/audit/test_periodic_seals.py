@@ -144,7 +144,7 @@ def test_another_process_seals_too(here: Path, tmp_path: Path) -> None:
     assert len(seals(there)) == 1
     with (
         LogStore(opened("sqlite", here), seal_every=60, seal_to=there, seal_key=KEY) as store,
-        pytest.raises(TypeError, match="private key can.t be pickled"),
+        pytest.raises(TypeError, match="private key can't be pickled"),
     ):
         pickle.dumps(store)
 
