@@ -27,7 +27,7 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
-EVIL = f'\'; touch /tmp/x; echo "$(id)" `id` \\ {HOSTILE[0]}\nEOF\n\u202e'
+EVIL = f'\'; touch ran; echo "$(id)" `id` \\ {HOSTILE[0]}\nEOF\n\u202e'
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,7 @@ def test_curl_asks_for_the_same_again(page: Served, server: Loopback, tmp_path: 
         cwd=tmp_path, env={"OPENAI_API_KEY": "another", "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert b"again" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
     assert server.requests[-1].headers["authorization"] == "Bearer another"
     same(server.requests[-1].body, sent)
 
