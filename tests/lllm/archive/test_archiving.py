@@ -233,7 +233,6 @@ def test_alterations(store: LogStore, tmp_path: Path, what: str) -> None:
             "swapped": digests[32:64] + digests[:32] + digests[64:],
         }.get(what)
         if new is not None:
-            connection.execute("UPDATE archived_leaves SET digests = ?", (new,))
             connection.execute("UPDATE archived_leaves SET digests = ? WHERE first = ?",
                                (new, first))  # fmt: skip
         elif what == "removed":
@@ -247,7 +246,9 @@ def test_alterations(store: LogStore, tmp_path: Path, what: str) -> None:
                 " LIMIT 1", (first,)
             )  # fmt: skip
         connection.commit()
-    assert verify(SQLiteBackend(path, read_only=True)).damages
+    (found, *_) = verify(SQLiteBackend(path, read_only=True)).damages
+    if what in ("changed", "swapped"):
+        assert "are not those of the events that it had" in found.what
 
 
 def test_guarded(store: LogStore, tmp_path: Path) -> None:
