@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 from lllm import LogStore
 from lllm.cli import main
 from lllm.cli.open_store import open_store
-from lllm.events import backend as logs
+from lllm.events import follow as following
 from lllm.events.errors import LogError, StoreError
 from lllm.terminal_safe import UNSAFE
 from tests.support import ROOT
@@ -124,7 +124,7 @@ def serve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    logs.time = _NeverWaits()  # type: ignore[attr-defined] # `tail` ends where it would wait
+    following.time = _NeverWaits()  # type: ignore[attr-defined] # `tail` ends where it would wait
     for line in sys.stdin:
         path, sessions, briefly = json.loads(line)
 
@@ -207,7 +207,7 @@ def _jsonl(store: LogStore, session_id: str) -> object:
 
 
 def _followed(store: LogStore) -> int:
-    return sum(1 for _ in logs.follow(store.log, after=0, stop=lambda: True))
+    return sum(1 for _ in following.follow(store.log, after=0, stop=lambda: True))
 
 
 def _of_commands(path: Path, session_ids: list[str], briefly: bool) -> Iterator[list[str]]:
