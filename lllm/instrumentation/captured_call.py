@@ -371,7 +371,7 @@ class Call:
             self._close()
 
     def settle_at_exit(self) -> None:
-        """End the call when the program exits first; see OpenCall."""
+        """End the call if the program exits before the answer is complete; see OpenCall."""
         if self._recorder.in_child or self._left:
             return
         self.settle(_EXIT)

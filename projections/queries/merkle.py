@@ -71,7 +71,7 @@ class StoredTree:
         return incomplete + sum(marks for (marks,) in rows if isinstance(marks, int))
 
     def read(self, level: int, index: int) -> bytes:
-        """Read a node of the tree; has the form of `merkle.NodeReader`.
+        """Read the hash of a node of the tree; this is a `merkle.NodeReader`.
 
         Args:
             level: The level of the node; its subtree has 2^level leaves.

@@ -63,10 +63,10 @@ class Readers:
         self._shut_by = 0  # the thread that forks; no read may begin meanwhile
 
     def renew(self) -> deque[Connection]:
-        """Replace all connections; those in use are closed when they are returned.
+        """Stop using all present connections; those in use are closed when they are returned.
 
         Returns:
-            The connections that were free or lent and idle, which the caller has to close.
+            The connections that nobody uses at the moment, which the caller has to close.
         """
         before, self.free = self.free, deque()
         lent, self.lent = self.lent, set()
