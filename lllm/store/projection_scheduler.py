@@ -69,6 +69,7 @@ class CatchUp:
         # Reentrant, because the garbage collector may end a session or close the store in between.
         self._lock = ThreadLock()
         self._at_it = ThreadLock()
+        self._is_due = False  # a session ended that no run has included yet
         self._closed = False
         register_after_fork(self)
 
@@ -92,6 +93,7 @@ class CatchUp:
     def _start_later(self, seconds: float) -> bool:
         try:
             self._later = _Later(seconds, self._run)
+            self._is_due = True
         except RuntimeError:  # the interpreter exits, or there are too many threads
             return False
         return True
@@ -102,6 +104,7 @@ class CatchUp:
             self._next = time.monotonic() + _EVERY
         with self._at_it.held():
             if not self._closed:
+                self._is_due = False
                 self._catch_up()
 
     def _catch_up(self) -> None:
@@ -121,10 +124,11 @@ class CatchUp:
 
     def close(self) -> None:
         """Do the scheduled work now."""
-        with self._lock.held():
-            later, self._later = self._later, None
-        if later is not None:
-            later.cancel()
-            self._caught_up()
-        with self._at_it.held():
-            self._closed = True
+        with self._at_it.held():  # after a run that began before the last session ended
+            with self._lock.held():
+                later, self._later = self._later, None
+                self._closed = True
+            if later is not None:
+                later.cancel()
+            if self._is_due:
+                self._caught_up()

@@ -63,6 +63,32 @@ def test_closing_does_what_was_to_be_done_soon() -> None:
     assert projector.times == 1
 
 
+class OneAtATime(Slow):
+    """A projector that turns away who comes while another catches up."""
+
+    def catch_up(self, *, timeout: float = 1.0) -> bool:
+        """Wait, and count, unless another does so."""
+        if self.begun.is_set() and not self.go_on.is_set():
+            return False
+        return super().catch_up(timeout=timeout)
+
+
+def test_closing_includes_what_ended_during_a_run() -> None:
+    """A session that ends after a run has read the log is not left to the next reader."""
+    projector = OneAtATime()
+    catch_up = CatchUp(projector)
+    catch_up._next = time.monotonic() + 0.01
+    catch_up.session_ended()
+    assert projector.begun.wait(10)
+    catch_up.session_ended()  # which is to be done soon
+    closing = threading.Thread(target=catch_up.close)
+    closing.start()
+    closing.join(0.05)
+    projector.go_on.set()
+    closing.join()
+    assert projector.times == 2
+
+
 def test_rows_follow_by_themselves(tmp_path: Path) -> None:
     """Whatever ends in a burst stands in the rows a moment later, though nobody asks."""
     with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
