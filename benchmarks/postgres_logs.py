@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
-
-import psycopg
+from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, milliseconds, ratio
 from lllm import PostgresBackend
 from lllm.events.backends.postgres.schema import BLOCK
 from lllm.events.envelope import NewEvent
 from lllm.testing.writers import event
-from tests.support.postgres import Server, new_schema
+
+if TYPE_CHECKING:
+    import psycopg
 
 AREA = "postgres"
 _SETTINGS = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on"}
@@ -47,6 +48,10 @@ _ENVELOPE = ["int8", "text", "int8", "int8", "text", "int8", "bytea"]
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Single appends, batches, and writers at a time."""
+    import psycopg
+
+    from tests.support.postgres import Server, new_schema  # an installed lllm has no tests
+
     server = Server(_SETTINGS)
     try:
         schema = new_schema()

@@ -7,8 +7,14 @@ model's name identifies the provider; see `lllm.pricing.genai_prices.BY_MODEL_NA
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import urlsplit
+
+from lllm.pricing.local_models import local_provider
+
+VARIABLE = "LLLM_PROVIDER"
+"""The environment variable that names the provider of addresses that are unknown."""
 
 # A subdomain counts as its host. A test compares this table with the addresses in genai-prices.
 PROVIDERS = {
@@ -160,3 +166,23 @@ def provider_at(url: str) -> str | None:
             return table[host]
     by_host = (name for pattern, name in _BY_HOST if pattern.fullmatch(host))
     return next(by_host, None) or provider_of(host)
+
+
+def biller_at(url: str, host: str, port: int) -> str:
+    """Find the provider that bills at an address, also if the address is unknown.
+
+    Args:
+        url: The base URL.
+        host: Its host.
+        port: Its port.
+
+    Returns:
+        The provider that is known for the address; else what LLLM_PROVIDER names, unless a local
+        model is served there; else the host itself.
+    """
+    known = provider_at(url)
+    if known is None and local_provider(host, port) is None:
+        known = os.environ.get(VARIABLE, "").strip() or None
+    if known is None and "." not in host and host != "localhost":
+        return f"{host}:{port}"  # a name in a local network, which may equal a provider's
+    return known or host

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lllm.events.model import Content, Error
-from lllm.importing.transcripts.file_import import DAY
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
 from lllm.importing.transcripts.transcript_json import time_of
 from lllm.instrumentation.request_bodies import MESSAGES
@@ -148,24 +147,12 @@ class ClaudeSession:
         self._take(entry)
 
     def settle(self, now: int, *, changed: int) -> None:
-        """Write a message that is complete, and end a session that has been silent for a day.
-
-        Args:
-            now: The present, nanoseconds UTC.
-            changed: The time at which the file was last changed, nanoseconds UTC.
-        """
-        if self._early and now - changed > DAY:
-            self._start()
-            early, self._early = self._early, []
-            for one in early:
-                self._take(one)
+        """Write a message that is complete; see `Conversation.settle`."""
         waiting = self._answering
         if waiting is not None:
             ended = waiting.entries[-1].message.get("stop_reason") is not None
             if now - changed > (_SETTLED if ended else _GIVEN_UP):
                 self._finish()
-        if self._is_started and now - max(changed, self.last_time) > DAY:
-            self.end()
 
     def end(self) -> None:
         """End the session with its last entry."""

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import msgspec
 
 from lllm.events.model import Content, Error
-from lllm.importing.transcripts.file_import import DAY
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
 from lllm.instrumentation.request_bodies import RESPONSES
 from lllm.invokers import Answer
@@ -134,8 +133,6 @@ class CodexSession:
         """Write what is complete; see `Conversation.settle`."""
         if self._call is not None and now - changed > _SETTLED:
             self._finish(None)
-        if now - max(changed, self.last_time) > DAY:
-            self.end()
 
     def end(self) -> None:
         """End the session with its last entry; see `Conversation.end`."""

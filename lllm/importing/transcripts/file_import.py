@@ -35,7 +35,7 @@ class Conversation(Protocol):
     """The time of the last entry, nanoseconds UTC."""
 
     def settle(self, now: int, *, changed: int) -> None:
-        """Write what is complete, and end a session that has been silent for a day.
+        """Write a message that is complete.
 
         Args:
             now: The present, nanoseconds UTC.
@@ -163,6 +163,8 @@ class TranscriptFileImport:
             return
         for one in self._open.values():
             one.conversation.settle(now, changed=found.st_mtime_ns)
+            if now - max(found.st_mtime_ns, one.conversation.last_time) > DAY:
+                one.conversation.end()
         self._write()
         self._tag()
 

@@ -12,11 +12,7 @@ from urllib.parse import urlsplit
 
 from lllm.events.errors import ConfigError
 from lllm.invokers.http.secrets import Secret, Secrets
-from lllm.pricing.local_models import local_provider
-from lllm.pricing.provider_hosts import provider_at, provider_of
-
-# The variable that names the provider that bills at an unknown address.
-VARIABLE = "LLLM_PROVIDER"
+from lllm.pricing.provider_hosts import biller_at, provider_of
 
 
 @dataclass(frozen=True)
@@ -107,18 +103,8 @@ def access(
     url = base_url.strip()
     host, port = _address(url)
     key = Secret(api_key.strip()) if api_key and api_key.strip() else None
-    name = provider or _biller(url, host, port)
+    name = provider or biller_at(url, host, port)
     return Access(Secret(url), host, port, name, key, timeout, key_env, headers_env)
-
-
-def _biller(url: str, host: str, port: int) -> str:
-    """Find the provider that bills at an address; the host if nothing names one."""
-    known = provider_at(url)
-    if known is None and local_provider(host, port) is None:
-        known = os.environ.get(VARIABLE, "").strip() or None
-    if known is None and "." not in host and host != "localhost":
-        return f"{host}:{port}"  # a name in a local network, which may equal a provider's
-    return known or host
 
 
 def _address(base_url: str) -> tuple[str, int]:

@@ -192,7 +192,7 @@ def test_a_lock_of_rows_that_can_not_be_had(
         patched.setattr(FileLock, "acquire", _no_locks)
         with (
             pytest.raises(LogUnavailable, match="No locks"),
-            rebuild._only_rebuild(FileLock(tmp_path / "a.lock")),
+            rebuild.only_rebuild(FileLock(tmp_path / "a.lock")),
         ):
             pass
 

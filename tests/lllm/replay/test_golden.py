@@ -15,7 +15,7 @@ RECORDINGS = sorted(FOLDER.glob("*.jsonl"))
 # What is no part of a session that was exported.
 ELSEWHERE = {
     "session.annotated", "session.erased", "session.held", "session.released",
-    "session.interrupted", "error.recorded", "log.gap",
+    "session.interrupted", "session.archived", "session.restored", "error.recorded", "log.gap",
 }  # fmt: skip
 
 
