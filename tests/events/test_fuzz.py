@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
 from lllm.cli.open_store import open_store
-from lllm.events import backend as logs
 from lllm.events import codec
+from lllm.events import follow as logs
 from lllm.events.backends.jsonl import line_format as lines
 from lllm.events.digest import seal
 from lllm.events.envelope import NewEvent, Recorded

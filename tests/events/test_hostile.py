@@ -20,7 +20,7 @@ import pytest
 from lllm import LogStore, PackageError, Tactic
 from lllm.cli import main
 from lllm.cli.open_store import open_store
-from lllm.events import backend as logs
+from lllm.events import follow as logs
 from lllm.events.errors import LllmError, SessionNotFound
 from lllm.invokers.scripted import ScriptedInvoker, reply, tool_call
 from lllm.packages.manifest import read_manifest
@@ -466,9 +466,9 @@ def test_arguments_that_are_no_text(written: Written) -> None:
 IN_CHILD = """
 import json, sys, time
 from lllm.cli import main
-from lllm.events import backend
+from lllm.events import follow
 def wait(_): raise KeyboardInterrupt
-backend.time.sleep = wait  # `tail` ends where it would wait
+follow.time.sleep = wait  # `tail` ends where it would wait
 for arguments in json.loads(sys.argv[1]):
     main(arguments)
 """
