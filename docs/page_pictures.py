@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 FOLDER = Path(__file__).parent
 LLLM = Path(sys.executable).with_name("lllm")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WIDTH = 1080  # pixels
+WIDTH = 1280  # pixels
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
             address, _, token = server.stdout.readline().strip().partition("?")
             started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             for name, path, height in (
-                ("web-list", "", 300), ("web-session", f"sessions/{first}", 700),
+                ("web-list", "", 380), ("web-session", f"sessions/{first}", 700),
             ):  # fmt: skip
                 page = started.new_page(viewport={"width": WIDTH, "height": height})
                 page.goto(f"{address}{path}?{token}")
