@@ -201,8 +201,12 @@ def test_a_standby_that_says_nothing(own: Server, away: Callable[[bool], None]) 
     assert without_positions(log.read()) == before
     away(False)
     for more in (number, number + 1):
-        log.append(batch("s", more))
+        last = log.append(batch("s", more))[-1]
         before += batch("s", more)
+    # Readers see nothing behind an append that is still under way: the one that was given up.
+    until = time.monotonic() + HANG
+    while log.head() < last and time.monotonic() < until:
+        time.sleep(0.01)
     assert without_positions(log.read()) == before
     log.close()
 
