@@ -115,6 +115,20 @@ def test_keys(browser: Browser, page: Served) -> None:
         assert tab.evaluate("document.activeElement.tagName") == "INPUT"
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_what_a_link_leads_to_is_below_the_bar(browser: Browser, page: Served, width: int) -> None:
+    size = {"width": width, "height": 300}
+    with looking(browser, page, viewport=size) as tab:
+        path = tab.locator(".asked a").last.get_attribute("href")
+        tab.goto(f"{page.address}{path}")
+        tab.evaluate("location.hash = document.querySelector('.outline a[href^=\"#\"]').hash")
+        tab.wait_for_function("document.querySelector(':target') && scrollY > 0")
+        bar, target = (tab.locator(one).bounding_box() for one in (".bar", "main :target"))
+        assert bar is not None
+        assert target is not None
+        assert target["y"] >= bar["height"]
+
+
 def test_filters_make_short_addresses(browser: Browser, page: Served) -> None:
     with looking(browser, page) as tab:
         tab.select_option("select[name=state]", "failure")
