@@ -22,8 +22,6 @@ from lllm.terminal_safe import visible
 if TYPE_CHECKING:
     from lllm.archive.archive_report import ArchivedSessions
 
-_SHOWN = 10  # ids that are listed
-
 
 @click.command()
 @store_option
@@ -72,7 +70,9 @@ def archive(
 
 
 def _ask(found: ArchivedSessions, folder: Path) -> None:
-    click.echo(f"{len(found.sessions):,} sessions: {_listed(found.sessions)}", err=True)
+    from lllm.cli.render.formats import first_ids
+
+    click.echo(f"{len(found.sessions):,} sessions: {first_ids(found.sessions)}", err=True)
     click.confirm(f"Move them to {visible(str(folder))}?", abort=True, err=True)
 
 
@@ -89,7 +89,7 @@ def show_archived(report: ArchivedSessions, as_json: bool) -> None:
 
         show_json(encode(report).decode())
         return
-    from lllm.cli.render.formats import counted
+    from lllm.cli.render.formats import counted, first_ids
 
     sessions = counted(len(report.sessions), "session")
     if report.dry_run:
@@ -108,10 +108,6 @@ def show_archived(report: ArchivedSessions, as_json: bool) -> None:
         ("Left: damaged (see `lllm verify`)", report.damaged),
     ):
         if ids:
-            click.echo(f"{what}: {_listed(ids)}")
+            click.echo(f"{what}: {first_ids(ids)}")
     if report.pending:
         click.echo("The store's file keeps its size until `lllm vacuum` has run.")
-
-
-def _listed(ids: list[str]) -> str:
-    return ", ".join(map(visible, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")

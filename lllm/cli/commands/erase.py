@@ -20,9 +20,6 @@ from lllm.terminal_safe import visible
 
 if TYPE_CHECKING:
     from lllm.store.erasure_report import Erasure
-    from lllm.store.log_store import LogStore
-
-_SHOWN = 10  # ids that are listed
 
 
 @click.command()
@@ -94,7 +91,7 @@ def erase(
                 )
             ]  # fmt: skip
         report = _together(reports)
-        report.pending = report.pending and (defer_vacuum or not _vacuum(opened))
+        report.pending = report.pending and (defer_vacuum or not opened.vacuum())
     if as_json:
         from lllm.cli.render.json_text import show_json
         from lllm.events.codec import encode
@@ -105,14 +102,11 @@ def erase(
 
 
 def _ask(ids: list[str], reason: str) -> None:
-    shown = ", ".join(map(visible, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
-    click.echo(f"{len(ids):,} sessions: {shown}", err=True)
+    from lllm.cli.render.formats import first_ids
+
+    click.echo(f"{len(ids):,} sessions: {first_ids(ids)}", err=True)
     click.echo(f"This reason stays in the log for good: {visible(reason)}", err=True)
     click.confirm("Erase their content for good?", abort=True, err=True)
-
-
-def _vacuum(opened: LogStore) -> bool:
-    return opened.vacuum()
 
 
 def _together(reports: list[Erasure]) -> Erasure:
@@ -133,6 +127,8 @@ def show_erasure(report: Erasure) -> None:
     Args:
         report: The result of the erasure.
     """
+    from lllm.cli.render.formats import first_ids
+
     click.echo(f"Erased: {len(report.sessions):,} sessions, {report.events:,} payloads.")
     for what, ids in (
         ("Erased before", report.already),
@@ -141,8 +137,7 @@ def show_erasure(report: Erasure) -> None:
         ("Left: still running, or a part of another", report.not_ended),
     ):
         if ids:
-            shown = ", ".join(map(visible, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
-            click.echo(f"{what}: {shown}")
+            click.echo(f"{what}: {first_ids(ids)}")
     if report.pending:
         click.echo("Pending: copies may stay in gaps of the file until `lllm vacuum` has run.")
     click.echo("lllm can't reach:")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.invoke_cost import dollars
@@ -16,6 +16,7 @@ from lllm.times import datetime_of, offset_of, shown_time, suffix_of
 from lllm.tools.results import result_text
 
 _VERDICT = 120  # characters of what is judged, and how
+_IDS = 10  # ids that are listed
 _MOST = 1 << 63  # nanoseconds or nano-dollars; more than this is nobody's time or money
 
 
@@ -201,6 +202,18 @@ def counted(number: int, noun: str) -> str:
         The number and the noun.
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_ids(ids: Sequence[str]) -> str:
+    """List the first ids of sessions, for a message about all of them.
+
+    Args:
+        ids: The ids.
+
+    Returns:
+        At most ten of them, with "..." for the others.
+    """
+    return ", ".join(map(visible, ids[:_IDS])) + (", ..." if len(ids) > _IDS else "")
 
 
 def moment(time: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from lllm.events.buffered import BufferedLog
@@ -21,11 +23,16 @@ class CallOwners:
     """
 
     def __init__(self, log: BufferedLog) -> None:
-        self._owners: dict[str, str] = {}
-        for event in log.read_types((LLMResponded.type,)):
+        self._log = log
+
+    @cached_property  # not every program names its calls, and the log may be long
+    def _owners(self) -> dict[str, str]:
+        owners: dict[str, str] = {}
+        for event in self._log.read_types((LLMResponded.type,)):
             found = msgspec.json.decode(event.data, type=_Response).response_id
             if found:
-                self._owners.setdefault(found, event.stream)
+                owners.setdefault(found, event.stream)
+        return owners
 
     def is_elsewhere(self, response_id: str, session_id: str) -> bool:
         """True if another session has the call; otherwise it belongs to this one from now on."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from lllm.events.model import Content, Error
+from lllm.importing.transcripts.call_owners import CallOwners
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
-from lllm.importing.transcripts.transcript_json import time_of
+from lllm.importing.transcripts.transcript_json import number_in, tags_of, time_of
 from lllm.instrumentation.request_bodies import MESSAGES
 from lllm.invokers.dialects import messages
 from lllm.invokers.dialects.provider_json import items, mapping, text
@@ -82,18 +83,6 @@ def title_of(line: Mapping[str, object]) -> str | None:
     return None if key is None else text(line.get(key)) or text(line.get("title"))
 
 
-class Owners(Protocol):
-    """Knows which session has a call of a model, because transcripts are copied."""
-
-    def is_elsewhere(self, response_id: str, session_id: str) -> bool:
-        """True if another session has the call; otherwise the call belongs to this session.
-
-        Args:
-            response_id: The provider's id of the answer.
-            session_id: The session that asks.
-        """
-
-
 class _Answering(NamedTuple):
     """A message of the model whose lines are still coming."""
 
@@ -113,7 +102,7 @@ class ClaudeSession:
         owners: Knows the calls that other sessions have.
     """
 
-    def __init__(self, events: SessionEvents, owners: Owners) -> None:
+    def __init__(self, events: SessionEvents, owners: CallOwners) -> None:
         self._events = events
         self._owners = owners
         self._early: list[Entry] = []  # before the first question is known
@@ -140,11 +129,8 @@ class ClaudeSession:
             if _question(entry) is None and entry.line.get("type") != "assistant":
                 return
             self._start()
-            early, self._early = self._early, []
-            for one in early:
-                self._take(one)
-            return
-        self._take(entry)
+        else:
+            self._take(entry)
 
     def settle(self, now: int, *, changed: int) -> None:
         """Write a message that is complete; see `Conversation.settle`."""
@@ -158,8 +144,6 @@ class ClaudeSession:
         """End the session with its last entry."""
         if not self._is_started and self._early:
             self._start()
-            for one in self._early:
-                self._take(one)
         self._finish()
         if self._is_started and not self._events.is_ended:
             self._events.end(self.last_time, delivery=self._last_text, error=self._error)
@@ -174,12 +158,7 @@ class ClaudeSession:
         first = self._early[0]
         asked = next((found for one in self._early if (found := _question(one))), "")
         line = next((one.line for one in self._early if one.line.get("cwd")), first.line)
-        folder = text(line.get("cwd")) or ""
-        tags = {"source": NAME}
-        if folder:
-            tags["project"] = folder.replace("\\", "/").rstrip("/").rpartition("/")[2] or folder
-        if branch := text(line.get("gitBranch")):
-            tags["branch"] = branch
+        tags = tags_of(NAME, text(line.get("cwd")), text(line.get("gitBranch")))
         known = {"session": "sessionId", "agent": "agentId", "cwd": "cwd", "version": "version"}
         metadata = {name: line[key] for name, key in known.items() if line.get(key)}
         self._events.start(first.time, task=asked, tags=tags, metadata=metadata)
@@ -187,6 +166,9 @@ class ClaudeSession:
         self._ends[self._dialog] = 0
         self._is_started = True
         self.last_time = first.time
+        early, self._early = self._early, []
+        for one in early:
+            self._take(one)
 
     def _take(self, entry: Entry) -> None:
         kind = entry.line.get("type")
@@ -345,7 +327,7 @@ def _whole(entries: Sequence[Entry]) -> dict[str, object]:
     """Put a message together from its lines: all blocks, and the usage that counts the most."""
     blocks = [block for one in entries for block in items(one.message.get("content"))]
     usages = [_counted(mapping(one.message.get("usage"))) for one in entries]
-    usage = max(usages, key=lambda one: _number(one.get("output_tokens")))
+    usage = max(usages, key=lambda one: number_in(one.get("output_tokens")))
     reasons = [one.message.get("stop_reason") for one in entries]
     whole = {**entries[-1].message, "content": blocks}
     whole["stop_reason"] = next((one for one in reversed(reasons) if one), None)
@@ -362,7 +344,3 @@ def _counted(usage: Mapping[str, object]) -> dict[str, object]:
         if isinstance(value, str) and value.isdecimal():
             found[key] = int(value)
     return found
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -17,6 +17,7 @@ from lllm.importing.transcripts.claude_code import (
     ClaudeSession,
     Entry,
     entry_of,
+    is_subagent,
     title_of,
 )
 from lllm.importing.transcripts.file_import import (
@@ -50,7 +51,7 @@ class ClaudeCodeFile(TranscriptFileImport):
         self._parts: Counter[str] = Counter()  # sessions so far, by sub-agent
         self._agents: dict[str, str] = {}  # by uuid: the sub-agent of a line
         self._claude: dict[str, ClaudeSession] = {}  # by sub-agent; "" for the session itself
-        self._is_subagent = path.name.startswith("agent-")
+        self._is_subagent = is_subagent(path)
 
     def take(self, line: Line) -> None:
         """Take a line; see `TranscriptFileImport.take`."""

@@ -15,6 +15,7 @@ import msgspec
 
 from lllm.events.model import Content, Error
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
+from lllm.importing.transcripts.transcript_json import number_in, tags_of
 from lllm.instrumentation.request_bodies import RESPONSES
 from lllm.invokers import Answer
 from lllm.invokers.dialects import responses
@@ -144,13 +145,8 @@ class CodexSession:
 
     def _start(self) -> None:
         about = self._facts.payload
-        folder = text(about.get("cwd")) or ""
         branch = text(mapping(about.get("git")).get("branch"))
-        tags = {"source": NAME}
-        if folder:
-            tags["project"] = folder.replace("\\", "/").rstrip("/").rpartition("/")[2] or folder
-        if branch:
-            tags["branch"] = branch
+        tags = tags_of(NAME, text(about.get("cwd")), branch)
         known = {
             "session": "id",
             "cwd": "cwd",
@@ -310,11 +306,7 @@ def _usage(used: Mapping[str, object]) -> dict[str, object]:
 def _difference(total: Mapping[str, object], before: Mapping[str, object]) -> Mapping[str, object]:
     """Calculate what one call used from two sums."""
     return {
-        key: value - _number(before.get(key))
+        key: value - number_in(before.get(key))
         for key, value in total.items()
         if isinstance(value, int)
     }
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -187,4 +187,4 @@ def _age(path: Path) -> tuple[bool, int, int, str]:
         changed = path.stat().st_mtime_ns
     except OSError:
         changed = 0
-    return path.name.startswith("agent-"), first_time(path), changed, path.name
+    return claude_code.is_subagent(path), first_time(path), changed, path.name

@@ -123,6 +123,30 @@ def arguments_of(call: ToolCall) -> object:
     return found
 
 
+def number_in(value: object) -> int:
+    """Read a whole number; 0 for anything else."""
+    return value if isinstance(value, int) else 0
+
+
+def tags_of(program: str, folder: str | None, branch: str | None) -> dict[str, str]:
+    """Make the tags of an imported session.
+
+    Args:
+        program: The program that wrote the transcript.
+        folder: The folder that it worked in, by the rules of its system; None if unknown.
+        branch: The branch of Git; None if unknown.
+
+    Returns:
+        The tags: source, and as far as they are known, project and branch.
+    """
+    tags = {"source": program}
+    if folder:
+        tags["project"] = folder.replace("\\", "/").rstrip("/").rpartition("/")[2] or folder
+    if branch:
+        tags["branch"] = branch
+    return tags
+
+
 def derived_id(time: int, *names: str) -> str:
     """Make the id of an imported session, the same at each import.
 
