@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypedDict, TypeVar
 
 import click
+
+from lllm.cli.annotation_values import annotation_option
+from lllm.cli.options import Filters, with_filters
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -23,8 +26,14 @@ class ConditionOptions(TypedDict):
     faster: str | None
 
 
-def with_conditions(command: F) -> F:
-    """Add the options for `ConditionOptions` to a command.
+class SessionFilters(Filters, ConditionOptions):
+    """All filter arguments of `LogStore.list_sessions` and `export_cost_summary`."""
+
+    annotations: dict[str, object]
+
+
+def with_session_filters(command: F) -> F:
+    """Add the options for `SessionFilters` to a command.
 
     Args:
         command: The function of the command.
@@ -32,9 +41,19 @@ def with_conditions(command: F) -> F:
     Returns:
         The same function, with the options.
     """
+    command = annotation_option(command)
     for option in reversed(_OPTIONS):
         command = option(command)
-    return command
+    return with_filters(command)
+
+
+def any_given(filters: Mapping[str, object]) -> bool:
+    """Return True if the user gave a filter, also one whose value is 0.
+
+    Args:
+        filters: The arguments of `SessionFilters`.
+    """
+    return any(value is not None and value != {} for value in filters.values())
 
 
 _OPTIONS = (

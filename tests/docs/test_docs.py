@@ -284,6 +284,10 @@ def marked(text: str) -> set[str]:
 CLI = ROOT / "docs" / "cli.md"
 SHARED = ("--store", "--utc", "--tz", "--help", "-h", "--version")
 FILTERS = ("--tag", "--state", "--tactic", "--after", "--before", "--partition")
+CONDITIONS = (
+    "--model", "--agent", "--error", "--text", "--min-cost", "--max-cost", "--slower", "--faster",
+    "--annotation",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -300,6 +304,9 @@ def test_the_options_of_a_command(name: str) -> None:
     if own >= {*FILTERS}:
         assert "filters" in text
         own -= {*FILTERS}
+        if own >= {*CONDITIONS}:
+            assert "all filters" in text
+            own -= {*CONDITIONS}
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     said = {one.split()[0] for one in marked(prose) if one.startswith("-")}
     assert own <= said <= options
@@ -309,7 +316,7 @@ def test_the_options_of_a_command(name: str) -> None:
 def test_the_options_that_commands_share() -> None:
     """The first part of the guide has them."""
     text = CLI.read_text().partition("## lllm demo")[0]
-    assert all(option in text for option in (*SHARED[:4], *FILTERS))
+    assert all(option in text for option in (*SHARED[:4], *FILTERS, *CONDITIONS))
 
 
 STORE = ROOT / "docs" / "store.md"

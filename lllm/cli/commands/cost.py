@@ -7,16 +7,15 @@ from typing import Unpack
 
 import click
 
+from lllm.cli.condition_options import SessionFilters, any_given, with_session_filters
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
-    Filters,
     as_groups,
     csv_option,
     json_option,
     open_named,
     store_option,
     usage_errors,
-    with_filters,
     zone,
 )
 
@@ -29,7 +28,7 @@ from lllm.cli.options import (
 @click.option("--prices", metavar="WHICH", default="recorded", show_default=True,
               help="recorded, current, or a JSON or TOML file of prices.")  # fmt: skip
 @click.option("--as-model", metavar="NAME", help="Price every call as this model's.")
-@with_filters
+@with_session_filters
 @json_option
 @csv_option
 def cost(
@@ -39,7 +38,7 @@ def cost(
     as_model: str | None,
     as_json: bool,
     as_csv: bool,
-    **filters: Unpack[Filters],
+    **filters: Unpack[SessionFilters],
 ) -> None:
     """Sum up the cost of sessions, including the sessions below them.
 
@@ -74,7 +73,7 @@ def cost(
 
         show_costs_as_csv(summary, by)
     if not summary["session_count"]:
-        raise Finding("No session matches." if any(filters.values())
+        raise Finding("No session fits." if any_given(filters)
                       else "The store has no sessions yet.")  # fmt: skip
     if not (as_json or as_csv):
         from lllm.cli.render.console import stdout

@@ -6,9 +6,9 @@ from typing import Unpack
 
 import click
 
-from lllm.cli.annotation_values import annotation_option
+from lllm.cli.condition_options import SessionFilters, any_given, with_session_filters
 from lllm.cli.exit_codes import Finding
-from lllm.cli.options import Filters, open_named, store_option, usage_errors, with_filters
+from lllm.cli.options import open_named, store_option, usage_errors
 from lllm.terminal_safe import visible
 
 
@@ -25,8 +25,7 @@ from lllm.terminal_safe import visible
 @click.option("--dataset", is_flag=True,
               help="Write task, delivery, scores and tags of all sessions that fit, as JSONL.",
               )  # fmt: skip
-@annotation_option
-@with_filters
+@with_session_filters
 def export(
     store: str | None,
     prefix: str | None,
@@ -34,8 +33,7 @@ def export(
     output: str | None,
     lists: str | None,
     dataset: bool,
-    annotations: dict[str, object],
-    **filters: Unpack[Filters],
+    **filters: Unpack[SessionFilters],
 ) -> None:
     """Write a session, all lists, or a data set to a file.
 
@@ -47,7 +45,7 @@ def export(
         raise click.UsageError(
             "Export one session by its ID, all --lists to a database, or sessions as a --dataset."
         )
-    if not dataset and (annotations or any(filters.values())):
+    if not dataset and any_given(filters):
         raise click.UsageError("Filters are of a --dataset.")
     if dataset and format_:
         raise click.UsageError("--format is of one session; a --dataset is JSONL.")
@@ -69,7 +67,7 @@ def export(
             from lllm.events.codec import encode
 
             with usage_errors():
-                found = opened.export_dataset(annotations=annotations, **filters)
+                found = opened.export_dataset(**filters)
                 text = "\n".join(encode(one).decode() for one in found)
             if not text:
                 raise Finding("No session fits.")

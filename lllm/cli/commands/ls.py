@@ -6,11 +6,9 @@ from typing import Unpack, get_args
 
 import click
 
-from lllm.cli.annotation_values import annotation_option
-from lllm.cli.condition_options import ConditionOptions, with_conditions
+from lllm.cli.condition_options import SessionFilters, any_given, with_session_filters
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
-    Filters,
     cursor_option,
     json_option,
     limit_option,
@@ -18,28 +16,21 @@ from lllm.cli.options import (
     print_next_cursor,
     store_option,
     usage_errors,
-    with_filters,
     zone,
 )
 from lllm.projections.queries.filters import SessionSort
 
 
-class _Filters(Filters, ConditionOptions):
-    """All filters of a list of sessions."""
-
-
 @click.command("ls")
 @store_option
-@with_filters
+@with_session_filters
 @limit_option
 @cursor_option
-@with_conditions
 @click.option("--sort", type=click.Choice(get_args(SessionSort)), default="started",
               show_default=True, help="The newest or largest first, or texts from A to Z.",
               )  # fmt: skip
 @click.option("--reverse", is_flag=True, help="Begin at the other end of this order.")
 @click.option("--replays", is_flag=True, help="List replays, too.")
-@annotation_option
 @json_option
 def ls(
     store: str | None,
@@ -48,9 +39,8 @@ def ls(
     sort: SessionSort,
     reverse: bool,
     replays: bool,
-    annotations: dict[str, object],
     as_json: bool,
-    **filters: Unpack[_Filters],
+    **filters: Unpack[SessionFilters],
 ) -> None:
     """List sessions, newest first.
 
@@ -64,7 +54,6 @@ def ls(
             sort=sort,
             reverse=reverse,
             replays=replays,
-            annotations=annotations,
             **filters,
         )
         page = found[:limit] if limit else found
@@ -73,7 +62,7 @@ def ls(
 
             show_json(array(page))
         if not page:
-            raise Finding("No session fits." if any(filters.values()) or annotations or cursor
+            raise Finding("No session fits." if any_given(filters) or cursor
                           else "The store has no sessions yet.")  # fmt: skip
     if as_json:
         return

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from lllm.durations import Duration
 from lllm.events.backend import LogBackend
 from lllm.events.backends.location import local_path
 from lllm.events.integrity.backup import BackedUp, back_up
@@ -67,6 +68,14 @@ class ExportsSessions(ListsSessions):
         tz: str | dt.tzinfo = dt.UTC,
         partition: str | None = None,
         annotations: Mapping[str, object] | None = None,
+        model: str | None = None,
+        agent: str | None = None,
+        error: int | str | None = None,
+        text: str | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        slower: Duration | None = None,
+        faster: Duration | None = None,
         limit: int | None = None,
     ) -> Iterator[DatasetRow]:
         """Make a data set for evaluations: task, result, scores and tags of each session.
@@ -80,6 +89,14 @@ class ExportsSessions(ListsSessions):
             tz: As in `list_sessions`.
             partition: As in `list_sessions`.
             annotations: As in `list_sessions`.
+            model: As in `list_sessions`.
+            agent: As in `list_sessions`.
+            error: As in `list_sessions`.
+            text: As in `list_sessions`.
+            min_cost: As in `list_sessions`.
+            max_cost: As in `list_sessions`.
+            slower: As in `list_sessions`.
+            faster: As in `list_sessions`.
             limit: The greatest number of sessions; None for all.
 
         Yields:
@@ -93,7 +110,9 @@ class ExportsSessions(ListsSessions):
 
         sessions = self.list_sessions(
             tags=tags, state=state, tactic_path=tactic_path, after=after, before=before, tz=tz,
-            partition=partition, annotations=annotations, limit=limit,
+            partition=partition, annotations=annotations, model=model, agent=agent, error=error,
+            text=text, min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster,
+            limit=limit,
         )  # fmt: skip
         yield from dataset(self._reader, sessions)
 

@@ -225,6 +225,39 @@ def test_list_filters(demo: Path, run: Run, options: list[str], count: int) -> N
     assert len(json.loads(run("ls", "--json", "--store", demo, *options))) == count
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--model", "gpt-4o*"], 4),
+        (["--agent", "writer"], 3),
+        (["--agent", "writer", "--model", "o1"], 0),
+        (["--error", "429"], 1),
+        (["--text", "teapot"], 1),
+        (["--min-cost", "0.0001"], 2),
+        (["--max-cost", "0.0001", "--tag", "channel=mail"], 1),
+        (["--max-cost", "0"], 0),
+        (["--slower", "1h"], 0),
+        (["--faster", "1h", "--state", "success"], 3),
+        (["--annotation", "correct"], 0),
+    ],
+)
+def test_lists_sums_and_data_sets_select_alike(
+    demo: Path, run: Run, options: list[str], count: int
+) -> None:
+    """`ls`, `cost` and `export --dataset` take the same filters, and name what they found alike."""
+    code = 0 if count else 1
+    listed = json.loads(run("ls", "--json", "--store", demo, *options, code=code))
+    told = [run.err]
+    sums = json.loads(run("cost", "--json", "--store", demo, *options, code=code))
+    told.append(run.err)
+    text = run("export", "--dataset", "--store", demo, *options, code=code)
+    told.append(run.err)
+    rows = [json.loads(line)["session_id"] for line in text.splitlines()]
+    assert (len(listed), sums["session_count"]) == (count, count)
+    assert rows == [one["session_id"] for one in listed]
+    assert told == ["lllm: No session fits.\n" if not count else ""] * 3
+
+
 def test_list_pages(demo: Path, run: Run) -> None:
     """A list that is cut says how to go on, on stderr, and so each session is seen once."""
     seen: list[str] = []
@@ -742,6 +775,9 @@ def test_rebuild_shows_progress(demo: Path) -> None:
         ["tag", "0"],
         ["tag", "0", "alone"],
         ["tail", "-n", "-1"],
+        ["cost", "--slower", "odd"],
+        ["export", "--dataset", "--min-cost", "odd"],
+        ["export", "0", "--max-cost", "0"],
     ],
 )
 def test_bad_input(demo: Path, run: Run, arguments: list[str]) -> None:
