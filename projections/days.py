@@ -44,11 +44,21 @@ _utc_days: dict[int, int] = {}
 
 
 def _day_number(time: int, zone: dt.tzinfo) -> int:
-    there = _local(time, zone)
+    there = local_time(time, zone)
     return there.year * 10_000 + there.month * 100 + there.day
 
 
-def _local(time: int, zone: dt.tzinfo) -> dt.datetime:
+def local_time(time: int, zone: dt.tzinfo) -> dt.datetime:
+    """Convert a time to a datetime of a time zone, for days and hours.
+
+    Args:
+        time: The time, nanoseconds UTC.
+        zone: The time zone.
+
+    Returns:
+        An aware datetime in the zone. For a time that no calendar has, from a wrong clock, the
+        nearest possible one.
+    """
     microseconds = min(max(time, _FIRST), _LAST) // 1_000
     return (_EPOCH + dt.timedelta(microseconds=microseconds)).astimezone(zone)
 
@@ -102,7 +112,7 @@ class DaysOfQuarters(dict[Value, Value]):
         """
         if utc_day not in self._offsets:
             ends = (utc_day * _DAY, (utc_day + 1) * _DAY)
-            start, end = (_local(time, self._zone).utcoffset() for time in ends)
+            start, end = (local_time(time, self._zone).utcoffset() for time in ends)
             if start is None or start != end:
                 self._offsets[utc_day] = None
             else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lllm.agents.dialog import Dialog
 from lllm.agents.effects import Commit, RunTool, RunTools, Steps
+from lllm.agents.repeated_calls import CallKey, EarlierResults, call_key, first_of_each
 from lllm.events import codec
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ParseError
@@ -26,8 +27,6 @@ from lllm.tools.tool import Tool
 
 NO_MORE = "No more tools can be used. Answer now, with what you know."
 
-_SAME = "This call was made before, with this result, and is not made again: {}"
-
 _logger = logging.getLogger("lllm.agent")
 
 
@@ -40,8 +39,7 @@ class _Run:
     message: int  # the number, within the session, of the message with its result
     began: int  # by `time.perf_counter_ns`
     effect: RunTool | None = None  # None if there is no such tool, or its arguments are invalid
-    # equal for repeated calls; None if a repeated call runs again
-    key: tuple[str, bytes] | None = None
+    key: CallKey | None = None  # equal for repeated calls; None if a repeated call runs again
     content: Content | None = None  # the message with its result, once it has ended
 
 
@@ -75,8 +73,7 @@ class ToolCalls:
         self._on_loop = on_loop
         self._ending = ThreadLock()
         self._open: dict[int, _Run] = {}  # the calls without an end, by number
-        # by key: the number of the call, and its result
-        self._ran: dict[tuple[str, bytes], tuple[int, str]] = {}
+        self._results = EarlierResults()
 
     @property
     def forbidden(self) -> bool:
@@ -141,7 +138,7 @@ class ToolCalls:
             else:
                 plain = to_plain(arguments)
                 run.effect = RunTool(tool, arguments, number, index)
-                run.key = None if tool.repeat else (call.name, codec.encode(plain))
+                run.key = None if tool.repeat else call_key(call.name, plain)
         # the recorded arguments are those that were sent; None if they are not JSON
         if refusal is not None:
             plain = to_plain(codec.values(call.arguments.encode("utf-8", "surrogatepass")))
@@ -191,18 +188,8 @@ class ToolCalls:
 
     def _batch(self, waiting: Sequence[_Run]) -> Steps[list[_Run]]:
         """Run the tools without a known result; returns those that wait for another's result."""
-        batch: list[_Run] = []
-        later: list[_Run] = []
-        keys = set[tuple[str, bytes]]()
-        for run in waiting:
-            if self._repeats(run):
-                continue
-            if run.key in keys:
-                later.append(run)
-                continue
-            batch.append(run)
-            if run.key is not None:
-                keys.add(run.key)
+        unknown = [run for run in waiting if not self._repeats(run)]
+        batch, later = first_of_each(unknown, lambda run: run.key)
 
         def ended(index: int, value: object, error: BaseException | None, elapsed: int) -> None:
             self._end(batch[index], value, error, elapsed)
@@ -221,10 +208,10 @@ class ToolCalls:
 
     def _repeats(self, run: _Run) -> bool:
         """True if the result of an earlier call is used for this one, which then ends."""
-        if run.key is None or run.key not in self._ran:
+        earlier = self._results.find(run.key)
+        if earlier is None:
             return False
-        first, result = self._ran[run.key]
-        self._return(run, _SAME.format(result), None, 0, repeats=first)
+        self._return(run, earlier.message, None, 0, repeats=earlier.tool)
         return True
 
     def _end(self, run: _Run, value: object, error: BaseException | None, elapsed: int) -> None:
@@ -233,8 +220,8 @@ class ToolCalls:
             self._fail(run, error, elapsed)
             return
         text, plain = result_forms(value)
-        if self._return(run, text, plain, elapsed) and run.key is not None:
-            self._ran[run.key] = (run.number, text)
+        if self._return(run, text, plain, elapsed):
+            self._results.keep(run.key, run.number, text)
 
     def _return(
         self, run: _Run, text: str, plain: object, elapsed: int, *, repeats: int | None = None

@@ -24,7 +24,7 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import AppendConflict, ImportRefused, LogReadOnly, StoreError
 from lllm.events.model import SessionStarted
 from lllm.importing.already_stored import KnownEvents
-from lllm.importing.source_checks import SAID_BY_MANY, StreamChecks
+from lllm.importing.refusals import SAID_BY_MANY, StreamChecks
 from lllm.importing.sources import Given, Source, open_source
 from lllm.importing.stream_notes import StreamNotes
 from lllm.store.read_model import ReadModel

@@ -37,22 +37,6 @@ BY_MODEL_NAME = frozenset(
 )
 
 
-class NoRateError(LookupError):
-    """The price data has no price for something in an attempt.
-
-    Args:
-        fault: The end of a sentence that begins with the name of the price data, such as "lists no
-            model ...".
-        model: The model whose rates are missing; "" until `listed_price` sets it.
-        advice: A sentence that says what else the user can do; "" for none.
-    """
-
-    def __init__(self, fault: str, model: str = "", advice: str = "") -> None:
-        super().__init__(fault)
-        self.model = model
-        self.advice = advice
-
-
 class Tariffs(NamedTuple):
     """A model's tariffs at one time, by the length of the request.
 

@@ -1,7 +1,7 @@
-"""Prices an attempt by the price data, or says why it can't be priced.
+"""Prices an attempt by the price data.
 
-The rates may depend on the time, the service tier, the length of the request and the region. If
-anything in the attempt has no price in the data, the whole attempt is unpriced, with the reason.
+The rates may depend on the time, the service tier, the length of the request and the region. If one
+of them is missing, `lllm.pricing.why_unpriced` says why the attempt has no price.
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ from lllm.events.model import Price, Usage
 from lllm.pricing import genai_prices
 from lllm.pricing.attempt_usage import AttemptUsage
 from lllm.pricing.billing import Sampling, Tariff, bill_all
-from lllm.pricing.genai_prices import Listed, NoRateError
-from lllm.pricing.regional_rates import ASSUMED, GEOS, billed_names, dearer_region, made_elsewhere
+from lllm.pricing.genai_prices import Listed
+from lllm.pricing.regional_rates import ASSUMED, GEOS, billed_names, dearer_region
 from lllm.pricing.service_tiers import rates_of_tier, tariffs_of_tier
-
-_WHO_BILLS = (
-    ' Where a provider bills it all the same, name it: capture(client, provider="openai"), the key '
-    '"provider" of an agent\'s config, OpenAIInvoker(provider=...), or LLLM_PROVIDER.'
-)
+from lllm.pricing.why_unpriced import NoRateError, dearer_when_long, missing_rate, unlisted
 
 
 def listed_price(
@@ -64,7 +60,7 @@ def listed_price(
         if found is not None:
             break
     else:
-        raise _unlisted(provider, model)
+        raise unlisted(provider, model)
     tier = service_tier or used.tier
     try:
         samplings = _samplings(
@@ -126,9 +122,9 @@ def _samplings(
             f"has other rates for long requests of {found.name}, and the length of each of the "
             "requests behind this answer is unknown"
         )
-    fault = _without_a_price(usage, found, tariff) or used.uncounted_kind(usage, tariff)
+    fault = missing_rate(usage, found, tariff) or used.uncounted_kind(usage, tariff)
     if fault is None and is_short:
-        fault = _dearer_when_long(provider, model, at, usage.input)
+        fault = dearer_when_long(provider, model, at, usage.input)
     if fault is not None:
         raise NoRateError(fault)
     billed = [
@@ -147,37 +143,6 @@ def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None
     listed = genai_prices.find(provider, model)
     tariffs = None if listed is None else tariffs_of_tier(listed, at, tier)
     tariff = None if tariffs is None else tariffs.of(usage.input)
-    if listed is None or tariff is None or _without_a_price(usage, listed, tariff) is not None:
+    if listed is None or tariff is None or missing_rate(usage, listed, tariff) is not None:
         raise NoRateError(f"lists no model {model!r}, which advised in this answer")
     return tariff
-
-
-def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | None:
-    """Explain that the maker of a model charges more for long requests than these rates do.
-
-    https://aws.amazon.com/bedrock/pricing/ has rates for long contexts; the price data does not.
-    """
-    maker = made_elsewhere(provider, model)
-    own = genai_prices.find(*maker) if maker else None
-    if own is None or own.tariffs(at).of(tokens) == own.tariffs(at).by_length[0]:
-        return None
-    return f"has no rates for long requests of {model}, for which its maker charges more"
-
-
-def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
-    """Find a basic kind of token in a usage that has no rate; None if all have one."""
-    names = tariff.texts
-    if "input" not in names and "output" not in names:
-        return f"lists {found.name} without a price for tokens"
-    for name, tokens in (("input", usage.input), ("output", usage.output)):
-        if tokens and name not in names:
-            return f"lists {found.name} without a price for {name} tokens"
-    return None
-
-
-def _unlisted(provider: str, model: str) -> NoRateError:
-    """Explain that the price data does not have a model."""
-    whose = f" of provider {provider!r}" if provider else ""
-    # A well-known model at an unknown address: the user has to say who bills.
-    is_famous = not genai_prices.is_known(provider) and genai_prices.find("", model) is not None
-    return NoRateError(f"lists no model {model!r}{whose}", model, _WHO_BILLS if is_famous else "")

@@ -9,14 +9,13 @@ unknown, not zero, and no part of it is left out of the bill.
 from __future__ import annotations
 
 from lllm.events.model import Content, Price, Usage
-from lllm.pricing import genai_prices
 from lllm.pricing.amounts import fits_event
 from lllm.pricing.attempt_usage import AttemptUsage
-from lllm.pricing.genai_prices import NoRateError
 from lllm.pricing.listed_price import listed_fees, listed_price
 from lllm.pricing.local_models import why_free
 from lllm.pricing.request_media import NOTHING, Sent
 from lllm.pricing.user_prices import PriceTable
+from lllm.pricing.why_unpriced import NoRateError, unpriced
 
 
 def price(
@@ -94,17 +93,4 @@ def price(
             service_tier=service_tier, host=host, region=region,
         )  # fmt: skip
     except NoRateError as error:
-        return _unpriced(error)
-
-
-def _unpriced(error: NoRateError) -> Price:
-    """Explain why the price data can't price an attempt, and what the user can do."""
-    version = genai_prices.version()
-    return Price(
-        "unpriced",
-        source=genai_prices.SOURCE,
-        source_version=version,
-        reason=f"{genai_prices.SOURCE} {version} {error}. Say what it costs with LogStore(..., "
-        f'prices={{{error.model!r}: {{"input": ..., "output": ...}}}}) in US dollars for a '
-        f"million tokens, or 0 if it costs nothing.{error.advice}",
-    )
+        return unpriced(error)

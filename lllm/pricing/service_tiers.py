@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lllm.pricing.genai_prices import Listed, NoRateError, Tariffs
+from lllm.pricing.genai_prices import Listed, Tariffs
+from lllm.pricing.why_unpriced import NoRateError
 
 # Names billed as the default tier. Groq's default is "on_demand", "auto" repeats the request, and
 # "standard_only" is Anthropic's: https://platform.claude.com/docs/en/api/service-tiers

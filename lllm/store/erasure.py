@@ -39,6 +39,7 @@ from lllm.store.erasure_lock import alone
 from lllm.store.erasure_plan import ErasurePlanner, PlannedErasure
 from lllm.store.erasure_report import Erasure, files_out_of_reach
 from lllm.store.removal_rows import rebuild_others, rows_follow
+from lllm.store.rows_place import are_in_memory
 
 if TYPE_CHECKING:
     from lllm.store.session_host import StoreSessionHost
@@ -185,7 +186,7 @@ class Eraser:
         database = self._rows.database
         rebuild_others(self._rows, last, ERASED)
         step("views")
-        if database.path != ":memory:":
+        if not are_in_memory(database):
             database.empty_write_ahead_log()
         state = erasure_queries.erasure_state(database)
         carried_out = max(last, state.carried_out)
@@ -248,7 +249,7 @@ class Eraser:
         self._rows.projector.remove_deleted_words()
         done = self._erasable.vacuum()
         step("vacuum")
-        if database.path != ":memory:" and not self._rows.projector.rows_in_log:
+        if not are_in_memory(database) and not self._rows.projector.rows_in_log:
             database.vacuum()
             done = database.empty_write_ahead_log() and done
         if done:
@@ -257,7 +258,7 @@ class Eraser:
                 erasure_queries.keep_erasure_state(
                     database, msgspec.structs.replace(state, unvacuumed=False)
                 )
-                if database.path != ":memory:":
+                if not are_in_memory(database):
                     database.empty_write_ahead_log()
         return done
 

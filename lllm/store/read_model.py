@@ -12,14 +12,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lllm.events.backend import KeepsRows, LogBackend, OnServer, may_read
+from lllm.events.backend import KeepsRows, LogBackend, may_read
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.database import RowsDatabase
-from lllm.projections.engine.checkpoints import can_go_on
 from lllm.projections.engine.optional_views import turn_on
 from lllm.projections.engine.postgres.tables import no_search
 from lllm.projections.engine.projector import Projector
@@ -35,6 +33,7 @@ from lllm.projections.views.merkle import MerkleView
 from lllm.projections.views.messages import MessagesView
 from lllm.projections.views.sessions import SessionsView
 from lllm.projections.views.tags import TagsView
+from lllm.store.rows_place import are_in_memory, rows_database, rows_in_memory
 
 _logger = logging.getLogger("lllm.store")
 
@@ -217,7 +216,7 @@ class ReadModel:
             raise no_full_text_search()
         if database.engine == "postgres":
             return self._searched_in_memory()
-        if database is self.database and database.path == ":memory:":
+        if database is self.database and are_in_memory(database):
             with self._moving:
                 if self._search[0].name not in self.projector.checkpoints():
                     rebuild(self.projector, self._search)
@@ -227,7 +226,7 @@ class ReadModel:
         """Make all rows in memory, with the search index that PostgreSQL does not keep."""
         with self._moving:
             if self._searched is None:
-                database = Database(":memory:", lock=None, version=1)
+                database = rows_in_memory()
                 views = (*self.views, *self._search)
                 searched = Projector(self._log, database, views, self._search)
                 rebuild(searched)
@@ -255,7 +254,7 @@ class ReadModel:
         Raises:
             LogError: `damage` itself, if it is not about a damaged page.
         """
-        if self.database.path != ":memory:":
+        if not are_in_memory(self.database):
             self._leave(self.database, damage)
         return self.database
 
@@ -266,7 +265,7 @@ class ReadModel:
         """
         if database is not self.database:
             return
-        if not is_unreadable_page(error) or database.path == ":memory:":
+        if not is_unreadable_page(error) or are_in_memory(database):
             raise error
         with self._moving:
             if self.database is database:  # otherwise another thread has switched already
@@ -278,7 +277,7 @@ class ReadModel:
             "for which the whole log is read. `lllm rebuild` rebuilds them in the file.",
             damage,
         )
-        database = Database(":memory:", lock=None, version=1)
+        database = rows_in_memory()
         projector = Projector(self._log, database, self.views, self._search)
         rebuild(projector, [view for view in self.views if view not in self._search])
         self._left = left
@@ -286,34 +285,3 @@ class ReadModel:
 
     def _projector_of(self, database: RowsDatabase) -> Projector:
         return Projector(self._log, database, self.views, self._search)
-
-
-def rows_database(backend: LogBackend, views: Sequence[View]) -> RowsDatabase:
-    """Open the database for the rows of some views.
-
-    If the log has no place for them, they are kept in memory; also if the log is read-only and its
-    rows are missing or stale, because they can't be rebuilt in the file.
-
-    Args:
-        backend: The backend of the log.
-        views: All views of the store.
-
-    Returns:
-        The database for the rows.
-
-    Raises:
-        LogError: The database can't be opened.
-    """
-    if isinstance(backend, KeepsRows):
-        database = backend.rows_database()
-        if not database.read_only or can_go_on(database, views):
-            return database
-    elif isinstance(backend, OnServer) and may_read(backend):
-        from lllm.projections.engine.postgres.database import PostgresRows
-
-        at = backend.server
-        rows = PostgresRows(at.conninfo, at.schema, at.shown, read_only=backend.read_only)
-        if not rows.read_only or can_go_on(rows, views):
-            return rows
-        rows.close()
-    return Database(":memory:", lock=None, version=1)

@@ -19,6 +19,7 @@ from lllm.events.errors import LogDamaged, StoreError
 from lllm.projections.database import RowsDatabase
 from lllm.projections.readable_view import readable_views_of
 from lllm.store.read_model import ReadModel
+from lllm.store.rows_place import are_in_memory
 
 if TYPE_CHECKING:
     from lllm.store.methods.store_parts import StoreParts
@@ -70,7 +71,7 @@ class StoreDatabase(sqlite_utils.Database):
     @property
     def conn(self) -> sqlite3.Connection:
         """The connection for reading; raises an error of sqlite3 after `close`."""
-        if self._file.path != ":memory:" and not self._closed:
+        if not are_in_memory(self._file) and not self._closed:
             with self._file.snapshot():  # detects that the file has changed
                 there = self._lent.is_lent
             if not there:
@@ -95,7 +96,7 @@ class StoreDatabase(sqlite_utils.Database):
         Raises:
             LogError: `damage` itself, if it is not about a damaged page.
         """
-        if self._rows.path == ":memory:":
+        if are_in_memory(self._rows):
             return False
         self._lent.finish()
         if self._dropped.detach() is not None:
@@ -108,7 +109,7 @@ class StoreDatabase(sqlite_utils.Database):
 
     def _connect(self) -> LentConnection:
         file, rows = self._file, self._rows
-        if file.path != ":memory:":
+        if not are_in_memory(file):
             lent = file.lend(None if rows is file else lambda lent: _put_before(lent, rows))
             self._dropped = weakref.finalize(
                 self, finalizer_work.later, lambda: file.give_back(lent)
@@ -124,7 +125,7 @@ class StoreDatabase(sqlite_utils.Database):
     def close(self) -> None:
         """Close the connection; the store stays open. Closing twice does nothing."""
         self._closed = True
-        if self._file.path == ":memory:":
+        if are_in_memory(self._file):
             self._lent.close()
         elif self._dropped.detach() is not None and self._lent.is_lent:
             self._lent.finish()
@@ -161,7 +162,7 @@ def open_database(store: StoreParts, place: ReadModel) -> StoreDatabase:
     """
     backend = store.backend
     file = backend.rows_database() if isinstance(backend, KeepsRows) else None
-    if file is None or (file.path == ":memory:" and not store.read_only):
+    if file is None or (are_in_memory(file) and not store.read_only):
         raise StoreError(
             f"{store!r} has no file that SQL could read. Keep the log in one, with "
             "SQLiteBackend('runs.db') or LocalFileBackend('logs'), and query that store."

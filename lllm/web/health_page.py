@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lllm.store.call_statistics import CALL_GROUPS, CallGroup, CallStatistics
+from lllm.projections.queries.call_statistics import CALL_GROUPS, CallGroup, CallStatistics
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.pricing.cost_summary import CostSummary
-from lllm.store.call_statistics import CallSummary
+from lllm.projections.queries.call_statistics import CallSummary
 from lllm.store.summaries import SORTS
 from lllm.version import __version__
 from lllm.web import api

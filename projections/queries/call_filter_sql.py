@@ -15,9 +15,10 @@ from lllm.projections.database import RowsConnection
 from lllm.projections.dialect import SQLDialect, dialect_of
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import CallCursor
+from lllm.projections.queries.facet_numbers import tag_number
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
+from lllm.projections.queries.selection import Selection
 from lllm.projections.queries.session_conditions_sql import LIKE, error_text, like_pattern
-from lllm.projections.queries.session_filter_sql import Selection, tag_number
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
 

@@ -15,9 +15,10 @@ from lllm.projections.dialect import ALL, dialect_of
 from lllm.projections.queries import session_tags
 from lllm.projections.queries.call_filter_sql import SORTED_BY, walk
 from lllm.projections.queries.cursor_sql import CallCursor, begin_behind_call
+from lllm.projections.queries.facet_numbers import tag_number
 from lllm.projections.queries.filters import CallFilter, CallSort
 from lllm.projections.queries.rows import convert_rows, rows_by_key
-from lllm.projections.queries.session_filter_sql import Selection, tag_number
+from lllm.projections.queries.selection import Selection
 from lllm.projections.view import storable
 
 _AT_ONCE = 400  # rows that are read at once

@@ -6,7 +6,7 @@ when rows are written between two pages.
 
 from __future__ import annotations
 
-from lllm.projections.queries.session_filter_sql import Selection
+from lllm.projections.queries.selection import Selection
 from lllm.projections.view import storable
 
 StartCursor = tuple[int, str]  # a session's start, nanoseconds UTC, and its id

@@ -16,9 +16,9 @@ import msgspec
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.errors import SearchUnavailable
 from lllm.projections.database import RowsConnection
+from lllm.projections.queries.facet_numbers import tag_number
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
-from lllm.projections.queries.session_filter_sql import tag_number
 from lllm.projections.queries.session_tags import tags_of
 from lllm.projections.table_names import search_table
 from lllm.projections.view import storable

@@ -8,54 +8,18 @@ with the session's tags, which is the fastest, and the rest by key. The order of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-import msgspec
-
-from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.projections.database import RowsConnection
 from lllm.projections.dialect import dialect_of
+from lllm.projections.queries.facet_numbers import facet_number
 from lllm.projections.queries.filters import Filter
-from lllm.projections.queries.rows import convert_rows
+from lllm.projections.queries.inherited_tags_sql import among_children
+from lllm.projections.queries.selection import HAS_FACET, Selection
 from lllm.projections.queries.session_conditions_sql import conditions_sql
 from lllm.projections.view import storable
 from lllm.projections.views.tags import NO_PARTITION, Facet
 
 BROAD = 100_000  # sessions
-
-
-class Selection(msgspec.Struct):
-    """The FROM and WHERE of a SELECT, to which a query adds joins and conditions.
-
-    Attributes:
-        source: The SQL after FROM; `f.session` and `f.started` are the number and the start of each
-            session.
-        where: The conditions, all of which must hold.
-        parameters: The values of the placeholders, in their order.
-        root: The column with the number of the session's root.
-        is_broad: True if it may have so many sessions that it is slow to read all of them.
-    """
-
-    source: str
-    where: list[str]
-    parameters: list[object]
-    root: str = "f.session"
-    is_broad: bool = False
-
-    def add(self, condition: str, *parameters: object) -> None:
-        """Add a condition that the sessions must also meet.
-
-        Args:
-            condition: The SQL of the condition, with a question mark for each parameter.
-            *parameters: The values of the question marks.
-        """
-        self.where.append(condition)
-        self.parameters += parameters
-
-    @property
-    def sql(self) -> str:
-        """The SQL after the columns of the SELECT."""
-        return f"FROM {self.source} WHERE {' AND '.join(self.where)}"
 
 
 def selections(connection: RowsConnection, wanted: Filter) -> Iterator[Selection]:
@@ -81,7 +45,7 @@ def selections(connection: RowsConnection, wanted: Filter) -> Iterator[Selection
         facets.append(("tactic", "", storable(wanted.tactic)))
     scopes = [
         _among_roots(connection, facets),
-        None if wanted.tactic is None else _among_children(connection, facets),
+        None if wanted.tactic is None else among_children(connection, facets),
         _among_replays(connection, wanted) if wanted.replays else None,
     ]
     for selection in filter(None, scopes):
@@ -126,7 +90,7 @@ def _among_roots(connection: RowsConnection, facets: Sequence[Facet]) -> Selecti
             selection.add(has, f" {number} ")
     for facet in others:
         if facet[0] != "tag":
-            selection.add(_HAS.format("facets", "f.started", session), numbers[facet].facet)
+            selection.add(HAS_FACET.format("facets", "f.started", session), numbers[facet].facet)
     return selection
 
 
@@ -144,27 +108,6 @@ def _among_replays(connection: RowsConnection, wanted: Filter) -> Selection:
     return selection
 
 
-def _among_children(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:
-    """Select child sessions, which inherit the tags of their root."""
-    tags = [facet for facet in facets if facet[0] == "tag"]
-    numbers = [facet_number(connection, facet) for facet in facets if facet not in tags]
-    if not all(found.children for found in numbers):
-        return None
-    numbers.sort(key=lambda found: found.children)
-    selection = Selection("child_facets AS f", ["f.facet = ?"], [numbers[0].facet], "f.root")
-    for found in numbers[1:]:
-        selection.add(_HAS.format("child_facets", "f.started", "f.session"), found.facet)
-    own = _HAS.format("child_facets", "f.started", "f.session")
-    of_root = _HAS.format("facets", "f.root_started", "f.root")
-    for facet in tags:
-        tag = facet_number(connection, facet)
-        named = facet_number(connection, ("named", facet[1], ""))
-        if not (tag.roots or tag.children):
-            return None
-        selection.add(f"({own} OR ({of_root} AND NOT {own}))", tag.facet, tag.facet, named.facet)
-    return selection
-
-
 _ROOTS = (
     "(SELECT number AS session, started FROM sessions"
     " WHERE parent IS NULL AND replays IS NULL) AS f"
@@ -173,45 +116,6 @@ _REPLAYS = (
     "(SELECT number AS session, started, tactic, state, partition FROM sessions"
     " WHERE replays IS NOT NULL AND parent IS NULL) AS f"
 )
-_HAS = (
-    "EXISTS (SELECT 1 FROM {} AS other"
-    " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
-)
 _OWN_TAGS = "(SELECT facets FROM session_tags WHERE session = f.session)"
 _ANNOTATED = "f.session IN (SELECT session FROM annotations WHERE name = ? {})"
 _WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
-
-
-@warm_msgspec
-class FacetNumber(NamedTuple):
-    """The number of a facet, and how many root and child sessions have it."""
-
-    facet: int
-    roots: int
-    children: int
-
-
-def facet_number(connection: RowsConnection, facet: Facet) -> FacetNumber:
-    """Look up the number of a facet, and how many sessions have it.
-
-    Args:
-        connection: A connection to the database of the rows.
-        facet: The kind, name and value of the facet, in the form that rows store.
-
-    Returns:
-        The numbers; zeros if no session has the facet.
-
-    Raises:
-        ViewError: The row is not as lllm writes it.
-    """
-    row = connection.execute(
-        "SELECT facet, roots, children FROM facet_numbers"
-        " WHERE kind = ? AND name = ? AND value = ?",
-        facet,
-    ).fetchone()
-    return FacetNumber(0, 0, 0) if row is None else convert_rows(row, FacetNumber, "facet_numbers")
-
-
-def tag_number(connection: RowsConnection, name: str, value: str) -> FacetNumber:
-    """Look up the number of a tag by the user's name and value; see `facet_number`."""
-    return facet_number(connection, ("tag", storable(name), storable(value)))

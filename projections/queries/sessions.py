@@ -20,7 +20,8 @@ from lllm.projections.queries.cursor_sql import (
 )
 from lllm.projections.queries.filters import Filter, SessionSort
 from lllm.projections.queries.rows import convert_rows, rows_by_key
-from lllm.projections.queries.session_filter_sql import Selection, selections
+from lllm.projections.queries.selection import Selection
+from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
 
 LARGEST = 1_000  # sums of all sessions, among which those of a list are looked for first

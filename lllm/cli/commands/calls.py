@@ -23,8 +23,8 @@ from lllm.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from lllm.projections.queries.call_statistics import CallGroup
     from lllm.projections.queries.filters import CallSort
-    from lllm.store.call_statistics import CallGroup
 
 _GROUPS = ("model", "provider", "tactic", "agent", "day", "hour")
 _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")

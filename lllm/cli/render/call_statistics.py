@@ -7,7 +7,7 @@ from rich.text import Text
 
 from lllm.cli.render import formats
 from lllm.cli.render.console import plain_table, show
-from lllm.store.call_statistics import CallStatistics, CallSummary
+from lllm.projections.queries.call_statistics import CallStatistics, CallSummary
 from lllm.terminal_safe import visible
 
 

@@ -12,9 +12,9 @@ from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, record
 from lllm.pricing.repricing import OtherPrices, Repricing, repriced
 from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.call_statistics import CallGroup, CallSummary, call_summary
 from lllm.projections.queries.cost_groups import DividedQuarter
 from lllm.store.call_records import call_filter_of
-from lllm.store.call_statistics import CallGroup, CallSummary, call_summary
 from lllm.store.filters import conditions_of, filter_of
 from lllm.store.methods.store_parts import StoreParts
 from lllm.time_zones import zone_of

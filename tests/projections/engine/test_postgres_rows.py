@@ -30,7 +30,7 @@ from lllm.projections.engine.postgres.database import PostgresRows
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import rebuild
 from lllm.projections.queries import call_filter_sql, erasures, sessions
-from lllm.projections.queries.call_timings import call_timings
+from lllm.projections.queries.call_statistics import call_timings
 from lllm.projections.queries.calls import calls_of, list_calls
 from lllm.projections.queries.cost_groups import Group, sum_costs_by, sum_costs_by_tags
 from lllm.projections.queries.costs import costs_of, count_sessions, sum_costs

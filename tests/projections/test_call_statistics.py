@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import lllm.store.call_statistics
+import lllm.projections.queries.call_statistics
 from lllm import LogStore
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.model import Usage
+from lllm.projections.queries.call_statistics import CALL_GROUPS, CallStatistics
 from lllm.store.call_records import CallRecord
-from lllm.store.call_statistics import CALL_GROUPS, CallStatistics
 from tests.support.histories import Attempt, History
 from tests.support.random_histories import write
 
@@ -119,7 +119,7 @@ def test_nothing_is_summed_up_as_nothing(store: LogStore) -> None:
 
 
 def test_more_than_are_read_is_said(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lllm.store.call_statistics, "MOST", 3)
+    monkeypatch.setattr(lllm.projections.queries.call_statistics, "MOST", 3)
     with store:
         attempts(store, *(answered(number) for number in (100, 1, 2, 3)))
         summary = store.summarize_calls(group_by="model")

@@ -1,19 +1,30 @@
-"""Statistics of many attempts to call a model: errors, retries, times, by model or in time."""
+"""Statistics of many attempts to call a model: errors, retries, percentiles of their times.
+
+They are made for all attempts that a filter selects, and for groups of them: by model, by day.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import Literal, get_args
 
 import msgspec
 
+from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.dataframe_rows import TableRow
-from lllm.projections.database import RowsDatabase
-from lllm.projections.queries.call_timings import CallTiming, call_timings
+from lllm.events.model import State
+from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.days import local_time
+from lllm.projections.queries import session_tags
+from lllm.projections.queries.call_filter_sql import walk
 from lllm.projections.queries.filters import CallFilter
+from lllm.projections.queries.rows import convert_rows
 from lllm.projections.queries.sessions import reading
-from lllm.times import datetime_of
+from lllm.projections.view import storable
 
 CallGroup = Literal["model", "provider", "tactic", "agent", "day", "hour"]
 CALL_GROUPS: tuple[CallGroup, ...] = get_args(CallGroup)
@@ -116,9 +127,9 @@ def _groups(found: Sequence[CallTiming], group_by: str, zone: dt.tzinfo) -> list
 
 def _key(one: CallTiming, group_by: str, zone: dt.tzinfo) -> str:
     if group_by == "day":
-        return f"{datetime_of(one.started, zone):%Y-%m-%d}"
+        return f"{local_time(one.started, zone):%Y-%m-%d}"
     if group_by == "hour":
-        return f"{datetime_of(one.started, zone):%Y-%m-%d %H}:00"
+        return f"{local_time(one.started, zone):%Y-%m-%d %H}:00"
     value: str = getattr(one, group_by)
     return value
 
@@ -147,3 +158,83 @@ def _percentile(ordered: Sequence[int], percent: int) -> float | None:
         return None
     rank = -(-len(ordered) * percent // 100)
     return ordered[max(0, rank - 1)] / 1_000_000_000
+
+
+# -- reading the attempts
+
+_ROW = """SELECT s.number, s.root, s.tactic, k.agent, k.provider,
+    CASE WHEN k.model = '' THEN k.asked ELSE k.model END,
+    CASE WHEN f.state = 'running' AND s.state <> 'running' THEN 'interrupted' ELSE f.state END,
+    f.status, f.attempt, f.started, f.elapsed, f.first_token
+FROM (
+    SELECT c.session, c.kind, c.state, c.status, c.attempt, c.started, c.elapsed, c.first_token
+    {} ORDER BY c.started DESC LIMIT ?
+) AS f
+CROSS JOIN sessions AS s ON s.number = f.session
+CROSS JOIN call_kinds AS k ON k.kind = f.kind"""
+
+
+@warm_msgspec
+class CallTiming(msgspec.Struct, frozen=True, array_like=True):
+    """The outcome and the duration of one attempt.
+
+    Attributes:
+        number: The number of the attempt's session.
+        root: The number of the root session.
+        model: The model that answered; the requested model if none did.
+        state: "success", "failure", "running" or "interrupted".
+        status: The HTTP status of a failed attempt.
+        attempt: The number of the attempt within its turn, from 1.
+        started: The start of the attempt, nanoseconds UTC.
+        elapsed: Nanoseconds from the request to the end of the answer; None if it has not ended.
+        first_token: Nanoseconds to the first piece of a stream; None without one.
+    """
+
+    number: int
+    root: int
+    tactic: str
+    agent: str
+    provider: str
+    model: str
+    state: State
+    status: int | None
+    attempt: int
+    started: int
+    elapsed: int | None
+    first_token: int | None
+
+
+def call_timings(connection: RowsConnection, wanted: CallFilter, limit: int) -> list[CallTiming]:
+    """Read the newest attempts that a filter selects.
+
+    Args:
+        connection: A connection to the database of the rows.
+        wanted: The filter of the attempts.
+        limit: The greatest number of attempts.
+
+    Returns:
+        The attempts, newest first.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
+    parts = [
+        convert_rows(
+            connection.execute(
+                _ROW.format(selection.sql), (*selection.parameters, limit)
+            ).fetchall(),
+            list[CallTiming],
+            "calls",
+        )
+        for selection in walk(connection, wanted, "started", None).selections
+    ]
+    started = attrgetter("started")
+    in_order = merge(
+        *(sorted(part, key=started, reverse=True) for part in parts), key=started, reverse=True
+    )
+    if not wanted.of.tags:
+        return list(islice(in_order, limit))
+    found = list(in_order)
+    tags = session_tags.tags_of(connection, found)
+    needed = {storable(name): storable(value) for name, value in wanted.of.tags.items()}.items()
+    return [one for one in found if needed <= tags[one.number].items()][:limit]

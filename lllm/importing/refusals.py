@@ -1,8 +1,9 @@
-"""Checks that the events of a source are intact before any of them is copied.
+"""Refuses the sessions of a source that can't be imported, before any event is copied.
 
 Each event is checked against its digest, its place in its stream, and what the store has in that
 place. An error refuses the whole tree of sessions that the event belongs to: without one of its
-descendants, a session would be incomplete, and its cost too low.
+descendants, a session would be incomplete, and its cost too low. If the definition of an agent is
+refused, all sessions that refer to it are refused, too.
 """
 
 from __future__ import annotations
