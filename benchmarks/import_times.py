@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.environment import as_installed
 from benchmarks.measure import Bar, Figure, Operation, in_rounds, median_shown, milliseconds
 from lllm import LogStore, SQLiteBackend
 
@@ -51,4 +52,6 @@ def _beside_nothing(
 
 
 def _start(command: Sequence[str]) -> Operation:
-    return lambda: subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+    return lambda: subprocess.run(
+        [sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=as_installed()
+    )

@@ -253,6 +253,12 @@ def test_importing_loads_nothing_heavy(tmp_path: Path) -> None:
     assert loaded_by(opened) & HEAVY == set()
 
 
+def test_the_web_page_starts_without_what_its_list_does_not_need() -> None:
+    """Making the web application loads no terminal library, no diff, no prices and no Markdown."""
+    not_needed = {"rich", "lllm.replay.session_diff", "lllm.doctor", "genai_prices", "markdown_it"}
+    assert loaded_by("import lllm.web.app") & not_needed == set()
+
+
 def test_a_system_without_flock_is_told_what_is_supported() -> None:
     """On Windows, which has no fcntl, `import lllm` fails, and says where lllm runs."""
     code = "import sys; sys.modules['fcntl'] = None; import lllm"

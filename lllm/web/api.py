@@ -10,7 +10,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lllm.cli.render.session_diff import as_object
 from lllm.events.exported_lines import as_jsonl
 from lllm.store.call_records import CallRecord
 from lllm.store.summaries import SessionSummary
@@ -121,6 +120,8 @@ def api_events(pages: StorePages, request: Request) -> Response:
 
 def api_compare(pages: StorePages, request: Request) -> Response:
     """Answer with the comparison of two sessions; see `LogStore.diff`."""
+    from lllm.cli.render.diff_json import as_object
+
     a, b = (pages.store.find_id(request.query_params.get(name, "")) for name in ("a", "b"))
     return Response(as_object(pages.store.diff(a, b)), media_type="application/json")
 

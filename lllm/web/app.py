@@ -35,7 +35,6 @@ from lllm.web.health_page import health_page
 from lllm.web.notes import note_from_form, note_from_json
 from lllm.web.openapi import ANNOTATIONS, ENDPOINTS
 from lllm.web.pages import StorePages
-from lllm.web.request_code import step_code
 from lllm.web.search_page import place_of_event, search_page
 from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
 from lllm.web.sessions_page import sessions_page, sums_part
@@ -108,7 +107,7 @@ def make_app(
             route("/sessions/{session_id}/export.{format}", exported_session),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}", step_page),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}/text", step_text),
-            route("/sessions/{session_id}/steps/{owner}/{request_number:int}/request", step_code),
+            route("/sessions/{session_id}/steps/{owner}/{request_number:int}/request", _step_code),
             writes("/sessions/{session_id}/notes", note_from_form),
             writes(ANNOTATIONS, note_from_json),
             route("/compare", compare_page),
@@ -126,6 +125,12 @@ def make_app(
         },
     )  # fmt: skip
     return AccessGuard(app, token, host, port)
+
+
+def _step_code(pages: StorePages, request: Request) -> Response:
+    from lllm.web.request_code import step_code  # with the formats of every provider
+
+    return step_code(pages, request)
 
 
 def _status_and_text(error: Exception) -> tuple[int, str]:

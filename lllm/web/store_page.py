@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lllm.doctor.examine import examine
 from lllm.web.pages import StorePages
 
 SIGNS = {"problem": "✗", "warning": "!", "note": "·", "ok": "✓"}
@@ -18,5 +17,7 @@ def store_page(pages: StorePages, request: Request) -> Response:
         pages: Renders the answer, and has the store.
         request: The HTTP request.
     """
+    from lllm.doctor.examine import examine
+
     checkup = examine(pages.store, tz=pages.zone)
     return pages.render(request, "store.html", checkup=checkup, severity_signs=SIGNS)

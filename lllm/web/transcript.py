@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from lllm.cli.render.messages import EXCHANGED, NOTHING, SentAndGot, exchanges_of
 from lllm.events.model import (
     Content,
     Error,
@@ -24,6 +23,7 @@ from lllm.projections.session.call_session import (
     TacticCallSession,
     ToolInterrupt,
 )
+from lllm.projections.session.exchanges import EXCHANGED, NOTHING, SentAndGot, exchanges_of
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.summaries import SessionRecord
 

@@ -32,8 +32,8 @@ def diff(store: str | None, a: str, b: str, full: bool, as_json: bool) -> int:
     found = _compared(store, a, b)
     try:
         if as_json:
+            from lllm.cli.render.diff_json import as_object
             from lllm.cli.render.json_text import show_json
-            from lllm.cli.render.session_diff import as_object
 
             show_json(as_object(found))
         else:

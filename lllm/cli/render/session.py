@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from lllm.cli.render import formats
 from lllm.cli.render.console import joined, labelled, show, sign, state_text
-from lllm.cli.render.messages import EXCHANGED, NOTHING, Exchanges, add_exchange, exchanges_of
+from lllm.cli.render.messages import add_exchange
 from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events.errors import LogError, SessionNotFound
@@ -23,6 +23,7 @@ from lllm.projections.session.call_session import (
     TacticCallSession,
     ToolInterrupt,
 )
+from lllm.projections.session.exchanges import EXCHANGED, NOTHING, Exchanges, exchanges_of
 from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.log_store import LogStore

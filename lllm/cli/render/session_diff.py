@@ -9,7 +9,6 @@ from rich.text import Text
 
 from lllm.cli.render import formats
 from lllm.cli.render.console import joined, plain_table, show, state_text
-from lllm.events.codec import encode
 from lllm.projections.session.invoke_cost import dollars, nanos
 from lllm.replay.session_diff import SessionDiff, SessionFigures
 from lllm.terminal_safe import visible
@@ -20,38 +19,6 @@ _SAYING_SO = 60  # characters that the note about omitted ones takes
 _BEFORE = 60  # characters shown before the first that differs
 _IF_ANY = ("failed_calls", "unpriced_calls", "unknown_events")
 _STYLES = {"+": "green", "-": "red"}
-
-
-def as_object(found: SessionDiff) -> str:
-    """Format a comparison as JSON.
-
-    Args:
-        found: The comparison to format.
-    """
-    first = found.first
-    return encode(
-        {
-            "same": found.same,
-            "steps": found.steps,
-            "first": None
-            if first is None
-            else {
-                "where": str(first.place), "kind": first.kind, "only_in": first.only_in,
-                "differs": first.differs, "message": first.message, "place": first.place,
-                "diff": first.diff,
-            },
-            "differences": [
-                {
-                    "where": str(one.place), "kind": one.kind, "only_in": one.only_in,
-                    "differs": one.differs,
-                }
-                for one in found.differences
-            ],
-            "delivery": found.delivery,
-            "a": found.a,
-            "b": found.b,
-        }
-    ).decode()  # fmt: skip
 
 
 def show_diff(console: Console, found: SessionDiff, *, full: bool) -> None:
