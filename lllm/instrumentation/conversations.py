@@ -8,10 +8,11 @@ space. If a request departs from the known conversation, it becomes a fork of it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from lllm.agents.dialog import request_digest
 from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.errors import SessionEnded
 from lllm.events.model import Content, DialogOpened, MessageAdded
 from lllm.events.recorder import Recorder
 from lllm.instrumentation.body_prefixes import BodiesBegun
@@ -72,7 +73,8 @@ class Conversations:
 
     def __init__(self, recorder: Recorder) -> None:
         self.bodies = BodiesBegun()  # the session's recent request bodies
-        self._recorder = recorder
+        # weak, because _of_recorders would otherwise keep every recorder, and with it all of this
+        self._recorder_ref = ref(recorder)
         self._lock = ThreadLock()
         self._waiting: set[int] = set()
         self._beginnings: dict[
@@ -80,6 +82,13 @@ class Conversations:
         ] = {}  # the dialog and the number of its messages
         # the digest of all messages of each dialog, by the dialog's number
         self._wholes: dict[int, bytes] = {}
+
+    @property
+    def _recorder(self) -> Recorder:
+        recorder = self._recorder_ref()
+        if recorder is None:
+            raise SessionEnded("The session of this conversation does not exist any more.")
+        return recorder
 
     def going_on(
         self, contents: Sequence[Content], beginnings: list[bytes] | None = None

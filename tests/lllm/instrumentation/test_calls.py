@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextvars
+import gc
 import json
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -453,3 +455,14 @@ def test_on_an_event_loop(server: Loopback, store: LogStore, make: Callable[...,
     [session] = store.list_sessions(state="success")
     loaded = store.load_session(session.session_id)
     assert [trace.state for trace in loaded.invoke_traces] == ["success"] * 20
+
+
+def test_an_ended_session_is_freed(client: openai.OpenAI, store: LogStore) -> None:
+    """A service that runs for months keeps nothing of the sessions that its calls were in."""
+    with store.session("freed") as recorder:
+        ask(client, "?")
+        kept = weakref.ref(recorder)
+    ask(client, "And outside of a session?")
+    del recorder
+    gc.collect()
+    assert kept() is None
