@@ -32,6 +32,7 @@ from lllm.events.model import LogGap, SessionErased
 from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.checkpoints import Checkpoint
 from lllm.projections.engine.row_tables import row_tables
+from lllm.projections.queries import running_sessions
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.erasures import erasure_state
 from lllm.store.log_store import LogStore, session_host
@@ -168,7 +169,7 @@ def _rows(
         with session_queries.reading(database) as connection:
             states = connection.execute("SELECT state, count(*) FROM sessions GROUP BY 1")
             sessions = {str(state): int(count) for state, count in states}
-            running = session_queries.running(connection)
+            running = running_sessions.running(connection)
             age = age_of(connection, head, health.bytes)
         unvacuumed = erasure_state(database).unvacuumed
         asked = None if locks is None else Liveness(locks)

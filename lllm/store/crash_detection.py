@@ -18,6 +18,7 @@ from lllm.events.redaction.redact import Redact
 from lllm.events.statements import statement
 from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.skip_damage import skip_corrupt_events_of
+from lllm.projections.queries import running_sessions
 from lllm.projections.queries import sessions as session_queries
 
 _PATIENCE = 0.5  # seconds that a reader waits for writers
@@ -50,7 +51,7 @@ def interrupt_dead(
         True if any interrupted session was found.
     """
     with session_queries.reading(database) as connection:
-        running = session_queries.running(connection)
+        running = running_sessions.running(connection)
     owners = {(session.owner, session.host) for session in running}
     dead = {owner for owner, host in owners if liveness.is_dead(owner, host)}
     silent = [one for one in running if liveness.is_elsewhere(one.owner) and _is_silent(log, one)]
@@ -66,7 +67,7 @@ def interrupt_dead(
 _heard_of: dict[str, int] = {}  # by session: the time of the last event that was looked at
 
 
-def _is_silent(log: BufferedLog, session: session_queries.Running) -> bool:
+def _is_silent(log: BufferedLog, session: running_sessions.Running) -> bool:
     """True if a session has written nothing for a day."""
     latest = time.time_ns() - _SILENCE
     if max(session.started, _heard_of.get(session.id, 0)) > latest:
@@ -78,7 +79,7 @@ def _is_silent(log: BufferedLog, session: session_queries.Running) -> bool:
     return heard <= latest
 
 
-def interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact | None) -> bool:
+def interrupt(log: BufferedLog, session: running_sessions.Running, redact: Redact | None) -> bool:
     """Record that a session was interrupted.
 
     Args:

@@ -21,6 +21,7 @@ from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import from_plain
 from lllm.projections.database import RowsDatabase
 from lllm.projections.queries import load_session as loading
+from lllm.projections.queries import running_sessions
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.definition_versions import (
     DefinitionVersion,
@@ -85,9 +86,9 @@ class SessionReader:
             session_ids: The ids of the sessions; those that have ended are left alone.
         """
 
-        def running(database: RowsDatabase) -> list[session_queries.Running]:
+        def running(database: RowsDatabase) -> list[running_sessions.Running]:
             with session_queries.reading(database) as connection:
-                return session_queries.running(connection)
+                return running_sessions.running(connection)
 
         for session in self.ask(running) if session_ids else ():
             if session.id in session_ids:

@@ -14,7 +14,7 @@ from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
 from lllm.events.values.json_values import from_plain
 from lllm.projections.database import RowsConnection, RowsDatabase
-from lllm.projections.queries import session_tags
+from lllm.projections.queries import session_lists, session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import SortedCursor, StartCursor
 from lllm.projections.queries.filters import Filter, SessionSort
@@ -202,14 +202,12 @@ def session_list(
     find: Callable[[RowsConnection, Filter], list[SessionRow]]
     if sort == "started":
         start = None if cursor is None else _start_cursor(cursor)
-        find = partial(
-            session_queries.list_sessions, limit=limit, cursor=start, oldest_first=reverse
-        )
+        find = partial(session_lists.list_sessions, limit=limit, cursor=start, oldest_first=reverse)
     else:
         behind = None if cursor is None else _sorted_cursor(cursor, sort)
         falling = reverse == (sort in _OF_TEXTS)
         find = partial(
-            session_queries.sorted_sessions, limit=limit, cursor=behind, by=sort, falling=falling
+            session_lists.sorted_sessions, limit=limit, cursor=behind, by=sort, falling=falling
         )
 
     def read(database: RowsDatabase) -> SessionList:
@@ -319,7 +317,7 @@ def _sorted_cursor(text: str, sort: Sort) -> SortedCursor:
 def _cursor_text(row: SessionRow, sort: Sort) -> str:
     if sort == "started":
         return f"{row.started}.{row.id}"
-    return f"{sort}.{session_queries.sort_value(row, sort)}.{row.number}"
+    return f"{sort}.{session_lists.sort_value(row, sort)}.{row.number}"
 
 
 def _no_cursor(text: str, sort: Sort) -> ValueError:

@@ -1,10 +1,9 @@
-"""Reads the rows of sessions: lists, single sessions, whole trees, and running ones."""
+"""Reads the rows of sessions by their ids and numbers, and those of whole trees of sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import msgspec
 
@@ -12,19 +11,8 @@ from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
 from lllm.projections.database import Row, RowsConnection, RowsDatabase
 from lllm.projections.dialect import ALL, dialect_of
-from lllm.projections.queries.cursor_sql import (
-    SortedCursor,
-    StartCursor,
-    begin_behind_start,
-    begin_behind_value,
-)
-from lllm.projections.queries.filters import Filter, SessionSort
 from lllm.projections.queries.rows import convert_rows, rows_by_key
-from lllm.projections.queries.selection import Selection
-from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
-
-LARGEST = 1_000  # sums of all sessions, among which those of a list are looked for first
 
 
 @warm_msgspec
@@ -91,13 +79,22 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 _OF_TOTALS = SessionRow.__struct_fields__[-7:]  # the other columns are in the row of the session
-_ROW = ", ".join(
+# the columns of a SessionRow, for a SELECT from `sessions AS s` that joins TOTALS
+COLUMNS = ", ".join(
     f"{'t' if name in _OF_TOTALS else 's'}.{name}" for name in SessionRow.__struct_fields__
 )
-_TOTALS = "LEFT JOIN session_totals AS t ON t.session = s.number"
+TOTALS = "LEFT JOIN session_totals AS t ON t.session = s.number"
 
 
-def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
+def session_rows(rows: Sequence[Row]) -> list[SessionRow]:
+    """Check rows that have the columns of COLUMNS, and make SessionRows of them.
+
+    Args:
+        rows: The rows that were read.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
     return convert_rows(rows, list[SessionRow], "sessions")
 
 
@@ -114,163 +111,6 @@ def reading(database: RowsDatabase) -> Iterator[RowsConnection]:
     with database.snapshot() as connection:
         connection.execute(dialect_of(connection).begin())
         yield connection
-
-
-# -- Sessions
-
-
-def list_sessions(
-    connection: RowsConnection,
-    wanted: Filter,
-    limit: int | None,
-    cursor: StartCursor | None,
-    *,
-    oldest_first: bool = False,
-) -> list[SessionRow]:
-    """List the sessions that a filter selects, by start and id.
-
-    Args:
-        connection: A connection to the database of the rows.
-        wanted: The filter of the sessions.
-        limit: The greatest number of sessions; None for all.
-        cursor: The cursor of the last session on the previous page; None for the first page.
-        oldest_first: True to begin with the oldest; False to begin with the newest.
-
-    Returns:
-        The rows.
-
-    Raises:
-        ViewError: A row is not as lllm writes it.
-    """
-    rows: list[Row] = []
-    order = "f.started, s.id" if oldest_first else "f.started DESC, s.id DESC"
-    for selection in selections(connection, wanted):
-        selection.source += f" CROSS JOIN sessions AS s ON s.number = f.session {_TOTALS}"
-        begin_behind_start(selection, cursor, oldest_first=oldest_first)
-        sql = f"SELECT {_ROW} {selection.sql} ORDER BY {order} LIMIT ?"
-        rows += connection.execute(
-            sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
-        )
-    found = _session_rows(rows)
-    found.sort(key=lambda row: (row.started, row.id), reverse=not oldest_first)
-    return found if limit is None else found[:limit]
-
-
-def sorted_sessions(
-    connection: RowsConnection,
-    wanted: Filter,
-    limit: int | None,
-    cursor: SortedCursor | None,
-    *,
-    by: SessionSort,
-    falling: bool,
-) -> list[SessionRow]:
-    """List the sessions that a filter selects, by another value than their start.
-
-    Known trade-off (accepted): every selected session is read, or of very many those with the
-    largest sums. Costs and calls of a session are added in parts, so an index by them would be
-    rewritten for each batch of a rebuild, and each further index makes all writing slower.
-
-    Args:
-        connection: A connection to the database of the rows.
-        wanted: The filter of the sessions.
-        limit: The greatest number of sessions; None for all.
-        cursor: The cursor of the last session on the previous page; None for the first page.
-        by: The value to sort by; any but "started".
-        falling: True if the largest value comes first.
-
-    Returns:
-        The rows; of sessions with equal values, the newer comes first if `falling`, else the older.
-
-    Raises:
-        ViewError: A row is not as lllm writes it.
-    """
-    rows: list[Row] = []
-    direction = "DESC" if falling else "ASC"
-    in_time = wanted.after is not None or wanted.before is not None
-    for selection in selections(connection, wanted):
-        if falling and by in _SORT_SOURCES and selection.is_broad and not in_time and limit:
-            largest = _among_largest(connection, selection, limit, cursor, _SORTED_BY[by])
-            if len(largest) == limit:
-                rows += largest
-                continue
-        selection.source += _SORT_SOURCES.get(
-            by, " CROSS JOIN sessions AS v ON v.number = f.session"
-        )
-        begin_behind_value(selection, cursor, _SORTED_BY[by], falling=falling)
-        # First the values alone: rows that are sorted and then left out are not read.
-        sql = f"""SELECT {_ROW} FROM (
-                SELECT f.session AS number, {_SORTED_BY[by]} AS value {selection.sql}
-                ORDER BY value {direction}, f.session {direction} LIMIT ?
-            ) AS f CROSS JOIN sessions AS s ON s.number = f.number {_TOTALS}"""
-        rows += connection.execute(
-            sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
-        )
-    found = _session_rows(rows)
-    found.sort(key=lambda row: (sort_value(row, by), row.number), reverse=falling)
-    return found if limit is None else found[:limit]
-
-
-def _among_largest(
-    connection: RowsConnection,
-    selection: Selection,
-    limit: int,
-    cursor: SortedCursor | None,
-    sorted_by: str,
-) -> list[Row]:
-    """Look for the sessions with the largest sums among those of all sessions.
-
-    Reading all sums takes a third of the time of reading all sessions and looking up their sums.
-    The result is the page if it has `limit` rows, since all other sessions have smaller sums.
-    """
-    sessions, joined, others = selection.source.partition(" CROSS JOIN ")
-    joins = joined + others
-    behind, values = "", cursor or ()
-    if cursor is not None:
-        behind = f"AND ({sorted_by}, v.session) < (?, ?)"
-    sql = f"""SELECT {_ROW} FROM (
-            SELECT f.session AS number, v.value
-            FROM (
-                SELECT v.session, {sorted_by} AS value FROM session_totals AS v
-                WHERE {sorted_by} > 0 {behind} ORDER BY value DESC, v.session DESC LIMIT ?
-            ) AS v CROSS JOIN sessions AS d ON d.number = v.session
-            CROSS JOIN {sessions} ON f.session = d.number AND f.started = d.started {joins}
-            WHERE {" AND ".join(selection.where)}
-            ORDER BY v.value DESC, f.session DESC LIMIT ?
-        ) AS f CROSS JOIN sessions AS s ON s.number = f.number {_TOTALS}"""
-    most = max(LARGEST, 4 * limit)
-    return connection.execute(sql, (*values, most, *selection.parameters, limit)).fetchall()
-
-
-_OF_TOTALS_ROW = " LEFT JOIN session_totals AS v ON v.session = f.session"
-_SORT_SOURCES = dict.fromkeys(("cost", "calls", "tokens"), _OF_TOTALS_ROW)
-_SORTED_BY: dict[SessionSort, str] = {
-    "cost": "coalesce(v.cost_nanos, 0)",
-    "elapsed": "coalesce(v.elapsed, -1)",
-    "calls": "coalesce(v.calls, 0) + coalesce(v.failed_calls, 0)",
-    "tokens": "coalesce(v.input_tokens, 0) + coalesce(v.output_tokens, 0)",
-    "state": "v.state",
-    "tactic": "v.tactic",
-    "task": "coalesce(v.task, '')",
-}
-
-
-def sort_value(row: SessionRow, by: SessionSort) -> int | str:
-    """Compute the value by which `sorted_sessions` sorts a row.
-
-    Args:
-        row: The row.
-        by: What to sort by; any but "started".
-    """
-    if by == "cost":
-        return row.cost_nanos or 0
-    if by == "elapsed":
-        return -1 if row.elapsed is None else row.elapsed
-    if by == "calls":
-        return (row.calls or 0) + (row.failed_calls or 0)
-    if by == "tokens":
-        return (row.input_tokens or 0) + (row.output_tokens or 0)
-    return str(getattr(row, by) or "")
 
 
 def find_session(connection: RowsConnection, session_id: str) -> SessionRow | None:
@@ -295,8 +135,8 @@ def numbered_session(connection: RowsConnection, number: int) -> SessionRow | No
 
 
 def _one_session(connection: RowsConnection, where: str, value: str | int) -> SessionRow | None:
-    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
-    found = _session_rows(connection.execute(sql, (value,)).fetchall())
+    sql = f"SELECT {COLUMNS} FROM sessions AS s {TOTALS} WHERE {where}"
+    found = session_rows(connection.execute(sql, (value,)).fetchall())
     return found[0] if found else None
 
 
@@ -317,8 +157,8 @@ def session_rows_where(
     Raises:
         ViewError: A row is not as lllm writes it.
     """
-    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
-    return _session_rows(connection.execute(sql, parameters).fetchall())
+    sql = f"SELECT {COLUMNS} FROM sessions AS s {TOTALS} WHERE {where}"
+    return session_rows(connection.execute(sql, parameters).fetchall())
 
 
 def sessions_after(connection: RowsConnection, number: int, limit: int) -> list[SessionRow]:
@@ -335,8 +175,10 @@ def sessions_after(connection: RowsConnection, number: int, limit: int) -> list[
     Raises:
         ViewError: A row is not as lllm writes it.
     """
-    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE s.number > ? ORDER BY s.number LIMIT ?"
-    return _session_rows(connection.execute(sql, (number, limit)).fetchall())
+    sql = (
+        f"SELECT {COLUMNS} FROM sessions AS s {TOTALS} WHERE s.number > ? ORDER BY s.number LIMIT ?"
+    )
+    return session_rows(connection.execute(sql, (number, limit)).fetchall())
 
 
 def ids_of(connection: RowsConnection, numbers: Collection[int]) -> dict[int, str]:
@@ -430,11 +272,11 @@ def family(connection: RowsConnection, row: SessionRow) -> list[SessionRow]:
                 CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.number
                     AND s.parent IS NOT NULL
             )
-            SELECT {_ROW} FROM below CROSS JOIN sessions AS s ON s.number = below.number {_TOTALS}
+            SELECT {COLUMNS} FROM below CROSS JOIN sessions AS s ON s.number = below.number {TOTALS}
             ORDER BY s.number""",
         (row.number, row.root),
     )
-    return _session_rows(rows.fetchall())
+    return session_rows(rows.fetchall())
 
 
 def children_of(
@@ -462,10 +304,10 @@ def children_of(
         count = int(connection.execute(sql, found).fetchone()[0])
     if found is None or count == 0:
         return 0, []
-    sql = f"""SELECT {_ROW} FROM sessions AS s {_TOTALS}
+    sql = f"""SELECT {COLUMNS} FROM sessions AS s {TOTALS}
         WHERE s.root = ? AND s.parent = ? AND s.parent IS NOT NULL ORDER BY s.number LIMIT ?"""
     rows = connection.execute(sql, (*found, ALL if limit is None else min(limit, ALL)))
-    return count, _session_rows(rows.fetchall())
+    return count, session_rows(rows.fetchall())
 
 
 def definition_position(connection: RowsConnection, stream: str) -> int | None:
@@ -485,41 +327,3 @@ def definition_position(connection: RowsConnection, stream: str) -> int | None:
         "SELECT position FROM definitions WHERE stream = ?", (storable(stream),)
     ).fetchone()
     return None if row is None else convert_rows(row[0], int, "definitions")
-
-
-@warm_msgspec
-class Running(NamedTuple):
-    """A session that has not ended, and the process that writes it.
-
-    Attributes:
-        id: The session's id.
-        number: The position of its first event.
-        owner: The name of the lock that the process holds.
-        host: The machine that the process runs on.
-        started: The start of the session, nanoseconds UTC.
-    """
-
-    id: str
-    number: int
-    owner: str
-    host: str
-    started: int
-
-
-def running(connection: RowsConnection) -> list[Running]:
-    """List the sessions that have not ended.
-
-    Args:
-        connection: A connection to the database of the rows.
-
-    Returns:
-        Root and child sessions that are running.
-
-    Raises:
-        ViewError: A row is not as lllm writes it.
-    """
-    rows = connection.execute(
-        "SELECT s.id, s.number, r.owner, r.host, s.started FROM running AS r"
-        " CROSS JOIN sessions AS s ON s.number = r.session"
-    )
-    return convert_rows(rows.fetchall(), list[Running], "running")

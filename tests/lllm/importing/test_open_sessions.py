@@ -20,6 +20,7 @@ from lllm.events.envelope import NewEvent
 from lllm.events.ids import new_id
 from lllm.events.model import SessionStarted, SessionSucceeded
 from lllm.logging import sqlite_store
+from lllm.projections.queries import running_sessions
 from lllm.projections.queries import sessions as session_queries
 
 DAY = 24 * 3600 * 10**9
@@ -105,7 +106,7 @@ def running(store: LogStore) -> list[str]:
     """The locks of those who run in a store."""
     store.list_sessions()
     with session_queries.reading(store._rows.database) as connection:
-        return [one.owner for one in session_queries.running(connection)]
+        return [one.owner for one in running_sessions.running(connection)]
 
 
 def test_one_that_is_known_to_run(here: LogStore, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from benchmarks.generate import fill
 from lllm import LogStore, SQLiteBackend
 from lllm.invokers.scripted import rate_limited
-from lllm.projections.queries import session_filter_sql
-from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries import session_filter_sql, session_lists
 from tests.support.runs import Asking, config
 
 
@@ -114,10 +113,10 @@ def test_the_largest_of_many_are_those_of_all(
         ]  # fmt: skip
         asked = [(one, sort) for one in filters for sort in ("cost", "calls", "tokens")]
         monkeypatch.setattr(session_filter_sql, "BROAD", 1 << 40)
-        monkeypatch.setattr(session_queries, "LARGEST", 0)
+        monkeypatch.setattr(session_lists, "LARGEST", 0)
         usual = [pages_of(many, sort, filters) for filters, sort in asked]
         monkeypatch.setattr(session_filter_sql, "BROAD", 0)
-        monkeypatch.setattr(session_queries, "LARGEST", largest)
+        monkeypatch.setattr(session_lists, "LARGEST", largest)
         for (one, sort), expected in zip(asked, usual, strict=True):
             assert pages_of(many, sort, one) == expected, (one, sort)
             assert len(set(expected)) == len(expected)

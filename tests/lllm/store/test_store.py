@@ -30,7 +30,7 @@ from lllm import (
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.logging import local_store, noop_store, sqlite_store
-from lllm.projections.queries import cost_groups
+from lllm.projections.queries import cost_groups, running_sessions, session_lists
 from lllm.projections.queries import costs as cost_queries
 from lllm.projections.queries import sessions as queries
 from lllm.projections.queries.cost_groups import Group
@@ -173,18 +173,18 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
     statements: list[str] = []
     with database.snapshot() as connection:
         connection.set_trace_callback(statements.append)
-        queries.running(connection)
-        row = queries.list_sessions(connection, Filter(), 1, None)[0]
+        running_sessions.running(connection)
+        row = session_lists.list_sessions(connection, Filter(), 1, None)[0]
         queries.family(connection, row)
         for wanted in filters:
-            queries.list_sessions(connection, wanted, 10, None)
+            session_lists.list_sessions(connection, wanted, 10, None)
             cost_queries.count_sessions(connection, wanted)
             cost_queries.sum_costs(connection, wanted)
             cost_groups.sum_costs_by(connection, wanted, [Group("model")])
             cost_groups.sum_costs_by_tags(connection, wanted, ["a"])
             if wanted != Filter():  # all sessions are what is looked at then
                 cost_groups.sum_costs_by(connection, wanted, [Group("", "a"), Group("model")])
-                queries.sorted_sessions(connection, wanted, 10, None, by="cost", falling=True)
+                session_lists.sorted_sessions(connection, wanted, 10, None, by="cost", falling=True)
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.
         small = (

@@ -29,7 +29,13 @@ from lllm.projections.engine.postgres.connection import PostgresConnection
 from lllm.projections.engine.postgres.database import PostgresRows
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import rebuild
-from lllm.projections.queries import call_filter_sql, erasures, sessions
+from lllm.projections.queries import (
+    call_filter_sql,
+    erasures,
+    running_sessions,
+    session_lists,
+    sessions,
+)
 from lllm.projections.queries.call_statistics import call_timings
 from lllm.projections.queries.calls import calls_of, list_calls
 from lllm.projections.queries.cost_groups import Group, sum_costs_by, sum_costs_by_tags
@@ -112,10 +118,10 @@ CALLS = [
 def questions() -> Iterator[Ask]:
     """Everything that is asked of rows."""
     for wanted in FILTERS:
-        yield lambda to, wanted=wanted: sessions.list_sessions(to, wanted, None, None)
-        yield lambda to, wanted=wanted: sessions.list_sessions(to, wanted, 3, (2**60, "a"))
+        yield lambda to, wanted=wanted: session_lists.list_sessions(to, wanted, None, None)
+        yield lambda to, wanted=wanted: session_lists.list_sessions(to, wanted, 3, (2**60, "a"))
         yield lambda to, wanted=wanted: [
-            sessions.sorted_sessions(to, wanted, 5, None, by=by, falling=falling)
+            session_lists.sorted_sessions(to, wanted, 5, None, by=by, falling=falling)
             for by in get_args(SessionSort)
             if by != "started"
             for falling in (True, False)
@@ -131,7 +137,11 @@ def questions() -> Iterator[Ask]:
             yield lambda to, one=one, sort=sort: pages(to, one, sort)
         yield lambda to, one=one: call_timings(to, one, 4)
     yield lambda to: age_of(to, 100, None)
-    yield lambda to: (erasures.last_erasure(to), erasures.held_roots(to), sessions.running(to))
+    yield lambda to: (
+        erasures.last_erasure(to),
+        erasures.held_roots(to),
+        running_sessions.running(to),
+    )
     yield lambda to: [below(to, row) for row in sessions.sessions_after(to, 0, 50)]
 
 
@@ -214,12 +224,12 @@ def test_no_list_reads_a_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
             with monkeypatch.context() as patched:
                 patched.setattr(PostgresConnection, "execute", noting)
                 for wanted in FILTERS[2:7]:
-                    sessions.list_sessions(connection, wanted, 3, None)
+                    session_lists.list_sessions(connection, wanted, 3, None)
                     count_sessions(connection, wanted)
                     sum_costs(connection, wanted)
                     sum_costs_by_tags(connection, wanted, ["env"])
                     sum_costs_by(connection, wanted, [Group("model")])
-                sessions.list_sessions(connection, Filter(), 3, None)
+                session_lists.list_sessions(connection, Filter(), 3, None)
                 [row] = sessions.sessions_after(connection, 0, 1)
                 below(connection, row)
                 for one in CALLS:
