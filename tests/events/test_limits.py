@@ -13,8 +13,8 @@ import pytest
 
 from lllm import LogStore
 from lllm.events import envelope as record
+from lllm.events.backends.jsonl import complete_end, read_events
 from lllm.events.backends.jsonl import line_format as lines
-from lllm.events.backends.jsonl import segments
 from lllm.events.backends.jsonl import torn_tail as torn
 from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.segments import segments_of
@@ -45,7 +45,7 @@ KINDS: dict[str, Callable[[Path], LogBackend]] = {
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can reach: 1 MB for an event, 3 MB for an append."""
-    for module in (lines, readers, record, salvage, segments, sqlite):
+    for module in (complete_end, lines, read_events, readers, record, salvage, sqlite):
         monkeypatch.setattr(module, "EVENT_BYTES", MEGABYTE)
     for module in (lines, record, sqlite, torn):
         monkeypatch.setattr(module, "APPEND_BYTES", 3 * MEGABYTE)

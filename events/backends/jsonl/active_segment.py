@@ -16,8 +16,9 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from lllm.events.backends.jsonl.complete_end import whole_end
 from lllm.events.backends.jsonl.lost_end import HighWater, lost_end
-from lllm.events.backends.jsonl.segments import Segment, segment_at, segments_of, whole_end
+from lllm.events.backends.jsonl.segments import Segment, segment_at, segments_of
 from lllm.events.backends.jsonl.torn_tail import damaged_tail, set_aside, tail_state
 from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import (

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from lllm.events.backends.jsonl.line_format import pieces_of_append
-from lllm.events.backends.jsonl.segments import events_of_stream
+from lllm.events.backends.jsonl.read_events import events_of_stream
 from lllm.events.backends.jsonl.shared_folder import JSONLFolder
 from lllm.events.concurrency.fair_locks import FairFileLock
 from lllm.events.concurrency.locks import kept_waiting

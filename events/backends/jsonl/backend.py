@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jsonl import erasing, lost_end, segments
+from lllm.events.backends.jsonl import complete_end, erasing, lost_end, read_events, segments
 from lllm.events.backends.jsonl.appender import Appender
 from lllm.events.backends.jsonl.erasing_intent import intent_of
 from lllm.events.backends.jsonl.format_file import has_format, write_format
@@ -183,7 +183,7 @@ class LocalFileBackend:
             with LockPair(self._shared.thread_lock, self._lock_file(), _NOTING_SECONDS) as mine:
                 note = self._shared.tail.high_water
                 if mine and reached and note is not None and note.read() is None:
-                    note.write(max(reached, segments.end_of(self.path).position), synced=False)
+                    note.write(max(reached, complete_end.end_of(self.path).position), synced=False)
         except OSError:
             return  # a log that can't be written can still be read
 
@@ -324,12 +324,12 @@ class LocalFileBackend:
         """The position where the last complete append ends, in bytes."""
         self._check_open()
         with segments.FolderErrors(self.path):
-            end = segments.end_of(self.path)
+            end = complete_end.end_of(self.path)
             if end.segment is not None and end.position < end.segment.begin + end.size:
                 return self._head_at_rest(end.segment, end)
             return end.position
 
-    def _head_at_rest(self, segment: segments.Segment, end: segments.End) -> int:
+    def _head_at_rest(self, segment: segments.Segment, end: complete_end.End) -> int:
         """Find the head of a log that has bytes after its last complete append.
 
         A last append that lacks only its final newline was acknowledged, unless it is being written
@@ -355,7 +355,7 @@ class LocalFileBackend:
             return
         self._reported_end = segment.path, size
         with open_to_read(segment.path) as file:
-            end = segments.whole_end(file)
+            end = complete_end.whole_end(file)
             if tail_state(file, end, size).kind == "damaged":
                 _log.warning("%s", damaged_tail(segment, end, size))
 
@@ -370,8 +370,8 @@ class LocalFileBackend:
         """Read a range of events, as `LogBackend.read` requires."""
         upto = self._upto(upto)
         if stream is None:
-            return self._translated(segments.events_between(self.path, after, upto))
-        return self._translated(segments.events_of_stream(self.path, stream, after, upto))
+            return self._translated(read_events.events_between(self.path, after, upto))
+        return self._translated(read_events.events_of_stream(self.path, stream, after, upto))
 
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
@@ -379,7 +379,7 @@ class LocalFileBackend:
         """Read the events of some types without decoding the others; see `ReadsByType`."""
         fields = {type_field(type_) for type_ in types}
         return self._translated(
-            segments.events_between(
+            read_events.events_between(
                 self.path, after, self._upto(upto), lambda line: type_of(line) in fields
             )
         )

@@ -7,7 +7,8 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jsonl.segments import Segment, blocks, segments_of
+from lllm.events.backends.jsonl.read_events import blocks
+from lllm.events.backends.jsonl.segments import Segment, segments_of
 from lllm.events.health import Health
 
 if TYPE_CHECKING:

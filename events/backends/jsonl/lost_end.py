@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lllm.events.backends.jsonl.segments import end_of
+from lllm.events.backends.jsonl.complete_end import end_of
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogDamaged

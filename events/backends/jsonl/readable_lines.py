@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jsonl import segments, torn_tail
+from lllm.events.backends.jsonl import complete_end, segments, torn_tail
 from lllm.events.damage import Damage, Readable
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
@@ -57,7 +57,7 @@ class ReadableLines(Readable):
             with open_to_read(found[-1].path) as file:
                 size = file.seek(0, os.SEEK_END)
                 # the end may be further now, because others keep appending
-                end = segments.whole_end(file)
+                end = complete_end.whole_end(file)
                 state = torn_tail.tail_state(file, end, size)
             if state.kind == "none":
                 self._look_at_end()

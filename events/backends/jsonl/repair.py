@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lllm.events import codec
-from lllm.events.backends.jsonl import segments, torn_tail
+from lllm.events.backends.jsonl import complete_end, segments, torn_tail
 from lllm.events.backends.jsonl.lost_end import HighWater
 from lllm.events.backends.jsonl.readable_lines import ReadableLines
 from lllm.events.backends.jsonl.rewritten_lines import restore
@@ -89,7 +89,7 @@ def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mend
 
     If the last file was repaired, its end is taken as the end of the log.
     """
-    end = segments.end_of(log.path)
+    end = complete_end.end_of(log.path)
     if end.segment is not None and any(one.path == end.segment.path for one in mended):
         noted.write(end.position, synced=False)
         return None
@@ -130,7 +130,7 @@ def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended 
     """Repair a file that can be restored in full, or the last file if its end is damaged."""
     with open_to_read(segment.path) as file:
         size = file.seek(0, os.SEEK_END)
-        begin = segments.whole_end(file)
+        begin = complete_end.whole_end(file)
         at_end = following is None and torn_tail.tail_state(file, begin, size).kind == "damaged"
         content = segments.read_at(file, 0, size)
     found = restore(content, salts)

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.backends.jsonl.segments import Segment, blocks, segments_of
+from lllm.events.backends.jsonl.read_events import blocks
+from lllm.events.backends.jsonl.segments import Segment, segments_of
 from lllm.events.envelope import NewEvent
 from lllm.events.files.own_files import open_to_read
 

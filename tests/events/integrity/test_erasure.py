@@ -9,7 +9,7 @@ import pytest
 
 from lllm.events import codec
 from lllm.events.backends.jsonl import erasing as jsonl_erasing
-from lllm.events.backends.jsonl import segments
+from lllm.events.backends.jsonl import read_events
 from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.line_format import decode, erased_line
 from lllm.events.backends.memory import MemoryBackend
@@ -151,14 +151,14 @@ def test_a_line_that_is_just_overwritten(tmp_path: Path, monkeypatch: pytest.Mon
     log.erase_payloads(erased)
     assert seen == [erased]
     after = file.read_bytes()
-    real = segments.decode
+    real = read_events.decode
 
     def late(position: int, line: bytes) -> Recorded:
         file.write_bytes(after)
         return real(position, line)
 
     file.write_bytes(before.replace(b'"digest"', b'"erased"'))
-    monkeypatch.setattr(segments, "decode", late)
+    monkeypatch.setattr(read_events, "decode", late)
     assert list(log.read()) == erased
     log.close()
 

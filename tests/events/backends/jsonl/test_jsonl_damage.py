@@ -17,11 +17,12 @@ from _pytest.mark import ParameterSet
 
 from lllm import LogStore
 from lllm.cli.program import main
-from lllm.events.backends.jsonl import segments
+from lllm.events.backends.jsonl import read_events
 from lllm.events.backends.jsonl import torn_tail as torn
 from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.complete_end import end_of
 from lllm.events.backends.jsonl.lost_end import noted_in
-from lllm.events.backends.jsonl.segments import end_of, segments_of
+from lllm.events.backends.jsonl.segments import segments_of
 from lllm.events.backends.sqlite.backend import SQLiteBackend
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.envelope import NewEvent
@@ -468,6 +469,6 @@ def test_sessions_over_several_files_are_mended(tmp_path: Path) -> None:
 def test_many_lines_behind_damage_belong_to_it(count: int) -> None:
     """From a hundred on, so that a file of anything is one damage and not a million."""
     lines = [(number + 10, b"anything") for number in range(count)]
-    damage = segments._with_what_follows(LogDamaged("broken.", position=9), iter(lines))
+    damage = read_events._with_what_follows(LogDamaged("broken.", position=9), iter(lines))
     assert damage.position == (9 if count < 100 else count + 9)
     assert (f"The {count} lines behind it" in str(damage)) == (count >= 100)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events.backends.jsonl import segments
+from lllm.events.backends.jsonl import complete_end, segments
 from lllm.events.backends.jsonl import torn_tail as torn_module
 from lllm.events.backends.jsonl.active_segment import Tail
 from lllm.events.backends.jsonl.backend import LocalFileBackend
@@ -136,7 +136,8 @@ def test_a_write_that_fails(log: LocalFileBackend, path: Path, missing: int) -> 
 def test_lines_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes) -> None:
     """The end of the last whole append is found however its lines lie in the windows that the file
     is looked through with, from its end."""
-    monkeypatch.setattr(segments, "_WINDOW", 64)
+    monkeypatch.setattr(segments, "WINDOW", 64)
+    monkeypatch.setattr(complete_end, "WINDOW", 64)
     with closing(LocalFileBackend(path)) as log:
         log.append([event("a", 1)])
         for size in range(300):
@@ -145,14 +146,15 @@ def test_lines_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, torn: 
             with file.open("ab") as opened:
                 opened.write(torn)
             with file.open("rb", buffering=0) as looked_at:
-                assert segments.whole_end(looked_at) == log.head(), size
+                assert complete_end.whole_end(looked_at) == log.head(), size
             os.truncate(file, log.head())
 
 
 @pytest.mark.parametrize("events", [1, 3])
 def test_torn_tails_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, events: int) -> None:
     """The last whole append is found however much of another one stands behind it."""
-    monkeypatch.setattr(segments, "_WINDOW", 64)
+    monkeypatch.setattr(segments, "WINDOW", 64)
+    monkeypatch.setattr(complete_end, "WINDOW", 64)
     with closing(LocalFileBackend(path)) as log:
         for seq in range(1, events + 1):
             log.append([event("a", seq)])
@@ -163,7 +165,7 @@ def test_torn_tails_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, e
         with file.open("ab") as opened:
             opened.write(torn[:length])
         with file.open("rb", buffering=0) as looked_at:
-            assert segments.whole_end(looked_at) == head, length
+            assert complete_end.whole_end(looked_at) == head, length
         os.truncate(file, head)
 
 
