@@ -14,25 +14,22 @@ import msgspec
 from lllm.agents.effects import RunTool, Steps
 from lllm.agents.fork_edits import TurnEdit, turn_edit
 from lllm.events.model import (
-    AgentFailed,
     DrawnKind,
     Error,
-    LLMRefused,
     Origin,
     SessionFailed,
     SessionStarted,
-    SessionSucceeded,
 )
 from lllm.events.recorder import Recorder
 from lllm.invokers import Request
 from lllm.replay.active_replay import E, Replaying
+from lllm.replay.answered_prices import AnsweredPrices
 from lllm.replay.answering_agents import answered
 from lllm.replay.answering_clients import AnsweredClient
 from lllm.replay.answering_values import AnsweredValues
 from lllm.replay.carried_sessions import session_in_process
 from lllm.replay.child_matching import RecordedChildren
-from lllm.replay.client_call_matching import ClientCalls
-from lllm.replay.client_requests import ClientComparing, ClientRequest
+from lllm.replay.client_requests import ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import (
     GoesLive,
@@ -41,11 +38,13 @@ from lllm.replay.divergence import (
     ReplayPlace,
     as_exception,
 )
-from lllm.replay.outcome import price_of_answered, tool_failure
-from lllm.replay.outcome_text import client_outcome_text, outcome_text
+from lllm.replay.outcome import tool_failure
+from lllm.replay.outcome_text import outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
-from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recorded_session import RecordedSession
+from lllm.replay.replayed_clients import ReplayedClients
+from lllm.replay.unrecorded import Unrecorded
+from lllm.replay.within_tools import WithinTools
 from lllm.sessions.budget import Budget
 from lllm.sessions.host import SessionHost
 
@@ -80,12 +79,15 @@ class ReplayedSession:
         self.place = place
         self._comparing = Comparing(replay.host.redact, replay.ignored)
         self._made_in = _thread_and_task()
-        self._given: set[int] = set()  # id() of recorded prices, kept in memory
-        self._billed: set[int] = set()  # requests that a model was really asked
-        self.clients: ClientCalls | None = None  # None before the first call of a client
+        self._prices = AnsweredPrices(replay)
+        self._unrecorded = Unrecorded(replay, recorded)
+        self._clients = ReplayedClients(
+            replay, recorded, place, self._prices, self._unrecorded, self._is_concurrent
+        )
         self._next: dict[tuple[str, str], int] = {}  # index of the next call, by agent and alias
         self._values = AnsweredValues(recorded, self, replay.progress, replay.lock)
         self._children = RecordedChildren(recorded, self._comparing, replay.progress)
+        self._within_tools = WithinTools(replay, self._children, self._clients)
 
     def __reduce__(self) -> tuple[Callable[..., Replaying], tuple[str, str, ReplayPlace]]:
         """Pickle only the place in the replay, so that another process can continue from there."""
@@ -147,7 +149,7 @@ class ReplayedSession:
         if child is None:
             why = f"A call of {started.tactic_path!r} was never recorded here."
             try:
-                self._unrecorded(None, place, why)
+                self._unrecorded.handle(None, place, why)
             except GoesLive:
                 return ReplayedSession(self._replay, None, place)
         replayed = ReplayedSession(self._replay, child, place)
@@ -174,8 +176,8 @@ class ReplayedSession:
             return child, False
         if self._stopped_by() is not None:
             return None, True
-        if self._is_open and self._made_in != _thread_and_task():
-            return None, True  # the order of concurrent calls is up to threads
+        if self._is_concurrent():
+            return None, True
         return self._children.take_other(started), True
 
     def compare_task(self, started: SessionStarted) -> None:
@@ -216,60 +218,9 @@ class ReplayedSession:
         if self.is_live:
             return None
         try:
-            return self._ask_client(asked)
+            return self._clients.ask(asked)
         except GoesLive:
             return None
-
-    def _ask_client(self, asked: ClientRequest) -> AnsweredClient:
-        place = msgspec.structs.replace(self.place, client=asked.client)
-        beside = self._is_open and self._made_in != _thread_and_task()
-        call, found, again = self._client_calls().serve(asked, only_equal=beside)
-        if call is None:
-            why = (
-                "A captured client asks the same once more than in the recording."
-                if again
-                else "A captured client asks where nothing more was recorded."
-            )
-            self.unrecorded_client(place, why)
-        place = msgspec.structs.replace(place, dialog=call.place, step=call.step)
-        self._replay.progress.judge(place, found.verdict)
-        if found.verdict == "diverged":
-            for attempt in call.attempts.values():
-                self.attempted(attempt)
-            self._replay.differ(
-                ReplayDivergence(
-                    "A captured client asks something else than in the recording.",
-                    kind="changed",
-                    place=msgspec.structs.replace(place, attempt=1),
-                    differs=found.differs,
-                    diff=found.diff,
-                    recorded_next=client_outcome_text(call),
-                )
-            )
-            self._replay.go_live()
-        return AnsweredClient(self, call, asked, place)
-
-    def _client_calls(self) -> ClientCalls:
-        with self._replay.lock.held():
-            if self.clients is None:
-                comparing = ClientComparing(self._replay.host.redact, self._replay.ignored)
-                recorded = self.recorded or self._replay.recording
-                self.clients = ClientCalls(recorded, comparing)
-            return self.clients
-
-    def attempted(self, attempt: ClientAttempt) -> None:
-        """Note that a recorded attempt of a captured client was made; see `ClientJudge`."""
-        self._replay.progress.note("asked", attempt.position)
-        if attempt.end is not None:
-            self._given.add(id(attempt.end.price))
-
-    def unrecorded_client(self, place: ReplayPlace, why: str) -> NoReturn:
-        """Handle a call of a captured client that was never recorded; see `ClientJudge`."""
-        self._unrecorded(None, place, why)
-
-    def broke_client(self, place: ReplayPlace, why: str) -> NoReturn:
-        """Handle the end of the recording in a captured client's call; see `ClientJudge`."""
-        self.broke(place, why)
 
     # -- agents
 
@@ -284,6 +235,10 @@ class ReplayedSession:
         recorded = self.recorded
         return self._replay.goes_on and recorded is not None and recorded.end is None
 
+    def _is_concurrent(self) -> bool:
+        """True in an open fork for a call whose order is up to threads or tasks."""
+        return self._is_open and self._made_in != _thread_and_task()
+
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
         """Answer the steps of one agent call; see `Replaying.answered`."""
         verified = self._replay.verified
@@ -294,29 +249,18 @@ class ReplayedSession:
 
     def unbilled(self, event: E) -> E:
         """Set the cost of an answered attempt to 0; see `Replaying.unbilled`."""
-        if isinstance(event, LLMRefused):
-            if event.request in self._billed:
-                return event
-            return msgspec.structs.replace(event, cost=0)
-        asked = event.price is not None and id(event.price) not in self._given
-        if asked and self._replay.bills:
-            self._billed.add(event.request)
-            return event
-        return msgspec.structs.replace(event, price=price_of_answered(event.price))
+        return self._prices.unbilled(event)
 
     def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
         """Find the next recorded `respond()` of an agent in a dialog; see `Judge.call`."""
         key = (agent, dialog)
         calls = [] if self.recorded is None else self.recorded.calls.get(key, [])
         number = self._next.get(key, 0)
-        while number < len(calls) and self._is_within_tool(calls[number]):
+        while number < len(calls) and self._within_tools.has(calls[number]):
             number += 1
         self._next[key] = number + 1
         place = msgspec.structs.replace(self.place, agent=agent, dialog=dialog, respond=number + 1)
         return calls[number] if number < len(calls) else None, place
-
-    def _is_within_tool(self, call: RecordedCall) -> bool:
-        return self._replay.progress.has("within tool", call.position)
 
     def ask(
         self, call: RecordedCall | None, place: ReplayPlace, request: Request
@@ -325,7 +269,9 @@ class ReplayedSession:
         key = (place.step or 0, place.attempt or 0)
         attempt = None if call is None else call.attempts.get(key)
         if call is None or attempt is None:
-            self._unrecorded(call, place, "The model is asked where it was not asked before.")
+            self._unrecorded.handle(
+                call, place, "The model is asked where it was not asked before."
+            )
         if attempt.end is None:
             self._replay.go_on()
         messages = call.session.messages(attempt.requested)
@@ -347,7 +293,7 @@ class ReplayedSession:
         if attempt.end is None and self._replay.may_go_live:
             self._replay.go_live()
         if attempt.end is not None:
-            self._given.add(id(attempt.end.price))
+            self._prices.give(attempt.end.price)
         return attempt
 
     def changed(
@@ -358,52 +304,11 @@ class ReplayedSession:
         edited = None if call is None else call.session.edits.get((call.started.call, *key))
         return self._replay.changed(place, tool) if edited is None else turn_edit(edited, tool)
 
-    def _unrecorded(self, call: RecordedCall | None, place: ReplayPlace, why: str) -> NoReturn:
-        recorded = self.recorded
-        if recorded is not None and recorded.is_stopped:
-            self._replay.go_on()
-            self._replay.go_live()
-            end = None if call is None else call.end
-            if end is None or (isinstance(end, AgentFailed) and end.cancelled):
-                self.broke(place, "Nothing more was recorded: the session had no end of its own.")
-        self._replay.differ(
-            ReplayDivergence(
-                why, kind="unrecorded", place=place, recorded_next=self._recorded_next()
-            ),
-            can_go_on=self._replay.may_go_live,
-        )
-        self._replay.go_live()
-        raise AssertionError("what was never recorded can't go on")
-
-    def _recorded_next(self) -> str:
-        recorded = self.recorded
-        if recorded is None:
-            return "nothing."
-        for call in recorded.captured.values():
-            if self._replay.missing.of_client(recorded, call) is not None:
-                requested = call.requested
-                return f"a captured client asked {requested.model}, and {client_outcome_text(call)}"
-        left = (one for one in recorded.attempts() if self._replay.missing.is_missing(one))
-        attempt = next(left, None)
-        if attempt is not None:
-            asked = f"agent {attempt.call.started.agent!r} asked {attempt.requested.model}"
-            return f"{asked} (step {attempt.requested.step}), and {outcome_text(attempt)}"
-        if isinstance(recorded.end, SessionSucceeded):
-            return "nothing: the session succeeded."
-        return "nothing: the session failed."
-
     def broke(self, place: ReplayPlace, why: str) -> NoReturn:
         """Handle the end of the recording; see `Judge.broke`."""
-        self._replay.go_on()
-        self._replay.go_live()
-        recorded = self.recorded or self._replay.recording
-        self._replay.interrupt(
-            ReplayInterrupted(
-                f"The recording of session {recorded.session_id} ends here, and everything before "
-                f"was the same. {why}",
-                place=place,
-            )
-        )
+        self._unrecorded.recording_ends(place, why)
+
+    # -- values
 
     def drawn(self, kind: DrawnKind, tool: int | None) -> str | float | None:
         """Answer `lllm.now()`, `lllm.uuid4()` or `lllm.random()`; see `Replaying.drawn`."""
@@ -418,7 +323,7 @@ class ReplayedSession:
                 f"The code calls {called} once more than in the recording.",
                 kind="unrecorded",
                 place=self.place,
-                recorded_next=self._recorded_next(),
+                recorded_next=self._unrecorded.recorded_next(),
             )
         )
         self._replay.go_live()
@@ -451,44 +356,12 @@ class ReplayedSession:
 
     def unrecorded_tool(self, call: RecordedCall | None, place: ReplayPlace) -> NoReturn:
         """Handle a tool that was never recorded; see `Judge.unrecorded_tool`."""
-        self._unrecorded(call, place, "A tool runs that did not run before.")
+        self._unrecorded.handle(call, place, "A tool runs that did not run before.")
 
     def spend(self, recorded: RecordedTool, budget: Budget) -> None:
         """Charge the recorded cost of the calls within an answered tool; see `Judge.spend`."""
-        session = self.recorded
-        waiting = [recorded.called.tool]
-        while waiting and session is not None:
-            tool = waiting.pop()
-            for child in session.children_in_tool.get(tool, ()):
-                self._leave_out(child, budget)
-            for client_call in session.clients_in_tool.get(tool, ()):
-                self._leave_out_client(client_call, budget)
-            for call in session.calls_in_tool.get(tool, ()):
-                if self._is_within_tool(call):
-                    continue
-                self._replay.progress.note("within tool", call.position)
-                for attempt in call.attempts.values():
-                    waiting += [one.called.tool for one in attempt.tools]
-                    if attempt.end is not None and attempt.end.price is not None:
-                        budget.spend(attempt.end.price)
-
-    def _leave_out_client(self, call: ClientCall, budget: Budget) -> None:
-        """Skip and charge a client's call that was made within a tool which the log answers."""
-        self._client_calls().set_aside(call)
-        for attempt in call.attempts.values():
-            if self._replay.progress.has("asked", attempt.position):
-                continue
-            self.attempted(attempt)
-            if attempt.end is not None and attempt.end.price is not None:
-                budget.spend(attempt.end.price)
-
-    def _leave_out(self, child: RecordedSession, budget: Budget) -> None:
-        """Skip and charge a session that ran within a tool which the log answers."""
-        with self._replay.lock.held():
-            found = self._children.take(child, "left out")
-        if found:
-            for price in child.prices():
-                budget.spend(price)
+        if self.recorded is not None:
+            self._within_tools.leave_out(self.recorded, recorded.called.tool, budget)
 
 
 def _thread_and_task() -> tuple[int, int | None]:
