@@ -16,6 +16,7 @@ from lllm.events.errors import LogError
 
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
+Statement = tuple[str, list[Row]]  # SQL, and the parameters of each execution
 
 
 class DuplicateRow(Exception):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import compress, islice
+from itertools import chain, compress, islice
 
 import msgspec
 
@@ -18,6 +18,7 @@ from lllm.events.model import Erased
 from lllm.projections.database import DuplicateRow, RowsDatabase
 from lllm.projections.engine.checkpoints import Checkpoint, advance
 from lllm.projections.engine.row_changes import Changes
+from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.engine.session_contexts import Contexts
 from lllm.projections.engine.skip_damage import (
     OtherEvent,
@@ -28,7 +29,6 @@ from lllm.projections.engine.skip_damage import (
 from lllm.projections.view import ERASED, View, ViewEvent, takes_digests
 
 _AT_ONCE = 2_000  # events that are decoded at once; with large messages they take some memory
-_PART = 2_000  # rows that are written in one transaction if they need not become visible together
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -39,12 +39,14 @@ class Batch(msgspec.Struct, frozen=True):
         changes: The changes to the rows of all views.
         generations: The views that applied the batch, and the generation of their rows.
         position: The position of the log that the batch reaches.
+        written: Called with the position when everything is written.
     """
 
     database: RowsDatabase
     changes: Changes
     generations: Mapping[View, int]
     position: int
+    written: Callable[[int], None]
 
     def write(self, timeout: float | None) -> bool:
         """Write the changed rows and their checkpoint in one transaction.
@@ -65,26 +67,25 @@ class Batch(msgspec.Struct, frozen=True):
             with _errors_named(self.position), writing as connection:
                 if connection is None:
                     return False
-                for sql, rows in self.changes.statements():
-                    connection.executemany(sql, rows)
-                advance(connection, self.generations, self.position)
+                statements = chain(
+                    self.changes.statements(), [advance(self.generations, self.position)]
+                )
+                row_tables(self.database).write_changes(connection, statements)
         finally:
             writing.abandon()  # in case an interrupt kept the `with` from doing it
+        self.written(self.position)
         return True
 
-    def write_in_parts(self) -> None:
-        """Write rows that are not shown yet, in several short transactions.
+    def write_unseen(self) -> None:
+        """Write rows that are not shown yet, and need not become visible together.
 
         Raises:
             LogDamaged: The log has a second beginning of the same session.
             ViewError: A row has a number beyond the limits of lllm.
         """
         with _errors_named(self.position):
-            for sql, rows in self.changes.statements():
-                for start in range(0, len(rows), _PART):
-                    with self.database.write() as connection:
-                        assert connection is not None
-                        connection.executemany(sql, rows[start : start + _PART])
+            row_tables(self.database).fill_tables(self.database, self.changes.statements())
+        self.written(self.position)
 
 
 class Batches:
@@ -93,12 +94,16 @@ class Batches:
     Args:
         log: The log that the events are read from.
         database: The database of the rows.
+        empty: True if the tables are empty, and nobody else writes them.
     """
 
-    def __init__(self, log: LogBackend, database: RowsDatabase) -> None:
+    def __init__(self, log: LogBackend, database: RowsDatabase, *, empty: bool = False) -> None:
         self._log = log
         self._database = database
+        self._empty = empty
         self._changes: Changes | None = None
+        # the position that was written last: rows at it are those that the changes have cached
+        self._reached: int | None = None
 
     def apply(
         self,
@@ -131,8 +136,9 @@ class Batches:
         types = sorted({name for view in views for name in view.types} | {"session.started"})
         read = events_and_digests if any(map(takes_digests, views)) else skip_corrupt_events
         events = read(self._log, types, position, upto)
-        changes = self._changes_of(generations)
+        changes = self._changes_of(generations, {at.position for at in views.values()})
         while position < upto:
+            self._reached = None
             taken = 0
             while taken < size and (some := list(islice(events, min(_AT_ONCE, size - taken)))):
                 taken += len(some)
@@ -153,17 +159,28 @@ class Batches:
                     del views[view], generations[view]
             if taken < size:
                 position = upto
-            yield Batch(self._database, changes, generations, position)
+            yield Batch(self._database, changes, generations, position, self._note_written)
+
+    def _note_written(self, position: int) -> None:
+        self._reached = position
 
     def _read_stream(self, stream: str) -> Iterator[Recorded]:
         return skip_corrupt_events_of(self._log, stream, 0)
 
-    def _changes_of(self, generations: Mapping[View, int]) -> Changes:
-        """Make empty changes, or reuse those of the last batch with their cached rows."""
+    def _changes_of(self, generations: Mapping[View, int], positions: Collection[int]) -> Changes:
+        """Make empty changes, or reuse those of the last batch.
+
+        Their cached rows are reused if nobody has written rows since.
+        """
         changes = self._changes
         if changes is None or changes.generations != generations:
-            changes = self._changes = Changes(dict(generations), self._read_stream)
-        changes.forget()
+            changes = self._changes = Changes(
+                dict(generations), self._read_stream, empty=self._empty
+            )
+        elif self._empty or positions != {self._reached}:
+            changes.forget()
+        else:
+            changes.trim()
         return changes
 
 

@@ -17,7 +17,7 @@ from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.errors import LogError
 from lllm.events.model import EVENTS
-from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.database import Row, RowsConnection, RowsDatabase
 from lllm.projections.dialect import dialect_of
 from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.view import View
@@ -182,17 +182,29 @@ def replace_damaged(database: RowsDatabase) -> None:
     row_tables(database).move_checkpoints_aside(database)
 
 
-def advance(connection: RowsConnection, generations: Mapping[View, int], position: int) -> None:
-    """Store the position up to which views are built, in the transaction of their rows.
+def advance(generations: Mapping[View, int], position: int) -> tuple[str, list[Row]]:
+    """Make the statement that stores the position up to which views are built.
+
+    It belongs into the transaction of their rows.
 
     Args:
-        connection: A connection with an open transaction, in which the rows are written.
         generations: The views, and the generation of their rows.
         position: The last position of the log that the rows include.
+
+    Returns:
+        The SQL, and the parameters of each execution.
     """
-    connection.executemany(
-        "UPDATE checkpoints SET position = ? WHERE view = ? AND generation = ? AND position < ?",
-        [(position, view.name, generation, position) for view, generation in generations.items()],
+    marks = ", ".join(["(?, ?)"] * len(generations))
+    return (
+        "UPDATE checkpoints SET position = ? WHERE position < ? AND (view, generation) IN"
+        f" (VALUES {marks})",
+        [
+            (
+                position,
+                position,
+                *(part for view, number in generations.items() for part in (view.name, number)),
+            )
+        ],
     )
 
 

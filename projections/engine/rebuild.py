@@ -18,12 +18,13 @@ from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.concurrency.locks import ProcessLock, kept_waiting
 from lllm.projections.database import RowsConnection, Value
 from lllm.projections.dialect import dialect_of
+from lllm.projections.engine.apply_events import Batches
 from lllm.projections.engine.checkpoints import Checkpoint, replace_damaged, store_checkpoint
 from lllm.projections.engine.optional_views import turn_off
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
-from lllm.projections.engine.sqlite.search_index import finish_index, index_differences
+from lllm.projections.engine.sqlite.search_index import index_differences
 from lllm.projections.engine.unused_tables import generations_in, remove_unused
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
@@ -165,7 +166,7 @@ class _Building:
     def __init__(self, projector: Projector, generations: dict[View, int]) -> None:
         self.generations = generations
         self.position = 0
-        self._projector = projector
+        self._batches = Batches(projector.log, projector.database, empty=True)
         of_sessions = next((g for view, g in generations.items() if view.name == "sessions"), None)
         self._contexts = stored_contexts(projector.database, of_sessions)
 
@@ -177,8 +178,8 @@ class _Building:
             view: Checkpoint(view.version, generation, self.position, "")
             for view, generation in self.generations.items()
         }
-        for batch in self._projector.batches.apply(starts, upto, self._contexts, _BATCH):
-            batch.write_in_parts()
+        for batch in self._batches.apply(starts, upto, self._contexts, _BATCH):
+            batch.write_unseen()
             self.position = batch.position
             if progress is not None:
                 progress(batch.position, upto)
@@ -206,9 +207,7 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
     tables = row_tables(projector.database)
     building.feed(projector.log.head(), progress)
     for view, generation in building.generations.items():
-        for table in view.tables:
-            if table.search is not None:
-                finish_index(projector.database, table, generation)
+        tables.finish_tables(projector.database, view, generation)
     with projector.alone() as mine:
         if not mine:
             raise kept_waiting(projector.database.path)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress
 
 import msgspec
 
 from lllm.events.envelope import Recorded
-from lllm.projections.database import NoSuchTable, Row, RowsConnection, Value
+from lllm.projections.database import NoSuchTable, Row, RowsConnection, Statement, Value
 from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
 from lllm.projections.words import indexed_text
 
 _KNOWN = 20_000  # rows of one table that are cached from batch to batch
+_KEPT = 2_000  # of these, while nothing is brought up to date
+_REMEMBERED = 100_000  # keys of one new table, some 60 bytes each
 
 _NO_PUTS: dict[str, Value] = {}  # shared by changes without columns, and never changed
 _NO_ADDS: dict[str, int] = {}
 
-Statement = tuple[str, list[Key]]  # SQL, and the parameters of each execution
 _Read = Callable[[str, Key], list[Row]]  # runs a SELECT with parameters
 
 
@@ -87,10 +88,43 @@ class _Keys:
         self._under.clear()
 
 
+class _NewKeys:
+    """Tells which keys a table can't have yet, because it was empty and all rows are written here.
+
+    Rows with such a key need not be looked up, and are inserted without looking for a conflict.
+
+    Args:
+        table: A table that is empty.
+    """
+
+    def __init__(self, table: Table) -> None:
+        # Most tables have the number of a session first, which grows.
+        self._grows = table.columns[table.key[0]] == "INTEGER"
+        self._highest = -(2**63)
+        self._seen: set[int] | None = None if self._grows else set()  # hashes of keys
+
+    def __contains__(self, key: Key) -> bool:
+        if self._seen is not None:
+            return hash(key) not in self._seen
+        first = key[0]
+        return self._grows and isinstance(first, int) and first > self._highest
+
+    def discard(self, keys: Iterable[Key]) -> None:
+        """Note the keys of rows that are written now."""
+        if self._grows:
+            firsts = (key[0] for key in keys if isinstance(key[0], int))
+            self._highest = max(self._highest, max(firsts, default=self._highest))
+        elif self._seen is not None:
+            self._seen.update(map(hash, keys))
+            if len(self._seen) > _REMEMBERED:
+                self._seen = None
+
+
 class _SetChanges:
     """The changes to a table whose rows are only a key: the keys that exist in the end."""
 
-    def __init__(self, table: Table, generation: int) -> None:
+    def __init__(self, table: Table, generation: int, *, empty: bool) -> None:
+        self._new = _NewKeys(table) if empty else None
         self.name = generation_table(table.name, generation)
         self.kept: dict[Key, bool] = {}
         self._keys = _Keys()
@@ -101,15 +135,14 @@ class _SetChanges:
         self._select_shown = f"SELECT 1 FROM {table.name} WHERE {where}"
         self._under = f"SELECT {columns} FROM {self.name} WHERE {table.key[0]} = ?"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
-        self._insert = (
-            f"INSERT INTO {self.name} ({columns}) VALUES ({marks})"
-            f" ON CONFLICT ({columns}) DO NOTHING"
-        )
+        self._insert_new = f"INSERT INTO {self.name} ({columns}) VALUES ({marks})"
+        self._insert = f"{self._insert_new} ON CONFLICT ({columns}) DO NOTHING"
 
     def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
         kept = self.kept.get(key)
         if kept is None:
-            kept = bool(read(self._select, key))
+            is_new = self._new is not None and key in self._new
+            kept = not is_new and bool(read(self._select, key))
         return _NO_PUTS if kept else None
 
     def shown(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
@@ -137,12 +170,21 @@ class _SetChanges:
         self._keys.clear()
         if gone:
             yield self._delete, gone
+        if self._new is not None:
+            new = [key for key in there if key in self._new]
+            there = [key for key in there if key not in self._new]
+            self._new.discard(new)
+            if new:
+                yield self._insert_new, _in_order(new)
         if there:
             yield self._insert, _in_order(there)
 
     def forget(self) -> None:
         self.kept = {}
         self._keys.clear()
+
+    def trim(self) -> None:
+        """Do nothing: nothing is cached."""
 
 
 class _RowChanges:
@@ -152,7 +194,8 @@ class _RowChanges:
     changes are written, since no other process writes the table meanwhile.
     """
 
-    def __init__(self, table: Table, generation: int) -> None:
+    def __init__(self, table: Table, generation: int, *, empty: bool) -> None:
+        self._new = _NewKeys(table) if empty else None
         self.name = generation_table(table.name, generation)
         self.changes: dict[Key, _Change] = {}
         self.known: dict[Key, dict[str, Value] | None] = {}
@@ -166,6 +209,10 @@ class _RowChanges:
         self._select_shown = f"{select} {table.name} WHERE {where}"
         self._under = f"SELECT {', '.join(table.key)} FROM {self.name} WHERE {table.key[0]} = ?"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
+        self._insert_new = (
+            f"INSERT INTO {self.name} ({', '.join((*table.key, *columns))})"
+            f" VALUES ({', '.join('?' * len(table.columns))})"
+        )
         self._upserts: dict[tuple[str, ...], str] = {}
 
     def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
@@ -222,11 +269,14 @@ class _RowChanges:
         return change.applied_to(self._stored(key, read) or self._empty)
 
     def _stored(self, key: Key, read: _Read) -> dict[str, Value] | None:
+        if self._new is not None and key in self._new:
+            return None
         stored = read(self._select, key)
         return dict(zip(self._empty, stored[0], strict=False)) if stored else None
 
     def statements(self) -> Iterator[Statement]:
         gone: list[Key] = []
+        new: list[Key] = []
         # Rows with changes to the same columns are written by one statement.
         groups: defaultdict[tuple[tuple[str, ...], tuple[str, ...]], list[Key]] = defaultdict(list)
         for key, change in self.changes.items():
@@ -235,13 +285,20 @@ class _RowChanges:
                 gone.append(key)
                 if not change.kept:
                     continue
+            elif self._new is not None and key in self._new:
+                new.append((*key, *change.applied_to(self._empty).values()))
+                continue
             groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
+        if self._new is not None:
+            self._new.discard(self.changes)
         self.changes = {}
         self._keys.clear()
         if len(self.known) > _KNOWN:
             self.known = {}
         if gone:
             yield self._delete, gone
+        if new:
+            yield self._insert_new, _in_order(new)
         for (puts_of, adds_of), rows in groups.items():
             yield self._upsert(puts_of, adds_of), _in_order(rows)
 
@@ -249,6 +306,11 @@ class _RowChanges:
         self.changes = {}
         self.known = {}
         self._keys.clear()
+
+    def trim(self) -> None:
+        """Keep few rows in memory."""
+        if len(self.known) > _KEPT:
+            self.known = {}
 
     def _upsert(self, puts: tuple[str, ...], adds: tuple[str, ...]) -> str:
         found = self._upserts.get((*puts, "+", *adds))
@@ -272,8 +334,8 @@ class _SearchedChanges(_RowChanges):
     the index has its new words.
     """
 
-    def __init__(self, table: Table, generation: int) -> None:
-        super().__init__(table, generation)
+    def __init__(self, table: Table, generation: int, *, empty: bool) -> None:
+        super().__init__(table, generation, empty=empty)
         self._text_name = str(table.search)
         self._index = search_table(table.name, generation)
         self._added: dict[Key, str] = {}
@@ -309,12 +371,12 @@ class _SearchedChanges(_RowChanges):
         self._added, self._gone = {}, []
 
 
-def _changes_of(table: Table, generation: int) -> _SetChanges | _RowChanges:
+def _changes_of(table: Table, generation: int, *, empty: bool) -> _SetChanges | _RowChanges:
     if table.search is not None:
-        return _SearchedChanges(table, generation)
+        return _SearchedChanges(table, generation, empty=empty)
     if {*table.columns} == {*table.key}:
-        return _SetChanges(table, generation)
-    return _RowChanges(table, generation)
+        return _SetChanges(table, generation, empty=empty)
+    return _RowChanges(table, generation, empty=empty)
 
 
 class Changes:
@@ -323,6 +385,7 @@ class Changes:
     Args:
         generations: The generation of the rows of each view, which nobody else may write meanwhile.
         read_stream: A function that reads a stream of the log.
+        empty: True if the tables are empty, and all their rows are written by this object.
 
     Attributes:
         connection: The connection with which rows are read.
@@ -333,12 +396,16 @@ class Changes:
     connection: RowsConnection
 
     def __init__(
-        self, generations: Mapping[View, int], read_stream: Callable[[str], Iterator[Recorded]]
+        self,
+        generations: Mapping[View, int],
+        read_stream: Callable[[str], Iterator[Recorded]],
+        *,
+        empty: bool = False,
     ) -> None:
         self.generations = generations
         self._read_stream = read_stream
         self._tables = {
-            table.name: _changes_of(table, generation)
+            table.name: _changes_of(table, generation, empty=empty)
             for view, generation in generations.items()
             for table in view.tables
         }
@@ -395,6 +462,11 @@ class Changes:
         """Forget all changes and cached rows, because they may be out of date."""
         for changes in self._tables.values():
             changes.forget()
+
+    def trim(self) -> None:
+        """Cache few rows; to be called when all changes are written."""
+        for changes in self._tables.values():
+            changes.trim()
 
     def statements(self) -> Iterator[Statement]:
         """Make the SQL statements for all changes, and forget the changes.

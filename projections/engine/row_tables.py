@@ -5,9 +5,10 @@ One module for each engine has these functions: `sqlite.tables` and `postgres.ta
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.database import RowsConnection, RowsDatabase, Statement
 from lllm.projections.engine.postgres import tables as postgres_tables
 from lllm.projections.engine.sqlite import tables as sqlite_tables
 from lllm.projections.view import Table, View
@@ -26,7 +27,16 @@ class RowTables(Protocol):
         """Make an empty table of checkpoints in place of a damaged one."""
 
     def create_tables(self, connection: RowsConnection, view: View, generation: int) -> None:
-        """Create the empty tables and indexes for one generation of a view."""
+        """Create the empty tables for one generation of a view."""
+
+    def write_changes(self, connection: RowsConnection, statements: Iterable[Statement]) -> None:
+        """Write the changes of a batch, in the transaction that the caller has begun."""
+
+    def fill_tables(self, database: RowsDatabase, statements: Iterable[Statement]) -> None:
+        """Write changes to tables that are not shown yet."""
+
+    def finish_tables(self, database: RowsDatabase, view: View, generation: int) -> None:
+        """Make the indexes that were not made before the tables of a view were filled."""
 
     def show_generation(self, connection: RowsConnection, view: View, generation: int) -> None:
         """Make the plain names of a view's tables refer to one generation."""

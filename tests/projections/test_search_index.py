@@ -14,6 +14,7 @@ from lllm.events.ids import new_id
 from lllm.events.model import SessionErased
 from lllm.events.statements import append_statement
 from lllm.projections.engine import rebuild as rebuilding
+from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.sqlite import search_index
 from lllm.projections.view import Rows, Table, ViewEvent
 from lllm.projections.views import messages
@@ -172,8 +173,8 @@ def test_a_rebuild_that_was_stopped_leaves_nothing_for_long(
     assert len(store.search("kettle", limit=None)) == 5
 
 
-def _interrupted(_: object, building: rebuilding._Building, __: object) -> None:
-    building.feed(building._projector.log.head(), None)
+def _interrupted(projector: Projector, building: rebuilding._Building, _: object) -> None:
+    building.feed(projector.log.head(), None)
     raise KeyboardInterrupt
 
 

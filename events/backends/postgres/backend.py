@@ -97,6 +97,7 @@ class PostgresBackend:
         self._channel = tables.identifier(f"lllm.{parsed.schema}")
         self._reader = EventReader(quoted, parsed.shown, self._pool.ask)
         self._head = Statement(f"SELECT {quoted}.head()")
+        self._seen_head = 0  # up to here, no event can appear any more
         self._may_read: bool | None = None  # None if the server was not asked yet
         literal = quoted.replace("'", "''")
         self._may_select = Statement(
@@ -202,7 +203,9 @@ class PostgresBackend:
 
     def head(self) -> int:
         """The highest position up to which no event can appear any more."""
-        return decode_bigint(self._pool.ask(self._head, ()).get_value(0, 0) or b"")
+        head = decode_bigint(self._pool.ask(self._head, ()).get_value(0, 0) or b"")
+        self._seen_head = max(self._seen_head, head)
+        return head
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
@@ -223,6 +226,8 @@ class PostgresBackend:
         return self._reader.read_digests(max(after, 0), self._upto(upto))
 
     def _upto(self, upto: int | None) -> int:
+        if upto is not None and upto <= self._seen_head:
+            return upto
         head = self.head()
         return head if upto is None else min(upto, head)
 

@@ -11,8 +11,10 @@ import select
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import errors
 from psycopg.abc import PQGen
@@ -22,7 +24,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from lllm.events.errors import LogError, LogUnavailable, ViewError
-from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable, Row
+from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable, Row, Statement, Value
 from lllm.projections.dialect import for_psycopg
 
 # Reads are planned for their values: how many rows a facet has decides which index serves.
@@ -42,6 +44,7 @@ ANSWER_SECONDS = 60.0  # for one statement, or one batch of rows
 _TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 30_000}  # seconds, milliseconds
 _MANY = 50  # rows from which copying them to a temporary table is faster
 _INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \([?, ]+\)(.*)")
+_PREPARED = 1  # uses of a statement that writes rows before it is prepared
 
 
 _T = TypeVar("_T")
@@ -105,6 +108,7 @@ class PostgresConnection:
         conninfo: The connection string of libpq.
         schema: The schema of the tables.
         shown: What messages call the database, without a password.
+        writes: True for the connection that writes rows, by the same few statements.
 
     Raises:
         LogUnavailable: The server can't be reached.
@@ -112,8 +116,9 @@ class PostgresConnection:
 
     engine = "postgres"
 
-    def __init__(self, conninfo: str, schema: str, shown: str) -> None:
+    def __init__(self, conninfo: str, schema: str, shown: str, *, writes: bool = False) -> None:
         self._shown = shown
+        self._begins = False  # a transaction begins with the next statement
         self._staging: dict[tuple[str, str], str] = {}  # temporary tables
         self._made = 0
         with self._translating():
@@ -127,6 +132,9 @@ class PostgresConnection:
         adapters.register_loader("numeric", _NumericLoader)
         try:
             settings = {"search_path": quoted(schema), **_SETTINGS}
+            if writes:
+                self.raw.prepare_threshold = _PREPARED
+                settings["plan_cache_mode"] = "auto"
             calls = ", ".join(["set_config(?, ?, false)"] * len(settings))
             self.execute(f"SELECT {calls}", [word for one in settings.items() for word in one])
         except BaseException:
@@ -149,7 +157,26 @@ class PostgresConnection:
             LogError: The statement failed.
         """
         with self._translating():
+            self._begin_now()
             return self.raw.execute(for_psycopg(sql).encode(), tuple(parameters))
+
+    def begin(self) -> None:
+        """Begin a transaction, together with the next statement."""
+        self._begins = True
+
+    def _begin_now(self) -> None:
+        if self._begins:
+            self._begins = False
+            self.raw.execute(b"BEGIN")
+
+    def commit(self) -> None:
+        """Commit what was written since `begin`.
+
+        Raises:
+            LogError: It is not known whether it was committed.
+        """
+        if not self._begins:
+            self.execute("COMMIT")
 
     def execute_long(self, sql: str) -> None:
         """Run a statement that takes as long as it takes.
@@ -169,8 +196,9 @@ class PostgresConnection:
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> None:
         """Run a statement once for each row of parameters, without waiting between them.
 
-        Many rows to insert are copied to a temporary table first, from which one statement inserts
-        them; so they must have different keys.
+        Many rows to insert are copied: to the table itself, or, if rows that are there have to be
+        changed, to a temporary table first, from which one statement inserts them. So they must
+        have different keys.
 
         Args:
             sql: The statement, in the common form.
@@ -184,17 +212,48 @@ class PostgresConnection:
         rows = list(parameters)
         insert = _INSERT.fullmatch(sql) if len(rows) >= _MANY else None
         with self._translating(), self.raw.cursor() as cursor:
+            self._begin_now()
             if insert is None:
                 cursor.executemany(for_psycopg(sql).encode(), rows)
                 return
             table, columns, action = insert.groups()
+            if not action:
+                self._copy(cursor, table, columns, rows)
+                return
             staged = self._staged(table, columns)
-            with cursor.copy(f"COPY {staged} ({columns}) FROM STDIN".encode()) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            self._copy(cursor, staged, columns, rows)
             inserted = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}{action}"
             cursor.execute(inserted.encode())
             cursor.execute(f"TRUNCATE {staged}".encode())  # what is erased later is nowhere else
+
+    def _copy(
+        self, cursor: psycopg.Cursor[Row], table: str, columns: str, rows: Iterable[Any]
+    ) -> None:
+        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN".encode()) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def execute_all(self, statements: Sequence[Statement]) -> None:
+        """Run statements in order, without waiting for the result of one before the next is sent.
+
+        Args:
+            statements: The statements in the common form, with the parameters of each execution.
+
+        Raises:
+            DuplicateRow: Two rows have the same value in a unique index.
+            OverflowError: A number has more than 64 bits.
+            LogError: As for `execute`.
+        """
+        with self._translating(), self.raw.pipeline():
+            self._begin_now()
+            for sql, rows in statements:
+                insert = _INSERT.fullmatch(sql) if len(rows) > 1 else None
+                if insert is not None:
+                    self.raw.execute(_insert_of_json(sql), (_as_json(insert[2], rows),))
+                    continue
+                statement = for_psycopg(sql).encode()
+                for row in rows:
+                    self.raw.execute(statement, row)
 
     def _staged(self, table: str, columns: str) -> str:
         """Make an empty temporary table for some columns of a table, or find it."""
@@ -216,6 +275,7 @@ class PostgresConnection:
 
     def end_transaction(self) -> None:
         """Roll back what is not committed; a lost connection is closed."""
+        self._begins = False
         if self.raw.info.transaction_status == TransactionStatus.IDLE:
             return
         self._staging = {}  # the transaction may have made some of them
@@ -247,6 +307,40 @@ def quoted(name: str) -> str:
     """
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
+
+
+@lru_cache(maxsize=1_000)
+def _insert_of_json(sql: str) -> bytes:
+    """Write an INSERT of one row as one of any number of rows, whose parameter is JSON.
+
+    So it is one statement, planned once, which needs no types of columns: those of the table count.
+    """
+    insert = _INSERT.fullmatch(sql)
+    assert insert is not None
+    table, columns, action = insert.groups()
+    return (
+        f"INSERT INTO {table} ({columns}) SELECT {columns}"
+        f" FROM json_populate_recordset(NULL::{table}, %s){action}"
+    ).encode()
+
+
+def _as_json(columns: str, rows: Sequence[Row]) -> str:
+    names = columns.split(", ")
+    objects = [dict(zip(names, map(_json_value, row), strict=True)) for row in rows]
+    return msgspec.json.encode(objects).decode()
+
+
+def _json_value(value: Value) -> Value:
+    """The JSON from which PostgreSQL makes the value of a column, whatever type that has."""
+    if type(value) is str:
+        return value.replace("\0", "\\x00")
+    if type(value) is bytes:
+        return f"\\x{value.hex()}"
+    if type(value) is bool:
+        return int(value)
+    if type(value) is float and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _translation(error: psycopg.Error, shown: str) -> Exception:

@@ -49,7 +49,7 @@ class _Writer:
             )
         if found is not None:
             found.close()
-        self._connection = self._database.connect()
+        self._connection = self._database.connect(writes=True)
         return self._connection
 
     def alone(self, timeout: float | None) -> LockPair:
@@ -73,7 +73,8 @@ class _Writer:
                 return
             self._held.discard(name)
             if found is not None and found.is_usable():
-                found.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})", (name,))
+                with suppress(LogUnavailable):  # a connection that ended has no locks
+                    found.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})", (name,))
 
     def after_fork(self) -> PostgresConnection | None:
         """Forget the parent's connection; the caller keeps it, since closing it would end it."""
@@ -105,7 +106,7 @@ class _Transaction:
         try:
             self._database.writing_thread = threading.get_ident()
             self._connection = self._writer.ready()
-            self._connection.execute("BEGIN")
+            self._connection.begin()
         except BaseException:
             self.abandon()
             raise
@@ -120,7 +121,7 @@ class _Transaction:
     ) -> None:
         try:
             if self._connection is not None and error is None:
-                self._connection.execute("COMMIT")
+                self._connection.commit()
         finally:
             self.abandon()
 
@@ -196,8 +197,11 @@ class PostgresRows:
             ).fetchone()[0]
             return may_write
 
-    def connect(self) -> PostgresConnection:
+    def connect(self, *, writes: bool = False) -> PostgresConnection:
         """Make a connection.
+
+        Args:
+            writes: True for the connection that writes rows.
 
         Returns:
             The connection, which the caller closes.
@@ -207,7 +211,7 @@ class PostgresRows:
         """
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
-        return PostgresConnection(self._conninfo, self._schema, self.path)
+        return PostgresConnection(self._conninfo, self._schema, self.path, writes=writes)
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone; ending them here would end them there."""

@@ -7,10 +7,12 @@ not dropped where its columns allow that, so that grants and other views on it s
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from typing import Protocol, cast
 
 from lllm.events.backends.postgres.server_session import MAKING_LOCK
 from lllm.events.errors import LogError, SearchUnavailable
-from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.database import RowsConnection, RowsDatabase, Statement
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
@@ -20,7 +22,23 @@ _logger = logging.getLogger("lllm.store")
 _TYPES = {
     "INTEGER": "bigint", "TEXT": 'text COLLATE "C"', "REAL": "double precision", "BLOB": "bytea"
 }  # fmt: skip
+_UNAWAITED: Statement = ("SET LOCAL synchronous_commit = off", [()])
+_INDEX_MEMORY = "128MB"  # for making an index
 _MAKING = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'))"
+
+
+class _Bulk(Protocol):
+    """What a connection to PostgreSQL does besides; see `PostgresConnection`."""
+
+    def execute_all(self, statements: Sequence[Statement]) -> None:
+        """Run statements without waiting between them."""
+
+    def execute_long(self, sql: str) -> None:
+        """Run a statement that takes as long as it takes."""
+
+
+def _bulk(connection: RowsConnection) -> _Bulk:
+    return cast(_Bulk, connection)  # `connection` imports psycopg, which is an extra
 
 
 def begin_making(connection: RowsConnection) -> None:
@@ -71,7 +89,7 @@ def move_checkpoints_aside(database: RowsDatabase) -> None:
 
 
 def create_tables(connection: RowsConnection, view: View, generation: int) -> None:
-    """Create the empty tables and indexes for one generation of a view.
+    """Create the empty tables for one generation of a view; `finish_tables` makes most indexes.
 
     Args:
         connection: A connection with an open transaction.
@@ -88,7 +106,59 @@ def create_tables(connection: RowsConnection, view: View, generation: int) -> No
         columns = ", ".join(f"{column} {_TYPES[kind]}" for column, kind in table.columns.items())
         connection.execute(f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))")
         for index in table.indexes:
-            connection.execute(index.create(name))
+            if index.unique:
+                connection.execute(index.create(name))
+
+
+def write_changes(connection: RowsConnection, statements: Iterable[Statement]) -> None:
+    """Write the changes of a batch, without waiting between the statements.
+
+    Its commit does not wait for the disk or for standbys: rows and checkpoint come from the log,
+    and can be made again.
+
+    Args:
+        connection: A connection with an open transaction.
+        statements: The statements and their parameters.
+    """
+    _bulk(connection).execute_all([_UNAWAITED, *statements])
+
+
+def fill_tables(database: RowsDatabase, statements: Iterable[Statement]) -> None:
+    """Write changes to tables that are not shown yet.
+
+    Args:
+        database: The database of the rows.
+        statements: The statements and their parameters.
+    """
+    with database.write() as connection:
+        assert connection is not None
+        connection.execute(_UNAWAITED[0])
+        for sql, rows in statements:
+            connection.executemany(sql, rows)
+
+
+def finish_tables(database: RowsDatabase, view: View, generation: int) -> None:
+    """Make the indexes of the tables of a view, which have been filled.
+
+    Args:
+        database: The database of the rows.
+        view: The view that the tables belong to.
+        generation: The generation that was filled.
+
+    Raises:
+        LogError: An index can't be made.
+    """
+    with database.write() as connection:
+        assert connection is not None
+        bulk = _bulk(connection)
+        connection.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY}'")
+        for table in view.tables:
+            name = generation_table(table.name, generation)
+            for index in table.indexes:
+                if not index.unique:
+                    bulk.execute_long(index.create(name))
+            # else the planner knows nothing of it for a minute
+            bulk.execute_long(f"ANALYZE {name}")
 
 
 def no_search() -> SearchUnavailable:
@@ -113,7 +183,6 @@ def show_generation(connection: RowsConnection, view: View, generation: int) -> 
     """
     for table in view.tables:
         name = generation_table(table.name, generation)
-        connection.execute(f"ANALYZE {name}")  # else the planner knows nothing of it for a minute
         shown = _columns(connection, table.name)
         if shown and shown != _columns(connection, name):
             connection.execute(f"DROP VIEW {table.name}")

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Iterable
 
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.errors import LogError
-from lllm.projections.database import RowsConnection, RowsDatabase
-from lllm.projections.engine.sqlite.search_index import create_index, drop_index
+from lllm.projections.database import RowsConnection, RowsDatabase, Statement
+from lllm.projections.engine.sqlite.search_index import create_index, drop_index, finish_index
 from lllm.projections.readable_view import readable_views_of
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
 _logger = logging.getLogger("lllm.store")
 
+_PART = 2_000  # rows that are written in one transaction if they need not become visible together
 _CHUNK = 5_000  # rows that are removed in one transaction
 _DROPPED = 100_000  # a table of at most so many rows is dropped at once, in some 20 ms
 
@@ -89,6 +91,47 @@ def create_tables(connection: RowsConnection, view: View, generation: int) -> No
             connection.execute(index.create(name))
         if table.search is not None:
             create_index(connection, table, generation)
+
+
+def write_changes(connection: RowsConnection, statements: Iterable[Statement]) -> None:
+    """Write the changes of a batch.
+
+    Args:
+        connection: A connection with an open transaction.
+        statements: The statements and their parameters.
+    """
+    for sql, rows in statements:
+        connection.executemany(sql, rows)
+
+
+def fill_tables(database: RowsDatabase, statements: Iterable[Statement]) -> None:
+    """Write changes to tables that are not shown yet, in several short transactions.
+
+    Args:
+        database: The database of the rows.
+        statements: The statements and their parameters.
+    """
+    for sql, rows in statements:
+        for start in range(0, len(rows), _PART):
+            with database.write() as connection:
+                assert connection is not None
+                connection.executemany(sql, rows[start : start + _PART])
+
+
+def finish_tables(database: RowsDatabase, view: View, generation: int) -> None:
+    """Merge the search indexes of the tables of a view, which have been filled.
+
+    Args:
+        database: The database of the rows.
+        view: The view that the tables belong to.
+        generation: The generation that was filled.
+
+    Raises:
+        LogError: An index can't be written.
+    """
+    for table in view.tables:
+        if table.search is not None:
+            finish_index(database, table, generation)
 
 
 def show_generation(connection: RowsConnection, view: View, generation: int) -> None:

@@ -60,19 +60,25 @@ class Remembered:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, max_size=14))
-@example([("add", 1, {"a": 1}), ("put", 1, {"a": 2}), ("get", 1)])
-@example([("put", 1, {"a": 2}), ("add", 1, {"a": 1, "b": 1}), ("write",), ("add", 1, {"a": 1})])
-@example([("put", 1, {"a": 2}), ("get", 1), ("delete", 1), ("get", 1), ("add", 1, {"b": 1})])
-@example([("put", 1, {"a": 2}), ("forget",), ("delete", 1), ("put", 1, {"b": 1}), ("get", 1)])
-@example([("get", 1), ("write",), ("add", 1, {"a": 1}), ("get", 1), ("put", 1, {"a": 5})])
-def test_any_changes(steps: list[tuple]) -> None:  # type: ignore[type-arg] # of several shapes
+@given(st.lists(STEPS, max_size=14), st.booleans())
+@example([("add", 1, {"a": 1}), ("put", 1, {"a": 2}), ("get", 1)], False)
+@example(
+    [("put", 1, {"a": 2}), ("add", 1, {"a": 1, "b": 1}), ("write",), ("add", 1, {"a": 1})], True
+)
+@example([("put", 1, {"a": 2}), ("get", 1), ("delete", 1), ("get", 1), ("add", 1, {"b": 1})], False)
+@example(
+    [("put", 1, {"a": 2}), ("forget",), ("delete", 1), ("put", 1, {"b": 1}), ("get", 1)], False
+)
+@example([("get", 1), ("write",), ("add", 1, {"a": 1}), ("get", 1), ("put", 1, {"a": 5})], False)
+def test_any_changes(steps: list[tuple], empty: bool) -> None:  # type: ignore[type-arg] # several
     """`get` sees every change so far, and what is written in the end is all of them: put, add and
-    delete of the same row in any order, within a batch and over its end."""
+    delete of the same row in any order, within a batch and over its end; also where it is known
+    that the table was empty."""
     view = Counting()
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         create_tables(connection, view, 1)  # type: ignore[arg-type] # applies nothing
-        changes = Changes({view: 1}, lambda _: iter(()))  # type: ignore[dict-item] # the same
+        read = lambda _: iter(())  # noqa: E731
+        changes = Changes({view: 1}, read, empty=empty)  # type: ignore[dict-item] # the same
         changes.connection = connection
         remembered = Remembered()
         for step, *rest in [*steps, ("write",)]:

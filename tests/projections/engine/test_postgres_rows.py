@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import os
 import random
 import signal
@@ -23,7 +24,10 @@ from lllm.doctor.age import age_of
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.postgres.server_url import parse_server_url
 from lllm.events.backends.sqlite.database import Database
+from lllm.events.codec import encode
 from lllm.events.errors import LogUnavailable, SearchUnavailable, ViewError
+from lllm.events.ids import new_id
+from lllm.events.model import SessionStarted
 from lllm.projections.database import RowsConnection
 from lllm.projections.engine.postgres.connection import PostgresConnection
 from lllm.projections.engine.postgres.database import PostgresRows
@@ -396,6 +400,13 @@ def delete_and_lose(rows: PostgresRows, url: str) -> None:
         kill_connections(url)
 
 
+def read_alone(rows: PostgresRows) -> None:
+    """Use the connection that writes."""
+    with rows.write() as connection:
+        assert connection is not None
+        connection.execute("SELECT 1")
+
+
 def test_a_lost_connection(store: LogStore, url: str) -> None:
     """Without its connection a process has no lock, so it writes nothing until it has a new one;
     what it reads next is right."""
@@ -406,8 +417,8 @@ def test_a_lost_connection(store: LogStore, url: str) -> None:
     with projector.alone(1.0) as mine:
         assert mine
         kill_connections(url)
-        with pytest.raises(LogUnavailable, match=r"lost|terminating"), rows.write():
-            pass
+        with pytest.raises(LogUnavailable, match=r"lost|terminating"):
+            read_alone(rows)
     echo(store)("two")
     assert [one.task for one in store.list_sessions()] == ["two", "one"]
     with pytest.raises(LogUnavailable):
@@ -600,6 +611,43 @@ def test_a_view_of_ones_own(url: str, put: dict[str, Any], said: str) -> None:
         echo(store)("another")
         with pytest.raises(ViewError, match=said):
             store.list_sessions()
+
+
+@pytest.mark.parametrize("many", [1, 3, 60])
+def test_values_of_a_view_of_ones_own(url: str, many: int) -> None:
+    """What is put is what is stored, however many rows are written by one statement."""
+    view = Wrong()
+    views: list[View] = [view]
+    put = {"text": "\0\\ '\"\n\u2028", "number": -(2**63), "part": math.inf, "raw": b"\0\\\xff"}
+    view.put = put
+    with LogStore(PostgresBackend(url), views=views) as store:
+        append_together(store, many)
+        store.list_sessions()
+        asked = "SELECT text, number, part, raw FROM wrong"
+        stored = ("\\x00\\ '\"\n\u2028", *[*put.values()][1:])
+        assert rows_of(store).query(asked) == [stored] * many
+        view.put = dict.fromkeys(put)
+        append_together(store, many)
+        store.list_sessions()
+        assert rows_of(store).query(f"{asked} WHERE raw IS NULL") == [(None,) * 4] * many
+        assert store.rebuild().difference is None
+        assert rows_of(store).query(asked) == [(None,) * 4] * (2 * many)
+
+
+def append_together(store: LogStore, many: int) -> None:
+    """Some sessions that begin in one append."""
+    started = SessionStarted(tactic_path="a::b", name="b", salt=b"s" * 32)
+    store.log.append([event(new_id(), 1, encode(started), type_=started.type) for _ in range(many)])
+
+
+def test_rows_are_looked_up_again_if_others_wrote_them(url: str) -> None:
+    """What a process has cached of rows is of no use when another one has brought them on."""
+    with LogStore.open(url) as one, LogStore.open(url) as other:
+        for store in (one, one, other, one, other, other, one):
+            echo(store)("task", tags={"by": "1"})
+            store.list_sessions()
+        assert len(one.list_sessions(tags={"by": "1"})) == 7
+        assert one.rebuild(check=True).difference is None
 
 
 def test_search_has_an_index_in_memory(store: LogStore) -> None:
