@@ -306,6 +306,28 @@ class ErasesPayloads(Protocol):
 
 
 @runtime_checkable
+class RewritesTables(ErasesPayloads, Protocol):
+    """A log on a server that others use, too: a VACUUM makes them wait, so it is run only if asked.
+
+    Until then, an erasure is pending.
+    """
+
+    @property
+    def copies_elsewhere(self) -> Sequence[str]:
+        """The places outside of the log's tables that may have copies of erased payloads."""
+
+    def tables_to_rewrite(self) -> Sequence[tuple[str, int]]:
+        """List the tables of payloads that a VACUUM would rewrite, and lock meanwhile.
+
+        Returns:
+            Their names, and their sizes in bytes.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+
+
+@runtime_checkable
 class KeepsLeaves(Protocol):
     """A log that keeps the digests of events that left it for an archive."""
 

@@ -21,6 +21,7 @@ from lllm.events.backend import (
     ReadsPastDamage,
     RemovesEvents,
     ReportsHealth,
+    RewritesTables,
     persists,
     read_types,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Recorded",
     "RemovesEvents",
     "ReportsHealth",
+    "RewritesTables",
     "follow",
     "open_rows",
     "persists",

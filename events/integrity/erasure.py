@@ -31,12 +31,11 @@ def check_erasable(log: LogBackend) -> ErasesPayloads:
     Raises:
         ErasureRefused: The log can't erase payloads.
     """
-    if not isinstance(log, ErasesPayloads):
-        why = getattr(log, "why_not_erasable", None) or (
-            "its backend has no `erase_payloads` (see lllm.events.backend.ErasesPayloads)."
-        )
-        raise ErasureRefused(f"{log!r} can't erase payloads: {why} Nothing was erased.")
-    return log
+    why = getattr(log, "why_not_erasable", None)
+    if isinstance(log, ErasesPayloads) and why is None:
+        return log
+    why = why or "its backend has no `erase_payloads` (see lllm.events.backend.ErasesPayloads)."
+    raise ErasureRefused(f"{log!r} can't erase payloads: {why} Nothing was erased.")
 
 
 def without_payloads(events: Iterable[Recorded]) -> list[Recorded]:

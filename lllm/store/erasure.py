@@ -4,7 +4,8 @@ The steps for each session are these. The event `session.erased` is written: it 
 session, when and why, and holds what stays (path, state, times, costs). Then the views process that
 event, and remove the texts from lists and sums while the payloads can still be read. Then the
 payloads are removed, and the salt last. Then the write-ahead logs are emptied, and a VACUUM
-rewrites the SQLite files, because unused parts of their pages still have copies.
+rewrites the SQLite files, because unused parts of their pages still have copies. On a server it is
+left for `lllm vacuum`, because it locks tables that other machines use.
 
 The note `erasures` in the database of rows says how far an erasure is. A process that opens the
 store for writing and finds an unfinished erasure finishes it, except for the VACUUM.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lllm.events import codec
-from lllm.events.backend import read_types
+from lllm.events.backend import RewritesTables, read_types
 from lllm.events.envelope import Recorded
 from lllm.events.errors import (
     AppendConflict,
@@ -111,7 +112,8 @@ class Eraser:
                 wanted = list(ids[start : start + _AT_ONCE])
                 self._take(wanted, report, by, reason, keep_derived, several)
             unvacuumed = erasure_queries.erasure_state(self._rows.database).unvacuumed
-            report.pending = unvacuumed and (defer_vacuum or not self._vacuum())
+            later = defer_vacuum or isinstance(self._erasable, RewritesTables)
+            report.pending = unvacuumed and (later or not self._vacuum())
         report.out_of_reach = (
             *(f"the archive {one}, which has the content" for one in report.archives),
             *files_out_of_reach(self._backend),
@@ -249,6 +251,8 @@ class Eraser:
         self._rows.projector.remove_deleted_words()
         done = self._erasable.vacuum()
         step("vacuum")
+        if not done and isinstance(self._erasable, RewritesTables):
+            return False
         if not are_in_memory(database) and not self._rows.projector.rows_in_log:
             database.vacuum()
             done = database.empty_write_ahead_log() and done

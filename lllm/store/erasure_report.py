@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.backend import LogBackend
+from lllm.events.backend import LogBackend, RewritesTables
 from lllm.events.errors import SessionWasArchived, SessionWasErased
 from lllm.projections.queries.sessions import SessionRow
 from lllm.times import datetime_of
@@ -35,7 +35,8 @@ class Erasure(msgspec.Struct, kw_only=True):
         not_ended: The ids of sessions that were not erased because they still run, or belong to
             another session.
         archives: The archive files that still have the content of erased sessions.
-        pending: True until a VACUUM has run: unused parts of SQLite's pages may still have copies.
+        pending: True until a VACUUM has run: unused parts of the files may still have copies. In
+            PostgreSQL, only `vacuum()` runs it.
         out_of_reach: Places where the same content may still be, and where lllm can't erase it.
     """
 
@@ -56,6 +57,8 @@ def files_out_of_reach(backend: LogBackend) -> tuple[str, ...]:
     Args:
         backend: The backend of the log.
     """
+    if isinstance(backend, RewritesTables):
+        return (*OUT_OF_REACH, *backend.copies_elsewhere)
     path = getattr(backend, "path", None)
     if not isinstance(path, Path):
         return OUT_OF_REACH

@@ -29,6 +29,7 @@ from lllm.events.backends.postgres.binary_values import (
 )
 from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
+from lllm.events.backends.postgres.erasing import COPIES_ELSEWHERE, PayloadEraser
 from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused
 from lllm.events.backends.postgres.read_events import EventReader
 from lllm.events.backends.postgres.server_liveness import ServerLiveness
@@ -108,6 +109,7 @@ class PostgresBackend:
             None if read_only else ServerLiveness(quoted, self._session.connect, self._pool.ask)
         )
         self._append_statement = append_statement(quoted)
+        self._eraser = PayloadEraser(quoted, parsed.shown, self._pool.ask, self._session.connect)
 
     def __repr__(self) -> str:
         return f"PostgresBackend({self.path!r})"
@@ -230,6 +232,36 @@ class PostgresBackend:
             return upto
         head = self.head()
         return head if upto is None else min(upto, head)
+
+    # -- Erasing
+
+    @property
+    def copies_elsewhere(self) -> Sequence[str]:
+        """Where copies of erased payloads may be; see `RewritesTables`."""
+        return COPIES_ELSEWHERE
+
+    @property
+    def why_not_erasable(self) -> str | None:
+        """Why nothing can be erased with this role; None if it can.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        return None if self.read_only else self._eraser.refusal()
+
+    def erase_payloads(self, erased: Sequence[Recorded]) -> None:
+        """Erase the payloads of events; see `ErasesPayloads`."""
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        self._eraser.erase(erased)
+
+    def tables_to_rewrite(self) -> Sequence[tuple[str, int]]:
+        """The tables that a VACUUM rewrites; see `RewritesTables`."""
+        return [(name, size) for _, name, size, _ in self._eraser.tables()]
+
+    def vacuum(self) -> bool:
+        """Rewrite the tables that have copies of erased payloads; see `ErasesPayloads`."""
+        return self._eraser.vacuum()
 
     def announcements(self) -> Announcements:
         """Listen to the appends of all processes; see `AnnouncesAppends`."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lllm.events.backend import DIGESTS_AT_ONCE, DigestPage
 from lllm.events.backends.postgres.binary_values import (
     BIGINT,
+    BIGINT_ARRAY,
     TEXT,
     TEXT_ARRAY,
     decode_bigint,
     encode_bigint,
+    encode_bigints,
 )
 from lllm.events.backends.postgres.connection import Statement
+from lllm.events.backends.postgres.errors import ServerRefused
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _EVENTS = 1_000  # events in a page
 _BYTES = 8 << 20  # bytes of payloads from which a page is full
+_UNDEFINED_TABLE = "42P01"
 
 Ask = Callable[[Statement, Sequence[bytes | None]], "PGresult"]
 
@@ -42,6 +46,10 @@ class EventReader:
         self._all = Statement(_page(schema, ""), types)
         self._stream = Statement(_page(schema, "AND e.stream = $3"), (*types, TEXT))
         self._types = Statement(_page(schema, "AND e.type = ANY($3)"), (*types, TEXT_ARRAY))
+        self._kept = Statement(
+            f"SELECT position, data FROM {schema}.kept_payloads WHERE position = ANY ($1)",
+            (BIGINT_ARRAY,),
+        )
         self._digests = Statement(
             f"SELECT position, digest FROM {schema}.events WHERE position > $1 AND position <= $2"
             f" ORDER BY position LIMIT {DIGESTS_AT_ONCE}",
@@ -88,19 +96,42 @@ class EventReader:
             given = (encode_bigint(after), encode_bigint(upto), *parameters)
             found = self._ask(statement, given)
             size = 0
+            kept = self._kept_of(found)
             for row in range(found.ntuples):
-                event = self._event(found, row)
+                event = self._event(found, row, kept)
                 size += len(event.data)
                 after = event.position
                 yield event
             if found.ntuples < _EVENTS and size < _BYTES:
                 return
 
-    def _event(self, found: PGresult, row: int) -> Recorded:
+    def _kept_of(self, found: PGresult) -> Mapping[int, bytes]:
+        """Read what stays of the payloads that are not in a page, because they were erased."""
+        missing = [
+            decode_bigint(found.get_value(row, 0) or b"")
+            for row in range(found.ntuples)
+            if found.get_value(row, 7) is None
+        ]
+        if not missing:
+            return {}
+        try:
+            kept = self._ask(self._kept, (encode_bigints(missing),))
+        except ServerRefused as error:
+            if error.sqlstate == _UNDEFINED_TABLE:  # a log in which nothing can be erased yet
+                return {}
+            raise
+        return {
+            decode_bigint(kept.get_value(row, 0) or b""): kept.get_value(row, 1) or b""
+            for row in range(kept.ntuples)
+        }
+
+    def _event(self, found: PGresult, row: int, kept: Mapping[int, bytes]) -> Recorded:
         position, stream, seq, time, type_, version, digest, data = (
             found.get_value(row, column) for column in range(8)
         )
         at, name = decode_bigint(position or b""), (stream or b"").decode()
+        if data is None:
+            data = kept.get(at)
         if data is None:
             raise LogDamaged(
                 f"{self._shown}, position {at}: the payload of event {decode_bigint(seq or b'')} "

@@ -13,7 +13,9 @@ commits are grouped (https://www.postgresql.org/docs/current/wal-async-commit.ht
 
 from __future__ import annotations
 
-FORMAT = 1
+from lllm.events.backends.postgres.erasure_schema import ERASURE
+
+FORMAT = 2  # 2 has `kept_payloads`, to which erasures move what stays
 BLOCK = 1 << 16  # positions of one append, which is the greatest number of its events
 CONFLICT = "LL001"  # the SQLSTATE of an append with another event at a stored event's place
 
@@ -50,7 +52,7 @@ CREATE OR REPLACE TRIGGER events_stay BEFORE UPDATE OR DELETE ON {schema}.events
     FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_change();
 CREATE OR REPLACE TRIGGER events_all_stay BEFORE TRUNCATE ON {schema}.events
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
-CREATE OR REPLACE TRIGGER payloads_stay BEFORE UPDATE OR DELETE ON {schema}.payloads
+CREATE OR REPLACE TRIGGER payloads_stay BEFORE UPDATE ON {schema}.payloads
     FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_change();
 CREATE OR REPLACE TRIGGER payloads_all_stay BEFORE TRUNCATE ON {schema}.payloads
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
@@ -211,6 +213,7 @@ REVOKE ALL ON FUNCTION
     {schema}.append(text[], bigint[], bigint[], text[], bigint[], bytea[], bytea[]) FROM PUBLIC;
 
 INSERT INTO {schema}.format SELECT {format} WHERE NOT EXISTS (SELECT FROM {schema}.format);
+UPDATE {schema}.format SET version = {format} WHERE version < {format};
 """
 
 
@@ -251,7 +254,7 @@ def table_statements(schema: str) -> str:
         The statements.
     """
     quoted = identifier(schema)
-    return _DDL.format(
+    return (_DDL + ERASURE).format(
         schema=quoted, literal=quoted.replace("'", "''"), block=BLOCK, format=FORMAT,
         conflict=CONFLICT,
     )  # fmt: skip
@@ -264,7 +267,7 @@ def grants(schema: str) -> str:
         schema: The name of the schema.
 
     Returns:
-        The statements, for the roles `writer` and `reader`.
+        The statements, for the roles `writer`, `reader` and `eraser`.
     """
     quoted = identifier(schema)
     return f"""\
@@ -273,5 +276,7 @@ GRANT USAGE ON SCHEMA {quoted} TO writer;
 GRANT EXECUTE ON FUNCTION {quoted}.append TO writer;
 For a role that may only read; one that does both gets both:
 GRANT USAGE ON SCHEMA {quoted} TO reader;
-GRANT SELECT ON {quoted}.events, {quoted}.payloads TO reader;
+GRANT SELECT ON {quoted}.events, {quoted}.payloads, {quoted}.kept_payloads TO reader;
+For a role that may erase sessions, besides both; `lllm vacuum` needs the owner of the tables:
+GRANT EXECUTE ON FUNCTION {quoted}.erase TO eraser;
 """

@@ -16,6 +16,7 @@ from lllm.cli.options import (
     store_option,
     zone_options,
 )
+from lllm.events.backend import RewritesTables
 from lllm.terminal_safe import visible
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def erase(
                 )
             ]  # fmt: skip
         report = _together(reports)
-        report.pending = report.pending and (defer_vacuum or not opened.vacuum())
+        later = defer_vacuum or isinstance(opened.backend, RewritesTables)
+        report.pending = report.pending and (later or not opened.vacuum())
     if as_json:
         from lllm.cli.render.json_text import show_json
         from lllm.events.codec import encode
@@ -139,7 +141,7 @@ def show_erasure(report: Erasure) -> None:
         if ids:
             click.echo(f"{what}: {first_ids(ids)}")
     if report.pending:
-        click.echo("Pending: copies may stay in gaps of the file until `lllm vacuum` has run.")
+        click.echo("Pending: copies may stay in gaps of files until `lllm vacuum` has run.")
     click.echo("lllm can't reach:")
     for one in report.out_of_reach:
         click.echo(f"  - {visible(one)}")

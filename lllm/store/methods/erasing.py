@@ -48,7 +48,8 @@ class ErasesSessions(ListsSessions):
             keep_derived: True to keep replays and forks of the session, which may contain the same
                 texts, and only list them.
             defer_vacuum: True to leave the VACUUM to a later `vacuum()`. Until then, unused parts
-                of SQLite's pages may still have copies.
+                of SQLite's pages may still have copies. In PostgreSQL, it is always left, because
+                it locks tables that other machines use.
 
         Returns:
             A report of what was erased, and where lllm can't erase.
@@ -204,9 +205,12 @@ class ErasesSessions(ListsSessions):
         """Rewrite SQLite files, so that unused parts of them have no copies of erased content.
 
         Other writers wait during this, and the disk needs as much free space as the store takes.
+        In PostgreSQL, it rewrites the tables from which something was erased, and those of the
+        rows, one after the other; what reads or writes a table waits until its turn is over.
 
         Returns:
-            False if a reader still uses an older state of a file; call it again later.
+            False if a reader still uses an older state of a file, or in PostgreSQL of anything, or
+            keeps a table locked; call it again later.
 
         Raises:
             LogReadOnly: The store was opened for reading only.

@@ -22,6 +22,7 @@ from lllm.projections.database import Row
 from lllm.projections.engine.postgres.connection import PostgresConnection, quoted
 from lllm.projections.engine.postgres.locks import AdvisoryLock
 from lllm.projections.engine.postgres.tables import begin_making, table_names
+from lllm.projections.engine.postgres.vacuum import rewrite_tables
 
 _OF_ROWS = re.compile(r"\w+_v\d+", re.ASCII)
 _IDLE = 4  # connections that are kept open for the next reads
@@ -166,6 +167,7 @@ class PostgresRows:
         self._free: list[PostgresConnection] = []
         self._inherited: list[object] = []
         self._closed = False
+        self._has_copies = False  # after a VACUUM: somebody could still see what was deleted
         register_after_fork(self)
         if not read_only:
             try:
@@ -290,12 +292,15 @@ class PostgresRows:
         with self._writer.alone(None) as mine:
             if not mine:
                 raise kept_waiting(self.path)
-            for name in names:  # not in a transaction, which VACUUM refuses
-                self._writer.ready().execute_long(f"VACUUM (FULL, ANALYZE) {name}")
+            self._has_copies = not rewrite_tables(self._writer.ready(), names)
 
     def empty_write_ahead_log(self) -> bool:
-        """Do nothing: the server's own log, its standbys and backups are out of reach."""
-        return True
+        """Do nothing: the server's own log, its standbys and backups are out of reach.
+
+        Returns:
+            False if the last VACUUM had to keep what others can still see.
+        """
+        return not self._has_copies
 
     def process_lock(self, name: str) -> AdvisoryLock:
         """Make a lock between the processes that use these rows, on any machine.
