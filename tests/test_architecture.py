@@ -214,7 +214,7 @@ def test_the_public_names() -> None:
 
 
 STORE = """
-annotate annotations export_dataset
+annotate annotations export_dataset export_parquet to_arrow to_pandas
 children filter_values
 backend backup carry close database diff events export_cost_summary export_lists export_session
 find_id follow fork import_sessions import_transcripts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
+from typing import TypedDict
 
 from lllm import times
 from lllm.durations import Duration, duration_nanoseconds
@@ -19,6 +20,54 @@ from lllm.time_zones import zone_of
 from lllm.times import Moment, nanoseconds_of
 
 STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")
+
+
+class ListFilters(TypedDict, total=False):
+    """The filters of `LogStore.list_sessions`, as arguments of methods that take all of them."""
+
+    tags: Mapping[str, str] | None
+    state: State | None
+    tactic_path: str | None
+    after: Moment | None
+    before: Moment | None
+    tz: str | dt.tzinfo
+    partition: str | None
+    replays: bool
+    annotations: Mapping[str, object] | None
+    model: str | None
+    agent: str | None
+    error: int | str | None
+    text: str | None
+    min_cost: float | None
+    max_cost: float | None
+    slower: Duration | None
+    faster: Duration | None
+
+
+def filter_from(runtime: Runtime, given: ListFilters) -> Filter:
+    """Make the filter that some arguments say; see `LogStore.list_sessions`.
+
+    Args:
+        runtime: Resolves the tactic's path.
+        given: The arguments; those that are left out select nothing.
+
+    Returns:
+        The filter, as queries of the rows need it.
+
+    Raises:
+        TypeError: Tags are not str -> str, or a cost or duration is not one.
+        ValueError: A state, a time, a zone, a cost or a duration is invalid.
+    """
+    conditions = conditions_of(
+        model=given.get("model"), agent=given.get("agent"), error=given.get("error"),
+        text=given.get("text"), min_cost=given.get("min_cost"), max_cost=given.get("max_cost"),
+        slower=given.get("slower"), faster=given.get("faster"),
+    )  # fmt: skip
+    return filter_of(
+        runtime, given.get("tags"), given.get("state"), given.get("tactic_path"),
+        given.get("after"), given.get("before"), given.get("partition"), given.get("tz", dt.UTC),
+        given.get("replays", False), given.get("annotations"), conditions,
+    )  # fmt: skip
 
 
 def filter_of(

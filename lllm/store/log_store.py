@@ -18,13 +18,13 @@ from lllm.pricing.user_prices import Prices, PriceTable
 from lllm.projections.engine.rebuild import Progress, Rebuilt
 from lllm.projections.view import View
 from lllm.store.methods.erasing import ErasesSessions
-from lllm.store.methods.exporting import ExportsSessions
 from lllm.store.methods.listing import ListsSessions
 from lllm.store.methods.loading import LoadsSessions
 from lllm.store.methods.proving import ProvesSessions
 from lllm.store.methods.recording import RecordsSessions
 from lllm.store.methods.replaying import ReplaysSessions
 from lllm.store.methods.summing import SumsCalls
+from lllm.store.methods.tabulating import MakesTables
 from lllm.store.session_host import StoreSessionHost, StoreSettings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class LogStore(
     RecordsSessions,
     ReplaysSessions,
     ErasesSessions,
-    ExportsSessions,
+    MakesTables,
     ListsSessions,
     LoadsSessions,
     SumsCalls,
