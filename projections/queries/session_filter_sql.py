@@ -21,6 +21,12 @@ from lllm.projections.views.tags import NO_PARTITION, Facet
 
 BROAD = 100_000  # sessions
 
+# the source of a selection of all root sessions
+ROOTS = (
+    "(SELECT number AS session, started FROM sessions"
+    " WHERE parent IS NULL AND replays IS NULL) AS f"
+)
+
 
 def selections(connection: RowsConnection, wanted: Filter) -> Iterator[Selection]:
     """Make the SQL selections for a filter.
@@ -73,7 +79,7 @@ def _add_conditions(connection: RowsConnection, selection: Selection, wanted: Fi
 
 def _among_roots(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:
     if not facets:
-        return Selection(_ROOTS, ["true"], [], is_broad=True)
+        return Selection(ROOTS, ["true"], [], is_broad=True)
     numbers = {facet: facet_number(connection, facet) for facet in facets}
     if not all(found.roots for found in numbers.values()):
         return None
@@ -108,10 +114,6 @@ def _among_replays(connection: RowsConnection, wanted: Filter) -> Selection:
     return selection
 
 
-_ROOTS = (
-    "(SELECT number AS session, started FROM sessions"
-    " WHERE parent IS NULL AND replays IS NULL) AS f"
-)
 _REPLAYS = (
     "(SELECT number AS session, started, tactic, state, partition FROM sessions"
     " WHERE replays IS NOT NULL AND parent IS NULL) AS f"

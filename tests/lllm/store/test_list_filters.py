@@ -111,7 +111,7 @@ def test_the_largest_of_many_are_those_of_all(
             {"tactic_path": "shop::lookup"}, {"state": "failure"}, {"text": "shop"},
             {"tags": {"env": "prod"}, "state": "success", "min_cost": 0.001}, {"replays": True},
         ]  # fmt: skip
-        asked = [(one, sort) for one in filters for sort in ("cost", "calls", "tokens")]
+        asked = [(one, sort) for one in filters for sort in ("cost", "calls", "tokens", "elapsed")]
         monkeypatch.setattr(session_filter_sql, "BROAD", 1 << 40)
         monkeypatch.setattr(session_lists, "LARGEST", 0)
         usual = [pages_of(many, sort, filters) for filters, sort in asked]
@@ -120,6 +120,24 @@ def test_the_largest_of_many_are_those_of_all(
         for (one, sort), expected in zip(asked, usual, strict=True):
             assert pages_of(many, sort, one) == expected, (one, sort)
             assert len(set(expected)) == len(expected)
+
+
+@pytest.mark.parametrize("sort", ["elapsed", "state", "tactic", "task"])
+def test_an_order_of_all_has_each_top_level_session_once(tmp_path: Path, sort: str) -> None:
+    """Sorted by a value of theirs, either way, pages have all that a list by start has."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as many:
+        fill(many.backend, 40, shape="usual", seed=3)
+        with many.session("shop::running"):
+            every = many.list_sessions()
+            values = [one.tactic_path if sort == "tactic" else getattr(one, sort) for one in every]
+            in_order = sorted(value or (-1 if sort == "elapsed" else "") for value in values)
+            there = pages_of(many, sort, {})
+            back = pages_of(many, sort, {"reverse": True})
+        assert there == back[::-1]
+        assert sorted(there) == sorted(one.session_id for one in every)
+        of_id = dict(zip((one.session_id for one in every), values, strict=True))
+        found = [of_id[one] or (-1 if sort == "elapsed" else "") for one in there]
+        assert found in (in_order, in_order[::-1])
 
 
 def pages_of(store: LogStore, sort: str, filters: dict[str, object]) -> list[str]:
