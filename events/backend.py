@@ -155,6 +155,27 @@ class KnowsItsEnd(Protocol):
 
 
 @runtime_checkable
+class HidesAppends(Protocol):
+    """A log in which an append that is under way hides later ones, even from who appended them."""
+
+    def last_appended(self) -> int:
+        """The highest position that this process has appended; 0 if there is none."""
+
+    def wait_until_visible(self, seconds: float) -> bool:
+        """Wait until this process can read what it has appended.
+
+        Args:
+            seconds: The longest time to wait.
+
+        Returns:
+            False if it is still hidden.
+
+        Raises:
+            LogUnavailable: The log can't be read.
+        """
+
+
+@runtime_checkable
 class ReadsByType(Protocol):
     """A log that can read only the events of given types."""
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from lllm.events.backend import KeepsRows, KnowsItsEnd, LogBackend
+from lllm.events.backend import HidesAppends, KeepsRows, KnowsItsEnd, LogBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.locks import ProcessLock
@@ -192,10 +192,26 @@ class Projector:
         views = self.present(found)
         positions = [found[view.name].position for view in views if view.name in found]
         if len(positions) < len(views):
-            return self.log.head()
-        return max(self.log.head() - min(positions, default=0), 0)
+            return self._end()
+        return max(self._end() - min(positions, default=0), 0)
+
+    def _end(self) -> int:
+        """The head of the log, or what this process has appended behind it."""
+        head = self.log.head()
+        if isinstance(self._backend, HidesAppends):
+            return max(head, self._backend.last_appended())
+        return head
 
     # -- Catching up
+
+    def _head_with_own(self, timeout: float) -> int:
+        """The head of the log; first wait a moment for what this process has appended behind it."""
+        head = self.log.head()
+        if timeout <= 0 or not isinstance(self._backend, HidesAppends):
+            return head
+        if head < self._backend.last_appended() and self._backend.wait_until_visible(timeout):
+            return self.log.head()
+        return head
 
     def catch_up(self, *, timeout: float = 1.0) -> bool:
         """Bring every view up to the current head of the log.
@@ -214,7 +230,7 @@ class Projector:
         """
         if timeout == 0 and isinstance(self.log, BufferedLog) and self.log.is_holding:
             return True  # new events may wait: the next read catches up
-        head = None if self.rows_in_log else self.log.head()
+        head = None if self.rows_in_log else self._head_with_own(timeout)
         # takes a third of the time of checking both log and rows
         state = (self.database.state(), head)
         if state == self._idle:

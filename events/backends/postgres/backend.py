@@ -31,6 +31,7 @@ from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
 from lllm.events.backends.postgres.erasing import COPIES_ELSEWHERE, PayloadEraser
 from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused
+from lllm.events.backends.postgres.own_appends import LONGEST, OwnAppends
 from lllm.events.backends.postgres.read_events import EventReader
 from lllm.events.backends.postgres.server_liveness import ServerLiveness
 from lllm.events.backends.postgres.server_session import ServerSession
@@ -109,6 +110,7 @@ class PostgresBackend:
             None if read_only else ServerLiveness(quoted, self._session.connect, self._pool.ask)
         )
         self._append_statement = append_statement(quoted)
+        self._own = OwnAppends(quoted, parsed.shown, self._pool.ask, self.head)
         self._eraser = PayloadEraser(quoted, parsed.shown, self._pool.ask, self._session.connect)
 
     def __repr__(self) -> str:
@@ -189,7 +191,9 @@ class PostgresBackend:
                 with self._pool.lend(until, hasty=hasty) as connection:
                     found = connection.execute(self._append_statement, parameters, until)
                     connection.run_later(f"NOTIFY {self._channel}", until)
-                    return decode_bigints(found.get_value(0, 0) or b"")
+                    positions = decode_bigints(found.get_value(0, 0) or b"")
+                self._own.last = max(self._own.last, *positions)
+                return positions
             except (ConnectionLost, ServerRefused) as error:
                 if isinstance(error, ServerRefused) and not error.can_be_repeated():
                     raise
@@ -231,7 +235,17 @@ class PostgresBackend:
         if upto is not None and upto <= self._seen_head:
             return upto
         head = self.head()
+        if upto is None and head < self._own.last and self._own.wait(LONGEST):
+            head = self.head()
         return head if upto is None else min(upto, head)
+
+    def last_appended(self) -> int:
+        """The highest position that this process has appended; see `HidesAppends`."""
+        return self._own.last
+
+    def wait_until_visible(self, seconds: float) -> bool:
+        """Wait until this process can read what it has appended; see `HidesAppends`."""
+        return self._own.wait(seconds)
 
     # -- Erasing
 
