@@ -18,8 +18,10 @@ import msgspec
 from lllm.events.errors import InvokeError
 from lllm.events.model import AgentDefined, LLMFailed, LLMRequested, LLMResponded, Price
 from lllm.events.values.json_values import to_plain
+from lllm.instrumentation.body_prefixes import Body
 from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.conversations import ConversationDigest, conversations_of
+from lllm.instrumentation.frameworks.observed_call import ObservedCall, taken_call
 from lllm.instrumentation.platform_urls import region_of
 from lllm.instrumentation.recorded_endpoints import Operation
 from lllm.instrumentation.replayed_requests import read_whole
@@ -111,6 +113,7 @@ class Call:
         self._tier: str | None = None  # in the request's headers
         self._asked: CapturedRequest | None = None
         self._dialog: ConversationDigest | None = None
+        self._observed: ObservedCall | None = None  # what a framework's hook has recorded of it
         self._attempt: Attempt | None = None
         self._exchange: Exchange | None = None
         if alone:
@@ -153,20 +156,36 @@ class Call:
         if self.is_replayed:
             self._look_up(content, path)
         if self._dialog is None:
-            self._dialog = self._conversations.going_on(asked.contents, body.beginnings)
-            self._conversations.bodies.remember(body)
+            self._dialog = self._find_dialog(body)
         self._asked = asked
         self._tried += 1
-        number = self._recorder.ordinal("request")
         self._region = region_of(path)
         self._tier = tier_in_headers(headers, self._access.provider)
         sent = sent_in(asked.contents, asked.params, before=body.media)
-        self._recorder.stage(self._request(number, asked, self._dialog, sent))
+        observed = self._observed
+        if observed is not None and self._tried == 1:
+            number = observed.request  # the hook has staged this attempt
+        else:
+            number = self._recorder.ordinal("request")
+            self._recorder.stage(self._request(number, asked, self._dialog, sent))
+        if observed is not None:
+            observed.last_request = number
         self._attempt = Attempt(
-            request=number, agent="", provider=self._access.provider, asked=asked.model,
+            request=number, agent="" if observed is None else observed.asking.agent,
+            provider=self._access.provider, asked=asked.model,
             began=time.perf_counter_ns(), prices=self.session.host.prices,
             host=self._access.host, port=self._access.port, region=self._region, sent=sent,
         )  # fmt: skip
+
+    def _find_dialog(self, body: Body) -> ConversationDigest:
+        """Find the conversation that the call continues, and the hook that reported the call."""
+        self._observed = observed = taken_call(self.session)
+        if observed is not None:
+            self._step = observed.asking.step
+            return observed.dialog
+        dialog = self._conversations.going_on(body.asked.contents, body.beginnings)
+        self._conversations.bodies.remember(body)
+        return dialog
 
     def _look_up(self, content: bytes, path: str) -> None:
         """Find the recorded answer to an attempt, in a replay. Raises ReplayDivergence."""
@@ -196,6 +215,7 @@ class Call:
         params = to_plain(without_secrets(asked.params)) if asked.params else None
         return LLMRequested(
             request=number,
+            call=None if self._observed is None else self._observed.asking.call,
             step=self._step,
             attempt=self._tried,
             operation=self._operation.name,
@@ -388,6 +408,8 @@ class Call:
         responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
         # Before it is staged: both copy the content, and a long one should not be held twice.
         self._conversations.answered(self._dialog, responded.message, answer.content)
+        if self._observed is not None:
+            self._observed.message = responded.message
         self._recorder.stage(self.session.unbilled(responded))
         self.session.budget.charge(responded)
 

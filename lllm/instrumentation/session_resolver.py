@@ -7,6 +7,7 @@ import warnings
 import msgspec
 
 from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.instrumentation.frameworks.observed_call import observed
 from lllm.replay.active_replay import above_of
 from lllm.sessions.current_session import running_session
 from lllm.sessions.session import SessionScope
@@ -30,7 +31,7 @@ class SessionResolver:
         self._unrecorded: set[tuple[str, bool]] = set()
 
     def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
-        """Find or begin the session of a call.
+        """Find or begin the session of a call; a call that a framework's hook reported is in its.
 
         Args:
             name: The name of the new session, if the call gets one.
@@ -39,6 +40,9 @@ class SessionResolver:
             The session, or None if the call is not recorded; and True if it was begun for this
             call.
         """
+        reported = next((one for one in observed.get() if one.is_waiting), None)
+        if reported is not None:
+            return reported.session, False
         above = running_session()
         replay = above_of(above)
         if replay is not None and (above is None or not above.recorder.is_open):

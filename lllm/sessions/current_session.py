@@ -79,6 +79,7 @@ class CurrentSession:
     _left = False  # left in another context, so that a context may still hold it
     _frame: FrameType | None = None  # the frame of the generator whose `with` it is
     _in_generator = False
+    _is_held = False  # made current by `hold`, in one context or in several
 
     @property
     def log_context(self) -> dict[str, str]:
@@ -110,6 +111,35 @@ class CurrentSession:
             during(log_context, lambda: self.log_context),
         ):
             yield
+
+    def hold(self, generator: FrameType | None = None) -> None:
+        """Make a session that was begun apart current for the code that follows in this context.
+
+        It may be called in several contexts; the session stays current in them until `let_go`.
+
+        Args:
+            generator: The frame of the generator that runs the session's code. The session is
+                current only while it runs. None if no generator does.
+        """
+        if current.get() is self:
+            return
+        if not self._is_held:
+            self._is_held = True
+            self.outer, self.outer_tool = running()
+            self._outer_log = log_context.get()
+            self._frame = generator
+        current.set(cast("SessionScope", self))
+        current_tool.set(None)
+        log_context.set(self._log_context_here)
+
+    def let_go(self) -> None:
+        """Stop being current in every context; `hold` is over."""
+        self._left = True
+        self._frame = None
+        if current.get() is self:
+            current_tool.set(self.outer_tool)
+            log_context.set(self._outer_log)
+            current.set(self.outer)
 
     def _attach(self, frame: FrameType) -> None:
         """Make this the context's current session. frame: the frame of the code with the `with`."""

@@ -35,6 +35,9 @@ from lllm.sessions.session_start import started_event
 from lllm.sessions.unfinished_calls import OpenCalls, exiting
 from lllm.sessions.unfinished_sessions import delivered, watch_of
 
+if TYPE_CHECKING:
+    from lllm.instrumentation.frameworks.framework_session import FrameworkSession
+
 _DROPPED = "The session was dropped before its end."
 _logger = logging.getLogger("lllm.tactic")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
@@ -61,6 +64,7 @@ class SessionScope(CurrentSession):
     """
 
     thread = 0  # the thread that it began in
+    hooked: FrameworkSession | None = None  # what the hooks of frameworks record in it
     _began = 0
 
     def __init__(

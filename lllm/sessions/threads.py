@@ -204,8 +204,14 @@ class ThreadsInstrument:
     It also affects threads that libraries start.
     """
 
-    def on(self) -> None:
-        """Start to carry sessions into threads; a second call does nothing."""
+    def on(self, store: object, provider: object) -> None:
+        """Start to carry sessions into threads; a second call does nothing.
+
+        Args:
+            store: Not used: threads continue the sessions that are there.
+            provider: Not used.
+        """
+        del store, provider
         _new_threads.adapt(sessions=True)
 
     def off(self) -> None:

@@ -51,10 +51,10 @@ def test_a_session_without_calls_is_seen(tmp_path: Path) -> None:
 
 @EACH_PAGE
 def test_a_page_of_a_framework(page: Path) -> None:
-    """It is short; its program is whole, captures something and has a session; and it says when it
-    was tried, with the versions that the table has."""
+    """It is short, but for one with two ways; its program is whole, captures something and has a
+    session; and it says when it was tried, with the versions that the table has."""
     text = page.read_text()
-    assert len(text.splitlines()) < 60
+    assert len(text.splitlines()) < (100 if "lllm.instrument(" in text else 60)
     program = ast.parse(run_guide.program_of(page))
     imported = {
         (node.module or "").partition(".")[0]

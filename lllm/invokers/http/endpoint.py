@@ -101,14 +101,24 @@ def access(
         ConfigError: The base URL is not a web address.
     """
     url = base_url.strip()
-    host, port = _address(url)
+    host, port = host_and_port(url)
     key = Secret(api_key.strip()) if api_key and api_key.strip() else None
     name = provider or biller_at(url, host, port)
     return Access(Secret(url), host, port, name, key, timeout, key_env, headers_env)
 
 
-def _address(base_url: str) -> tuple[str, int]:
-    """Read the host and port of a base URL."""
+def host_and_port(base_url: str) -> tuple[str, int]:
+    """Read the host and port of a base URL.
+
+    Args:
+        base_url: A web address.
+
+    Returns:
+        The host, and the port; that of the scheme if the address names none.
+
+    Raises:
+        ConfigError: The base URL is not a web address.
+    """
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port

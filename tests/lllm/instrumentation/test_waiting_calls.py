@@ -207,7 +207,8 @@ def test_the_conversations_of_a_session_are_made_once() -> None:
 def test_conversations_go_on_one_by_one() -> None:
     """Conversations._lock: an answer enters a dialog, and a dialog is free again, while nobody
     looks for one."""
-    going = Conversations(Recorder(MemoryBackend(), "a::b"))
+    recorder = Recorder(MemoryBackend(), "a::b")
+    going = Conversations(recorder)
     told = going.going_on([Content.of("user", "x")])
     lock = going._lock
     answer = Content.of("assistant", "y")
@@ -327,7 +328,9 @@ def test_a_tool_beside_the_end_of_its_session(store: LogStore, at_once: int, fai
     under = Under(store, [calls, "done"], stop, tools=[work], max_parallel_tools=at_once)
     with stop.reached_by(under.run) as running:
         interrupts = under.calls[0]._tools
-        ran = interrupts._ran if at_once > 1 else {}  # what another call gets instead of its own
+        ran = (
+            interrupts._results._of if at_once > 1 else {}
+        )  # what another call gets instead of its own
         if at_once > 1:  # the other one has come to its end, and nothing but this changes the state
             until = time.monotonic() + HANG
             ends = {"tool.returned", "tool.failed"}

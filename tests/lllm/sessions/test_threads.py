@@ -317,7 +317,7 @@ def test_a_thread_that_can_not_start(store: LogStore) -> None:
     assert "run" not in vars(thread)
 
 
-@pytest.mark.parametrize("names", [(), ("thread",), ("threads", "processes")])
+@pytest.mark.parametrize("names", [("thread",), ("threads", "processes")])
 def test_instruments_that_are_not_there(names: tuple[str, ...]) -> None:
     """A name that is not known says what there is, and changes nothing."""
     before = threading.Thread.start
