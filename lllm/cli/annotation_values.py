@@ -47,5 +47,5 @@ def as_annotations(
 
 annotation_option = click.option(
     "--annotation", "annotations", metavar="NAME[=VALUE]", multiple=True, callback=as_annotations,
-    help="Only sessions that were judged so; repeat it for several.",
+    help="Only sessions with this annotation; can be given several times.",
 )  # fmt: skip

@@ -58,13 +58,19 @@ def any_given(filters: Mapping[str, object]) -> bool:
 
 _OPTIONS = (
     click.option("--model", metavar="NAME",
-                 help="Only sessions that requested this model; * matches anything."),
-    click.option("--agent", metavar="NAME", help="Only sessions in which this agent called one."),
+                 help="Only sessions in which this model was requested; * matches anything."),
+    click.option("--agent", metavar="NAME",
+                 help="Only sessions in which this agent called a model; * matches anything."),
     click.option("--error", metavar="WHAT",
-                 help="Only with this in the session's or a call's error: 429, 5xx, or a text."),
-    click.option("--text", metavar="TEXT", help="Only with this in the task, error or tactic."),
-    click.option("--min-cost", type=float, metavar="DOLLARS", help="Only of this cost or more."),
-    click.option("--max-cost", type=float, metavar="DOLLARS", help="Only of this cost or less."),
-    click.option("--slower", metavar="TIME", help="Only that took this long or longer, as 5s."),
-    click.option("--faster", metavar="TIME", help="Only that took this long or less."),
+                 help="Only sessions that failed with this error, or in which a call did: 429, "
+                      "5xx, or a part of the error's text."),
+    click.option("--text", metavar="TEXT",
+                 help="Only sessions with this text in the task, the error or the tactic."),
+    click.option("--min-cost", type=float, metavar="DOLLARS",
+                 help="Only sessions that cost this much or more."),
+    click.option("--max-cost", type=float, metavar="DOLLARS",
+                 help="Only sessions that cost this much or less."),
+    click.option("--slower", metavar="TIME",
+                 help="Only sessions that took this long or longer: 5s, 500ms, 2min."),
+    click.option("--faster", metavar="TIME", help="Only sessions that took this long or less."),
 )  # fmt: skip

@@ -172,7 +172,7 @@ def zone_options(command: F) -> F:
         click.option("--utc", is_flag=True, is_eager=True, expose_value=False, callback=_as_zone,
                      help="Show and read times and days in UTC."),
         click.option("--tz", metavar="ZONE", is_eager=True, expose_value=False, callback=_as_zone,
-                     help="Use this time zone, as Europe/Berlin.  [default: local]"),
+                     help="Use this time zone, for example Europe/Berlin.  [default: local]"),
     )  # fmt: skip
 
 
@@ -183,16 +183,20 @@ def _with_options(command: F, *options: Callable[[F], F]) -> F:
 
 
 store_option = click.option(
-    "--store", metavar="PATH", help="An SQLite file or a folder.  [default: $LLLM_STORE]"
+    "--store",
+    metavar="PATH",
+    help="An SQLite file, a folder, or a postgresql:// URL.  [default: $LLLM_STORE]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
 limit_option = click.option(
     "--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
-    help="The most items to list; 0 for all.",
+    help="The greatest number of items to list; 0 for all.",
 )  # fmt: skip
 cursor_option = click.option(
-    "--cursor", metavar="CURSOR", help="Continue after the last page, which printed this cursor."
+    "--cursor",
+    metavar="CURSOR",
+    help="Print the next page; the previous page ends with this cursor.",
 )
 id_argument = click.argument("prefix", metavar="ID")
 
@@ -209,16 +213,16 @@ def with_filters(command: F) -> F:
     command = _with_options(
         command,
         click.option("--tag", "tags", metavar="K=V", multiple=True, callback=as_tags,
-                     help="Only sessions with this tag; repeat it for several."),
+                     help="Only sessions with this tag; can be given several times."),
         click.option("--state", metavar="STATE", type=click.Choice(_STATES),
-                     help="Only success, failure, running or interrupted ones."),
+                     help="Only with this state: success, failure, running or interrupted."),
         click.option("--tactic", "tactic_path", metavar="PATH",
                      help="Only calls of this tactic, at any depth."),
         click.option("--after", metavar="WHEN", callback=as_moment,
-                     help="Only what began then or later: 7d or 12h ago, today, yesterday, "
-                     "2026-01-31, 2026-01-31T18:00, 2026-01-31T18:00+01:00."),
+                     help="Only from this time on: 7d or 12h (ago), today, yesterday, 2026-01-31, "
+                     "2026-01-31T18:00 or 2026-01-31T18:00+01:00."),
         click.option("--before", metavar="WHEN", callback=as_moment,
-                     help="Only what began before that time."),
+                     help="Only from before this time, in the same forms."),
         click.option("--partition", metavar="NAME", help="Only sessions of this partition."),
     )  # fmt: skip
     return zone_options(command)

@@ -88,8 +88,8 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm web --open                  all of this in a browser
       lllm query --schema              the tables that SQL can query
 
-    An ID may be shortened to any beginning that only one session has. Times are local in text, and
-    UTC in --json and --csv; --utc and --tz change that.
+    You can shorten an ID to its beginning, if no other session has the same one. Times in text are
+    local, times in --json and --csv are UTC; --utc and --tz change that.
     """
     del store  # each command reads it when it opens the store
     if context.invoked_subcommand is None:

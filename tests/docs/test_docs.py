@@ -332,7 +332,7 @@ def test_the_fields_of_an_event(name: str) -> None:
 
 def test_the_values_inside_of_events() -> None:
     """The guide names the fields of each."""
-    text = section(STORE, "Values inside of events")
+    text = section(STORE, "Values inside events")
     rows = re.findall(r"^\| (\w+) \| .* \| (`.*`) \|$", text, re.MULTILINE)
     assert len(rows) == 12
     for name, fields in rows:

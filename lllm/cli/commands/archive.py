@@ -26,15 +26,19 @@ if TYPE_CHECKING:
 @click.command()
 @store_option
 @click.option("--before", required=True, metavar="WHEN", callback=as_moment,
-              help="All sessions that began before, as 90d or 2026-01-31.")  # fmt: skip
+              help="Archive sessions that began before this time: 90d (ago) or "
+              "2026-01-31.")  # fmt: skip
 @click.option("--tag", "tags", multiple=True, metavar="K=V", callback=as_tags,
-              help="Only sessions with this tag; repeat it for several.")  # fmt: skip
-@click.option("--by", metavar="NAME", help="Who archives them; else your user name.")
+              help="Only sessions with this tag; can be given several times.")  # fmt: skip
+@click.option(
+    "--by", metavar="NAME", help="The name of who archives them; default: your user name."
+)
 @zone_options
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would be archived.")
 @click.option("--defer-vacuum", is_flag=True,
-              help="Leave the VACUUM, which shrinks the store, to `lllm vacuum`.")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Don't ask.")
+              help="Don't shrink the file of the store now; `lllm vacuum` does it "
+              "later.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.argument("folder", metavar="DEST", type=click.Path(path_type=Path))
 @json_option
 def archive(
@@ -50,10 +54,11 @@ def archive(
 ) -> None:
     """Move old sessions to a compressed file in DEST.
 
-    Events leave the store, with those of sub-tactics, tags and comments; digests, times, tags and
-    costs stay, so seals and sums stay as they were. `--store DEST` reads the files in every command
-    that reads, and `lllm import DEST` brings sessions back. Sessions that run or are held stay.
-    Exit code 1 says that no session is so old.
+    The events of the sessions and of their sub-tactics move from the store to the file, with later
+    tags and comments. Digests, times, tags and costs stay in the store, so seals and sums do not
+    change. `--store DEST` reads the files in every command that reads, and `lllm import DEST`
+    brings sessions back. Running sessions, and those with a legal hold, stay. Exit code 1 means
+    that no session was old enough.
     """
     with open_named(store, on_error="raise") as opened:
         found = opened.archive(before=before, to=folder, tags=tags, by=by, dry_run=True)

@@ -30,15 +30,16 @@ _GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 @with_filters
 @click.option("--since", metavar="WHEN", callback=as_moment, help="Another name of --after.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", default=100, show_default=True,
-              help="The most sessions to report, the latest first; 0 for all.")  # fmt: skip
+              help="The greatest number of sessions to report, the latest first; 0 for "
+              "all.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("text", "markdown", "html")), default="text",
               show_default=True, help="For a terminal, or one self-contained file.",
               )  # fmt: skip
 @click.option("-o", "--output", type=_FILE, metavar="FILE",
               help="Write to this file instead of printing.")  # fmt: skip
-@click.option("--full", is_flag=True, help="Show all of each text, however long.")
+@click.option("--full", is_flag=True, help="Show long texts in full.")
 @click.option("--checkpoint", type=_GIVEN, metavar="FILE",
-              help="Prove the sessions by this seal, instead of one that is made now.",
+              help="Prove the sessions with this seal instead of one that is made now.",
               )  # fmt: skip
 @click.option("--key", type=_GIVEN, metavar="KEY.pub", help="The key that signed that seal.")
 def audit(
@@ -53,7 +54,7 @@ def audit(
     key: Path | None,
     **filters: Unpack[Filters],
 ) -> None:
-    """Report who ran what, what came of it, and how to check it.
+    """Report who ran what, with which result, and how to check it.
 
     It covers one session and its descendants, or all sessions that match the filters: who ran what
     and when, with which models, prompts and tools in which versions; each decision and tool call

@@ -38,16 +38,17 @@ _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 @click.option(
     "--model", metavar="NAME", help="Only calls of this model; * matches anything, as in 'gpt-4o*'."
 )
-@click.option("--provider", metavar="NAME", help="Only calls of this provider, as openai.")
+@click.option("--provider", metavar="NAME", help="Only calls of this provider, for example openai.")
 @click.option(
-    "--slower", metavar="TIME", help="Only those that took at least this long: 5s, 500ms, 2min."
+    "--slower", metavar="TIME", help="Only calls that took at least this long: 5s, 500ms, 2min."
 )
 @click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
 @with_filters
 @click.option("--sort", type=click.Choice(_SORTS), default="started", show_default=True,
-              help="Newest first, or the largest first.")  # fmt: skip
+              help="What to sort by: times from the newest, amounts from the largest.")  # fmt: skip
 @click.option("--by", type=click.Choice(_GROUPS),
-              help="Sum them up instead: errors, retries and times of each of these.")  # fmt: skip
+              help="Print statistics instead, for each of these: errors, retries and "
+              "times.")  # fmt: skip
 @limit_option
 @cursor_option
 @json_option
@@ -69,12 +70,12 @@ def calls(
 ) -> None:
     """List attempts to call a model, newest first.
 
-    Each attempt is one line, also failed and repeated ones. `lllm calls --sort elapsed` lists the
-    slowest, and `lllm calls --error 429 --after 7d` those that were rate-limited in the last week.
-    --state filters by the attempt's state; tags, tactics and partitions filter by its session.
-    --json prints one array with an object for each attempt. --by prints statistics of the newest
-    200,000 attempts instead; its three times are those within which 50 %, 95 % and 99 % of the
-    answers were complete.
+    Each attempt is one line; failed and repeated attempts have lines, too. `lllm calls --sort
+    elapsed` lists the slowest, and `lllm calls --error 429 --after 7d` those that were rate-limited
+    in the last week. --state filters by the attempt's state; tags, tactics and partitions filter by
+    its session. --json prints one array with an object for each attempt. --by prints statistics of
+    the newest 200,000 attempts instead; its three times are those within which 50 %, 95 % and 99 %
+    of the answers were complete.
     """
     if as_json and as_csv:
         raise click.UsageError("Either --json or --csv; not both.")

@@ -23,11 +23,14 @@ from lllm.cli.options import (
 @click.command()
 @store_option
 @click.option("--by", metavar="WHAT", multiple=True, default=("tactic",), callback=as_groups,
-              help="tactic, model, agent, day or tag:KEY; repeat it for groups within groups.  "
+              help="Group by tactic, model, agent, day or tag:KEY; can be given several times.  "
               "[default: tactic]")  # fmt: skip
 @click.option("--prices", metavar="WHICH", default="recorded", show_default=True,
-              help="recorded, current, or a JSON or TOML file of prices.")  # fmt: skip
-@click.option("--as-model", metavar="NAME", help="Price every call as this model's.")
+              help="recorded, current (today's prices), or a JSON or TOML file with "
+              "prices.")  # fmt: skip
+@click.option(
+    "--as-model", metavar="NAME", help="Price every call as if this model had answered it."
+)
 @with_session_filters
 @json_option
 @csv_option

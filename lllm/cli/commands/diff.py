@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @store_option
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--full", is_flag=True, help="Print texts in full, however long they are.")
+@click.option("--full", is_flag=True, help="Print long texts in full.")
 @json_option
 def diff(store: str | None, a: str, b: str, full: bool, as_json: bool) -> int:
     """Show where two sessions first differ, and compare their figures.

@@ -12,7 +12,9 @@ from lllm.cli.options import json_option, open_named, store_option, zone, zone_o
 @click.command()
 @store_option
 @zone_options
-@click.option("--thorough", is_flag=True, help="Read the whole log and check the database's pages.")
+@click.option(
+    "--thorough", is_flag=True, help="Also read the whole log, and check the pages of the database."
+)
 @json_option
 def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
     """Check the health of the store, and say what to do.

@@ -33,18 +33,20 @@ if TYPE_CHECKING:
 @click.option(
     "--by",
     metavar="NAME",
-    help=("The name of who erases it, which stays too; default: your user name."),
+    help=("The name of who erases them. It stays in the log. Default: your user name."),
 )
 @click.option("--tag", "tags", multiple=True, metavar="K=V", callback=as_tags,
-              help="Erase all sessions with this tag; repeat it for several.")  # fmt: skip
+              help="Erase all sessions with this tag; can be given several times.")  # fmt: skip
 @click.option("--before", metavar="WHEN", callback=as_moment,
-              help="Erase all sessions that began before this time: 90d, 2026-01-31.")  # fmt: skip
+              help="Erase all sessions that began before this time: 90d (ago) or "
+              "2026-01-31.")  # fmt: skip
 @zone_options
 @click.option("--keep-derived", is_flag=True,
-              help="Keep replays and forks, which may hold the same texts; list them.")  # fmt: skip
+              help="Keep replays and forks, though they may have the same texts, and list "
+              "them.")  # fmt: skip
 @click.option("--defer-vacuum", is_flag=True,
-              help="Leave the VACUUM to a later `lllm vacuum`.")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Don't ask.")
+              help="Don't rewrite the files now; `lllm vacuum` does it later.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @json_option
 def erase(
     store: str | None,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @store_option
 @click.argument("prefix", metavar="[ID]", required=False)
 @click.option("--format", "format_", type=click.Choice(("json", "jsonl")),
-              help="The loaded session, or its events.  [default: json]")  # fmt: skip
+              help="json for the loaded session, jsonl for its "
+              "events.  [default: json]")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
               help="Write to this file instead of printing.")  # fmt: skip
 @click.option("--lists", metavar="DB",
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
               help="Write sessions, calls, messages, tools and costs to Parquet files instead.",
               )  # fmt: skip
 @click.option("--dataset", is_flag=True,
-              help="Write task, delivery, scores and tags of all sessions that fit, as JSONL.",
+              help="Write task, delivery, scores and tags of all selected sessions instead, as "
+              "JSONL.",
               )  # fmt: skip
 @with_session_filters
 @click.option("--replays", is_flag=True, help="Write replays, too.")

@@ -24,16 +24,16 @@ _LINES = 20  # refused items that are printed; --json has all
 @click.option(
     "--follow",
     is_flag=True,
-    help="Of transcripts: go on, and import what is added to them. Ctrl-C ends it.",
+    help="Only for transcripts: keep running, and import what is added to them. Ctrl-C ends it.",
 )
 @json_option
 def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: bool) -> None:
     """Append sessions that were recorded elsewhere.
 
     FILE is the output of `lllm export ID --format jsonl`, which may hold several exports, or the
-    path or URL of another store, which is only read. Events that are here already are not stored
-    twice, so you can merge the logs of several machines. Every event is checked. A session with an
-    event that was changed is not imported; exit code 1 then says so.
+    path or URL of another store, which is only read. Events that the store has already are not
+    stored twice, so you can merge the logs of several machines. Every event is checked. A session
+    with an event that was changed is not imported; the exit code is 1 then.
 
     `lllm import claude-code [FOLDER...]` imports the transcripts that Claude Code keeps, also again
     when they have grown; without a folder, those in ~/.claude/projects. `lllm import codex` does

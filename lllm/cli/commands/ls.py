@@ -27,10 +27,12 @@ from lllm.projections.queries.filters import SessionSort
 @limit_option
 @cursor_option
 @click.option("--sort", type=click.Choice(get_args(SessionSort)), default="started",
-              show_default=True, help="The newest or largest first, or texts from A to Z.",
+              show_default=True,
+              help="What to sort by: times from the newest, amounts from the largest, texts from "
+              "A to Z.",
               )  # fmt: skip
-@click.option("--reverse", is_flag=True, help="Begin at the other end of this order.")
-@click.option("--replays", is_flag=True, help="List replays, too.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--replays", is_flag=True, help="Also list replays.")
 @json_option
 def ls(
     store: str | None,

@@ -11,10 +11,10 @@ from lllm.cli.options import id_argument, open_named, store_option, zone, zone_o
 @store_option
 @id_argument
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, metavar="N",
-              show_default=True, help="Play this many times as fast as it happened.")  # fmt: skip
+              show_default=True, help="The speed: 2 is twice as fast as it happened.")  # fmt: skip
 @zone_options
 def play(store: str | None, prefix: str, speed: float) -> None:
-    """Play the events of a session in the terminal at their own pace.
+    """Play a session in the terminal, event by event, as it happened.
 
     Its events and those of the sessions below it appear one on each line, with their original
     pauses. A pause of more than 3 seconds is shortened, and its length is shown. Space pauses and

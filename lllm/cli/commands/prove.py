@@ -26,9 +26,9 @@ _GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--event", type=click.IntRange(min=1), metavar="N",
               help="Prove only event N of the session.")  # fmt: skip
-@click.option("--children", is_flag=True, help="Prove the child sessions, too.")
+@click.option("--children", is_flag=True, help="Also prove the child sessions.")
 @click.option("--related", is_flag=True,
-              help="Prove later statements about it and its agents' definitions, too.",
+              help="Also prove later statements about it and the definitions of its agents.",
               )  # fmt: skip
 @click.option(
     "--key", type=_GIVEN, metavar="KEY.pub", help=("Put the public key of the seal into the proof.")

@@ -36,20 +36,21 @@ def _as_parameters(
 @store_option
 @click.argument("sql", required=False)
 @click.option("-p", "--param", "parameters", nargs=2, metavar="NAME VALUE", multiple=True,
-              callback=_as_parameters, help="A value for :NAME in the SQL; repeat it for several.",
+              callback=_as_parameters,
+              help="A value for :NAME in the SQL; can be given several times.",
               )  # fmt: skip
-@click.option("--schema", is_flag=True, help="List the tables that SQL can query, instead.")
+@click.option("--schema", is_flag=True, help="List the tables that SQL can query instead.")
 @click.option("--datasette", is_flag=True,
-              help="Print metadata with which Datasette shows the store, instead.",
+              help="Print the metadata that Datasette needs to show the store instead.",
               )  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", default=30.0,
-              show_default=True, help="How long SQLite may work; 0 for no limit.",
+              show_default=True, help="The time after which the query is stopped; 0 for no limit.",
               )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=0), metavar="N",
-              help="The most rows to print; 0 for all.  [default: 1000 in a table, else all]",
+              help="The greatest number of rows; 0 for all.  [default: 1000 in a table, else all]",
               )  # fmt: skip
 @json_option
-@click.option("--nl", "as_nl", is_flag=True, help="Print JSON, one object a line.")
+@click.option("--nl", "as_nl", is_flag=True, help="Print JSON instead, one object on each line.")
 @csv_option
 def query(
     store: str | None,

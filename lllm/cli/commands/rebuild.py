@@ -12,7 +12,8 @@ from lllm.cli.options import open_named, store_option
 @store_option
 @click.option("--check", is_flag=True, help="Change nothing; only compare with the events.")
 @click.option("--search", type=click.Choice(("on", "off")),
-              help="Build only the index of `lllm search` and keep it from now on, or remove it.",
+              help="on: build only the index of `lllm search`, and keep it from now on. off: "
+              "remove it.",
               )  # fmt: skip
 def rebuild(store: str | None, check: bool, search: str | None) -> None:
     """Rebuild lists, tags, costs and the search index from the events.

@@ -45,16 +45,18 @@ def _as_ignored(
 @click.argument("sessions", metavar="[ID|FILE]...", nargs=-1)
 @store_option
 @click.option("--using", metavar="CODE", required=True,
-              help="What makes the tactic, as my_module:make_tactic; or a tactic, or a function "
-              "under @store.tactic. Modules of this folder are found.")  # fmt: skip
+              help="A function that makes the tactic, for example my_module:make_tactic; or a "
+              "tactic, or a function with @store.tactic. Modules in the current folder are "
+              "found.")  # fmt: skip
 @click.option("--ignore", multiple=True, metavar="WHAT", callback=_as_ignored,
-              help="Leave this out of the comparison: a key path, as params.seed, or what "
-              "matches a pattern between slashes, as '/[0-9]+ ms/'. May be repeated.")  # fmt: skip
+              help="Ignore a part of the requests: a key path such as params.seed, or text that "
+              "matches a pattern such as '/[0-9]+ ms/'; can be given several times.")  # fmt: skip
 @with_filters
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-              help="The number of processes.  [default: one a core]")  # fmt: skip
+              help="The number of processes.  [default: the number of cores]")  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
-              help="Write a JUnit report here, a test case for each session.")  # fmt: skip
+              help="Write a JUnit report to this file, with a test case for each "
+              "session.")  # fmt: skip
 @json_option
 def replay(
     sessions: tuple[str, ...],
@@ -68,14 +70,14 @@ def replay(
 ) -> int:
     """Run today's code on recorded sessions.
 
-    The code is answered from the log: no model is called, no tool runs, and nothing is written.
-    Name sessions by the beginnings of their ids, or by files that `lllm export ID --format jsonl`
-    wrote, or select them by filters. Without either, all sessions of the tactic that CODE makes are
+    The code gets its answers from the log: no model is called, no tool runs, and nothing is
+    written. Name the sessions by their IDs or by files that `lllm export ID --format jsonl` wrote,
+    or select them with filters. If you do neither, all sessions of the tactic that CODE makes are
     replayed.
 
-    Exit code 0 means that all were the same, 1 that at least one diverged, and 125 anything else:
-    no session matches, or one can't be replayed, or CODE can't be imported. So `git bisect run lllm
-    replay ...` finds the commit that changed the behaviour.
+    Exit code 0 means that all were the same, 1 that at least one diverged, and 125 that something
+    else went wrong: no session matches, one can't be replayed, or CODE can't be imported. So `git
+    bisect run lllm replay ...` finds the commit that changed the behaviour.
     """
     from lllm.cli.render.junit import write_report
     from lllm.cli.render.progress import progress

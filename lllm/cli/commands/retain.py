@@ -13,7 +13,9 @@ from lllm.cli.options import json_option, open_named, store_option, zone, zone_o
 @click.option("--days", required=True, type=click.IntRange(min=1), metavar="N",
               help="How long sessions are kept, from their start.")  # fmt: skip
 @click.option(
-    "--yes", is_flag=True, help="Erase them; otherwise the command only says what would go."
+    "--yes",
+    is_flag=True,
+    help="Erase them. Without it, the command only prints what it would erase.",
 )
 @click.option(
     "--reason",
@@ -22,7 +24,7 @@ from lllm.cli.options import json_option, open_named, store_option, zone, zone_o
 )
 @click.option("--by", metavar="NAME", help="The name of who erases them; default: your user name.")
 @click.option("--defer-vacuum", is_flag=True,
-              help="Leave the VACUUM to a later `lllm vacuum`.")  # fmt: skip
+              help="Don't rewrite the files now; `lllm vacuum` does it later.")  # fmt: skip
 @json_option
 def retain(
     store: str | None,
@@ -35,8 +37,8 @@ def retain(
 ) -> None:
     """Erase sessions that are older than a number of days.
 
-    Without --yes, nothing is erased, and the command only says what would be. Sessions with a legal
-    hold are never erased.
+    Without --yes, nothing is erased: the command only prints what it would erase. Sessions with a
+    legal hold are never erased.
     """
     from lllm.cli.commands.erase import show_erasure
 

@@ -6,13 +6,15 @@ import click
 
 
 @click.command()
-@click.option("--postgres", is_flag=True, required=True, help="Of a log in PostgreSQL.")
-@click.option("--schema", "name", metavar="NAME", help="The schema of the log; it is 'lllm'.")
+@click.option(
+    "--postgres", is_flag=True, required=True, help="Print the tables of a log in PostgreSQL."
+)
+@click.option("--schema", "name", metavar="NAME", help="The schema of the log.  [default: lllm]")
 def schema(postgres: bool, name: str | None) -> None:
     """Print the SQL that makes the tables of a log.
 
-    lllm makes them itself at the first use, if its role may. Otherwise an
-    administrator runs this, and then grants roles what the last lines say:
+    lllm makes the tables itself at the first use, if its role is allowed to. Otherwise an
+    administrator runs this SQL, and then grants the roles what its last lines list:
 
     \b
       lllm schema --postgres | psql -d logs

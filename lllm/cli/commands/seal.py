@@ -32,17 +32,18 @@ _GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--timestamp", metavar="URL",
               help=(
-                  "Have this RFC 3161 authority sign the time; it is kept in FILE.tsr."
+                  "Have this RFC 3161 authority sign the time. Its answer is written to FILE.tsr."
               ))  # fmt: skip
 @click.option("--witness", "witnesses", multiple=True, metavar="URL",
-              help="Have this C2SP witness cosign the seal; repeat it for several.")  # fmt: skip
+              help="Have this C2SP witness cosign the seal; can be given several "
+              "times.")  # fmt: skip
 @click.option("--timestamp-ca", "authorities", multiple=True, type=_GIVEN, metavar="PEM",
-              help="Accept only timestamps that these certificates vouch for.")  # fmt: skip
+              help="Accept only timestamps that these certificates verify.")  # fmt: skip
 @click.option("--witness-key", "witness_keys", multiple=True, metavar="KEY",
               help="Accept only cosignatures of these witnesses: a key, or a file of keys.",
               )  # fmt: skip
 @click.option("--optional-anchors", is_flag=True,
-              help="Write the seal also if a timestamp or cosignature can't be had now.",
+              help="Write the seal even if there is no answer from an authority or a witness.",
               )  # fmt: skip
 def seal(
     store: str | None,

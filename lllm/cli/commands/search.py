@@ -27,12 +27,14 @@ _ROLES = ("task", "tag", "system", "user", "assistant", "tool", "error", "note")
 @store_option
 @click.argument("query", metavar="QUERY...", nargs=-1, required=True)
 @click.option("--role", "roles", type=click.Choice(_ROLES), multiple=True,
-              help="Only what these say or are; repeat it for several.")  # fmt: skip
+              help="Only messages of this role, or tasks, tags, errors, notes; can be given "
+              "several times.")  # fmt: skip
 @click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
 @with_filters
 @click.option("--relevance", is_flag=True,
-              help="The best first, of the newest 20,000 messages with these words.")  # fmt: skip
-@click.option("--replays", is_flag=True, help="Find those of replays, too.")
+              help="Best match first, among the newest 20,000 messages with these "
+              "words.")  # fmt: skip
+@click.option("--replays", is_flag=True, help="Also find messages of replays.")
 @limit_option
 @cursor_option
 @json_option
@@ -52,8 +54,9 @@ def search(
 
     It searches messages with their reasoning and tool calls, results of tools, tasks, tags and
     errors. A message must have all words of QUERY, in any case. "late delivery" finds words next to
-    each other, refund* finds beginnings of words, and OR and NOT stand between words. Put a query
-    with such characters between single quotes. --after and --before refer to the times of messages.
+    each other, and refund* finds words that begin so. With `refund OR money`, one of the two is
+    enough; `refund NOT money` excludes messages with money. Put a query with such characters in
+    single quotes. --after and --before refer to the times of messages.
     """
     with open_named(store) as opened, usage_errors():
         hits = opened.search(

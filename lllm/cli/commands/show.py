@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @id_argument
 @zone_options
 @click.option("--at", metavar="WHEN", callback=as_point,
-              help="Show it as it was at a position of the log, as in `lllm events`, or at a "
-              "time, as 5m ago or 2026-01-31T18:00.")  # fmt: skip
+              help="Show it as it was at a position of the log (see `lllm events`), or at a time: "
+              "5m (ago) or 2026-01-31T18:00.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the exported session instead.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
-              help="Write it to this file, as a self-contained web page.",
+              help="Write it to this file, as one web page, instead of printing.",
               )  # fmt: skip
 def show(
     store: str | None, prefix: str, at: int | dt.datetime | None, as_json: bool, html: str | None

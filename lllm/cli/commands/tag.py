@@ -14,7 +14,9 @@ from lllm.terminal_safe import visible
 @store_option
 @id_argument
 @click.argument("tags", nargs=-1, metavar="K=V...", callback=as_tags)
-@click.option("--remove", multiple=True, metavar="K", help="Remove a tag; repeat it for several.")
+@click.option(
+    "--remove", multiple=True, metavar="K", help="Remove this tag; can be given several times."
+)
 def tag(store: str | None, prefix: str, tags: dict[str, str], remove: tuple[str, ...]) -> None:
     """Add, change or remove tags of a session.
 

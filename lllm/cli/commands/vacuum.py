@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @store_option
 def vacuum(store: str | None) -> None:
-    """Rewrite files, without copies of erased content.
+    """Rewrite the store's files, without copies of erased content.
 
     Other writers wait during this, and the disk needs as much free space as the store takes. In
     PostgreSQL, it says which tables it locks, and how large they are. The exit code is 1 if a

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Check that the log continues from this seal; repeat it for several.",
+    help="Check that the log continues from this seal; can be given several times.",
 )
 @click.option(
     "--key",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="KEY.pub",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Check that seals are signed with this key; repeat it for several.",
+    help="Check that seals are signed with this key; can be given several times.",
 )
 @click.option(
     "--timestamp-ca",
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="PEM",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Check timestamps of seals with these certificates; repeat it for several.",
+    help="Check timestamps of seals with these certificates; can be given several times.",
 )
 @click.option(
     "--witness-key",
     "witness_keys",
     multiple=True,
     metavar="KEY",
-    help="Check that this witness cosigned: a key, or a file of keys; repeat it for several.",
+    help="Check that this witness cosigned: a key, or a file of keys; can be given several times.",
 )
 @click.option(
     "--proof",
@@ -65,12 +65,12 @@ def verify(
 ) -> None:
     """Check that no event was changed or lost.
 
-    Each damaged place is named, and the check continues behind it. With seals from `lllm seal`, the
-    order of the events and the end of the log are checked, too. Exit code 0 means that all is good,
-    1 that something is wrong, 3 that nothing wrong was found, but not everything could be checked.
+    It lists every damaged place, not only the first. With seals from `lllm seal`, the order of the
+    events and the end of the log are checked, too. Exit code 0 means that all is good, 1 that
+    something is wrong, 3 that nothing wrong was found, but not everything could be checked.
 
-    The timestamp beside a seal and the cosignatures in it are checked offline. They show that the
-    log existed at a time at the latest, and not since when.
+    The timestamp beside a seal and the cosignatures in it are checked offline. They prove that the
+    log existed at that time, but not how old it was then.
 
     A proof is checked against keys or seals that you have from another source than the proof.
     """

@@ -32,10 +32,10 @@ def web(
 ) -> None:
     """Show the store in a browser: sessions, steps, costs and calls. Ctrl-C ends it.
 
-    The server listens on this machine only, and contacts no other server. All that it writes to
-    the store is the notes and scores that are given on the page; with --read-only, nothing. The
-    address that it prints contains a token, which every request needs. It needs the extra
-    web: pip install 'lllm[web]'.
+    The server listens on this machine only, and contacts no other server. It writes nothing to the
+    store but the notes and scores that are given on the page, and with --read-only nothing at all.
+    The address that it prints contains a token, which every request needs. It needs the extra web:
+    pip install 'lllm[web]'.
     """
     try:
         from lllm.web.access import new_token
