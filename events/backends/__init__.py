@@ -80,7 +80,7 @@ def _check_there(location: str, path: Path, *, make: bool) -> None:
         )
 
 
-_SQLITE = BackendKind(
+SQLITE = BackendKind(
     name="sqlite", open=_open_sqlite, schemes=("sqlite",), suffixes=(".db", ".sqlite", ".sqlite3")
 )
 JSONL = BackendKind(
@@ -93,7 +93,7 @@ _ARCHIVE = BackendKind(
     name="archive", open=_open_archive, suffixes=(".lllm-archive",), marks=("*.lllm-archive",)
 )
 _POSTGRES = BackendKind(name="postgres", open=_open_postgres, schemes=("postgresql", "postgres"))
-_BUILT_IN = (_SQLITE, JSONL, _ARCHIVE, _POSTGRES)
+_BUILT_IN = (SQLITE, JSONL, _ARCHIVE, _POSTGRES)
 
 
 def open_log(
@@ -133,22 +133,22 @@ def kind_of(location: str) -> BackendKind:
         ConfigError: No backend supports the scheme of the URL.
     """
     if location == MEMORY:
-        return _SQLITE
+        return SQLITE
     scheme = scheme_of(location)
     if scheme is not None:
         found = next((kind for kind in _kinds() if scheme in kind.schemes), None)
         if found is None:
             local_path(location)  # raises the error if this is not a path
-        return found or _SQLITE
+        return found or SQLITE
     path = local_path(location)
     if path.is_dir():
         marked = next((kind for kind in _kinds() if _has_mark(kind, path)), None)
         if marked is not None:
             return marked
     named = next((kind for kind in _kinds() if path.name.endswith(kind.suffixes)), None)
-    if named is not None and not (named is _SQLITE and path.is_dir()):
+    if named is not None and not (named is SQLITE and path.is_dir()):
         return named
-    return _SQLITE if path.is_file() else JSONL
+    return SQLITE if path.is_file() else JSONL
 
 
 def _has_mark(kind: BackendKind, folder: Path) -> bool:

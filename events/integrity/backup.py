@@ -5,7 +5,8 @@ backup began. Of the events that are written during the backup it has none, or o
 Writers never wait for it.
 
 A log in files makes the copy itself, and the copy opens as the original does. The events of any
-other log are written into a folder of JSONL files, with new positions.
+other log are written into a new SQLite file: verbatim, with their digests and in their order, but
+with positions from 1 on, because the positions of an SQLite log have no gaps.
 
 The copy grows in a folder `DEST.partial` and is then renamed, so DEST is complete or does not
 exist. Locks are not copied: they belong to the processes that write the original. To restore a
@@ -16,24 +17,29 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import msgspec
 
 from lllm.events.backend import CopiesFiles, LogBackend, Progress, persists
-from lllm.events.backends import JSONL
+from lllm.events.backends import SQLITE
 from lllm.events.concurrency.locks import FileLock, is_held
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.files.copying import copy_errors
-from lllm.events.files.own_files import make_folder, sync_folder
+from lllm.events.files.own_files import make_folder, open_own, sync, sync_folder
 
 _EVENTS = 1_000  # events in one append to the copy of a log without files
 _BYTES = 8 << 20  # bytes of payloads from which such an append is full
 _COPY, _LOCK = "copy", "lock"  # the name of the copy in the folder of a running backup
+_BESIDE = ("-lllm", "-wal", "-shm")  # what an SQLite log that is open has beside its file
+
+BuildRows = Callable[[LogBackend], object]
 
 
 class BackedUp(msgspec.Struct, frozen=True):
@@ -51,16 +57,23 @@ class BackedUp(msgspec.Struct, frozen=True):
 
 
 def back_up(
-    log: LogBackend, destination: str | os.PathLike[str], *, progress: Progress | None = None
+    log: LogBackend,
+    destination: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    build_rows: BuildRows | None = None,
 ) -> BackedUp:
     """Copy a log to a new path, where it can be opened like any store.
 
     Args:
         log: The backend itself; others may write to the log meanwhile.
-        destination: A path at which nothing exists yet. It becomes a file for SQLiteBackend, and a
-            folder for LocalFileBackend and for a log without files.
+        destination: A path at which nothing exists yet. It becomes a folder for LocalFileBackend,
+            and an SQLite file for all others.
         progress: A function that is called with the bytes copied so far and the bytes to copy
             (positions, for a log without files); None for no reports.
+        build_rows: A function that builds the rows of projections in the copy of a log without
+            files, before the copy is put in its place. None for a copy without rows, which are
+            then built when it is first opened.
 
     Returns:
         The path, position and size of the copy.
@@ -73,7 +86,8 @@ def back_up(
         raise LogError(f"{log!r} can't be backed up: it stores nothing.")
     path = Path(destination).absolute()
     original: Path | None = None
-    copy_log: Callable[[Path, Progress | None], tuple[int, int]] = partial(_copy_events, log)
+    copy_log: Callable[[Path, Progress | None], tuple[int, int]]
+    copy_log = partial(_copy_events, log, build_rows)
     if isinstance(log, CopiesFiles) and isinstance(log.path, Path):
         original, copy_log = log.path, log.copy_to
     _check_destination(path, original)
@@ -132,14 +146,16 @@ def _draft(path: Path) -> Iterator[Path]:
 
 
 def _is_draft(folder: Path) -> bool:
-    return set(os.listdir(folder)) <= {_COPY, _LOCK}
+    copies = {_COPY, *(f"{_COPY}{end}" for end in _BESIDE)}
+    return set(os.listdir(folder)) <= {*copies, _LOCK}
 
 
 def _remove(copy: Path) -> None:
-    if copy.is_dir():
-        shutil.rmtree(copy, ignore_errors=True)
-    else:
-        copy.unlink(missing_ok=True)
+    for one in (copy, *(copy.with_name(f"{copy.name}{end}") for end in _BESIDE)):
+        if one.is_dir():
+            shutil.rmtree(one, ignore_errors=True)
+        else:
+            one.unlink(missing_ok=True)
 
 
 def stopped_backups(folder: Path) -> list[Path]:
@@ -167,20 +183,32 @@ def stopped_backups(folder: Path) -> list[Path]:
 # -- A log without files
 
 
-def _copy_events(log: LogBackend, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Write the events of a log into a folder of JSONL files.
+def _copy_events(
+    log: LogBackend, build_rows: BuildRows | None, copy: Path, progress: Progress | None
+) -> tuple[int, int]:
+    """Write the events of a log into a new SQLite log.
 
-    It returns the position of the last event, and the size of the copy in bytes.
+    It returns the position of the last event in the original, and the size of the copy in bytes.
     """
     upto = position = log.head()
-    with closing(JSONL.open(str(copy), read_only=False, make=True)) as written:
+    with closing(SQLITE.open(str(copy), read_only=False, make=True)) as written:
         for events in _batches(log, upto):
             position = events[-1].position
             written.append([event.without_position() for event in events])
             if progress is not None:
                 progress(position, upto)
-    shutil.rmtree(copy / "locks", ignore_errors=True)
-    return position, sum(file.stat().st_size for file in copy.iterdir())
+        if build_rows is not None:
+            build_rows(written)
+    _put_into_one_file(copy)
+    return position, copy.stat().st_size
+
+
+def _put_into_one_file(copy: Path) -> None:
+    """Move what is in the write-ahead log into the file, and wait until that is on the disk."""
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with FileIO(open_own(copy, os.O_RDWR), "r+") as file:
+        sync(file)
 
 
 def _batches(log: LogBackend, upto: int) -> Iterator[list[Recorded]]:

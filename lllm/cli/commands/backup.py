@@ -16,14 +16,14 @@ from lllm.terminal_safe import visible
 def backup(store: str | None, destination: Path) -> None:
     """Copy the store to DEST, while others write to it.
 
-    DEST is a path that does not exist yet; it appears only when the copy is complete. To restore,
+    DEST is a path that does not exist yet; it appears only when the copy is complete. A store in
+    PostgreSQL becomes an SQLite file, which opens by itself. To restore,
     end the programs that use the store, remove it (for an SQLite file, also the files ending in
     -wal and -shm), and copy the backup to its place.
     """
     from lllm.cli.render.progress import progress
     from lllm.doctor.advice import size
-    from lllm.events.integrity.backup import back_up
 
     with open_named(store) as opened, progress("Backing up") as report:
-        made = back_up(opened.backend, destination, progress=report)
+        made = opened.backup(destination, progress=report)
     click.echo(f"{visible(str(made.path))}: {size(made.size)}, up to position {made.position:,}.")

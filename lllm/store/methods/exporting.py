@@ -195,13 +195,17 @@ class ExportsSessions(ListsSessions):
         self._reader.catch_up()
         return found
 
-    def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
+    def backup(
+        self, destination: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> BackedUp:
         """Copy the log to a new place as it is at one moment, while others go on writing.
 
-        To restore the backup, copy it back.
+        To restore the backup, copy it back. A log that is in no file, as in PostgreSQL, is copied
+        to an SQLite file, in which positions count from 1.
 
         Args:
             destination: A path at which nothing exists yet.
+            progress: A function that is called with the amount copied so far and the total.
 
         Returns:
             The path of the copy, its size in bytes and its last position.
@@ -209,8 +213,12 @@ class ExportsSessions(ListsSessions):
         Raises:
             LogError: Something exists at the destination, or the copy can't be made.
         """
+        from lllm.store.backup_rows import build_rows
+
         self.log.write_held()
-        return back_up(self.backend, local_path(destination))
+        return back_up(
+            self.backend, local_path(destination), progress=progress, build_rows=build_rows
+        )
 
     def database(self) -> StoreDatabase:
         """Open the store as a read-only database of sqlite-utils, for your own SQL.
