@@ -37,7 +37,7 @@ from lllm.events.files.own_files import make_folder, open_own, sync, sync_folder
 _EVENTS = 1_000  # events in one append to the copy of a log without files
 _BYTES = 8 << 20  # bytes of payloads from which such an append is full
 _COPY, _LOCK = "copy", "lock"  # the name of the copy in the folder of a running backup
-_BESIDE = ("-lllm", "-wal", "-shm")  # what an SQLite log that is open has beside its file
+_BESIDE = ("-lllm", "-wal", "-shm", "-journal")  # what an open SQLite log has beside its file
 
 BuildRows = Callable[[LogBackend], object]
 
