@@ -717,6 +717,11 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     """The service tier that is requested; None for the default one."""
     media: tuple[str, ...] = ()
     """The media kinds (audio, image, video) that the request contains or may contain."""
+    traceparent: str | None = None
+    """The W3C trace context of the program's span around the call.
+
+    None if there is no such span, or if it is the one in the session's first event.
+    """
     digest: str
     """HMAC-SHA-256 of the whole request with the session's salt as key, as hex."""
 

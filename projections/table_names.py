@@ -17,6 +17,7 @@ _TAKEN = (
     "checkpoints",
     "erasures",
     "views_off",
+    "otel_sent",
 )  # tables of lllm in the same file
 
 

@@ -27,6 +27,7 @@ from lllm.cli.commands import (
     keygen,
     ls,
     mcp,
+    otel,
     play,
     prove,
     query,
@@ -117,7 +118,7 @@ for command in (
     replay.replay, tail.tail, cost.cost, query.query, export.export, importing.import_, tag.tag,
     annotate.annotate,
     rebuild.rebuild, verify.verify, repair.repair, seal.seal, keygen.keygen, prove.prove,
-    audit.audit, doctor.doctor, backup.backup, web.web, mcp.mcp,
+    audit.audit, doctor.doctor, backup.backup, web.web, mcp.mcp, otel.otel,
     erase.erase, hold.hold, hold.release, retain.retain, archive.archive, vacuum.vacuum,
     schema.schema,
 ):  # fmt: skip

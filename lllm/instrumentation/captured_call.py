@@ -36,6 +36,7 @@ from lllm.replay.active_replay import AnsweredAttempt, AnswersClient
 from lllm.replay.outcome import answer_of, failure_of
 from lllm.sessions.attempt import Attempt
 from lllm.sessions.session import SessionScope
+from lllm.sessions.trace_context import current_traceparent
 from lllm.sessions.unfinished_calls import unwatch, watch
 
 _ENDED = "The session ended before the call did."
@@ -116,6 +117,9 @@ class Call:
         self._observed: ObservedCall | None = None  # what a framework's hook has recorded of it
         self._attempt: Attempt | None = None
         self._exchange: Exchange | None = None
+        # Found here, and not when an attempt is sent: then it would be a span of the SDK's own.
+        around = current_traceparent()
+        self._traceparent = None if around == session.traceparent else around
         if alone:
             watch(self)
         else:
@@ -232,6 +236,7 @@ class Call:
             stream=asked.stream,
             service_tier=sent.tier,
             media=sent.media,
+            traceparent=self._traceparent,
             digest=dialog.digest(self._recorder.salt, asked=[asked.model, definition, params]),
         )
 

@@ -132,6 +132,11 @@ class SessionScope(CurrentSession):
         """True if the session was made for a single captured call."""
         return self._started.kind == "call"
 
+    @property
+    def traceparent(self) -> str | None:
+        """The OpenTelemetry span around the session, as a W3C trace context; None if none is."""
+        return self._started.traceparent
+
     def _is_told(self) -> None:
         self._over = True
         self.__class__ = SessionScope

@@ -12,6 +12,7 @@ from lllm.events.recorder import Recorder
 from lllm.events.values.json_values import to_plain
 from lllm.sessions.current_session import running
 from lllm.sessions.host import Parent, SessionHost
+from lllm.sessions.trace_context import current_traceparent
 from lllm.version import __version__
 
 _PRODUCER = Producer(__version__, platform.python_version())
@@ -69,6 +70,7 @@ def started_event(
         host=liveness.host(),
         pid=os.getpid(),
         producer=_PRODUCER,
+        traceparent=current_traceparent(),
         budget=budget,
         salt=recorder.salt,
     )

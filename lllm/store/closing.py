@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import count
 from typing import Protocol
@@ -29,8 +30,8 @@ class Closing:
         log: The log, which is closed after the waiting events are written.
         rows: The database of rows, from which lists and sums are read.
         catch_up: The thread that brings the rows up to date.
-        seals: The thread that seals the log; it is closed shortly before rows and log. None without
-            seals.
+        threads: The threads that seal or send the log; they are closed shortly before rows and log.
+            None for one that there is not.
         liveness: The lock that shows that this process lives; None if there is none.
     """
 
@@ -39,13 +40,13 @@ class Closing:
         log: BufferedLog,
         rows: ReadModel,
         catch_up: CatchUp,
-        seals: Closes | None,
+        threads: Sequence[Closes | None],
         liveness: WriterLiveness | None,
     ) -> None:
         self._log = log
         self._rows = rows
         self._catch_up = catch_up
-        self._seals = seals
+        self._threads = [one for one in threads if one is not None]
         self._liveness = liveness
         self._number = next(_numbers)
         _closings[self._number] = self
@@ -64,8 +65,8 @@ class Closing:
             closing.callback(self._let_go)
             closing.callback(self._rows.close)
             closing.callback(self._log.close)
-            if self._seals is not None:
-                closing.callback(self._seals.close)
+            for thread in self._threads:
+                closing.callback(thread.close)
             closing.callback(self._catch_up.close)
 
     def _let_go(self) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lllm.audit.anchoring import SealAnchors
     from lllm.audit.keys import PrivateKey
     from lllm.audit.periodic_seals import SealPlan
+    from lllm.otel.settings import OtelExport
 
 
 class LogStore(
@@ -68,13 +69,16 @@ class LogStore(
         seal_key: The private key that signs them, or the path of its file; None for no signature.
         seal_anchors: Who else vouches for them, as a time-stamping authority or witnesses; closing
             the store waits for their answers, up to 10 seconds for each. None for nobody.
+        otel: Where sessions are sent as OpenTelemetry spans while the store is open, in a thread
+            of its own; None for nowhere. See `lllm.otel.OtelExport`.
 
     Raises:
         LogError: The backend can't be read or written.
-        ConfigError: The backend is not a LogBackend, or `prices`, `redact` or `seal_every` is
-            invalid.
+        ConfigError: The backend is not a LogBackend, or `prices`, `redact`, `seal_every` or `otel`
+            is invalid.
         AuditError: The folder or key for seals is beside the store, or the key can't be read.
-        MissingExtra: `seal_key` is given, and the extra `audit` is not installed.
+        MissingExtra: `seal_key` or `otel` is given, and the extra `audit` or `otel` is not
+            installed.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class LogStore(
         seal_to: str | os.PathLike[str] | None = None,
         seal_key: PrivateKey | str | os.PathLike[str] | None = None,
         seal_anchors: SealAnchors | None = None,
+        otel: OtelExport | None = None,
     ) -> None:
         if not isinstance(backend, LogBackend):
             raise ConfigError(
@@ -103,6 +108,7 @@ class LogStore(
                     backend, runtime, partition, on_error, checked(redact), tuple(views),
                     None if prices is None else PriceTable.of(prices),
                     _plan_of(seal_every, seal_to, seal_key, seal_anchors, backend),
+                    _checked_export(otel),
                 )
             )
         )  # fmt: skip
@@ -136,6 +142,7 @@ class LogStore(
         seal_to: str | os.PathLike[str] | None = None,
         seal_key: PrivateKey | str | os.PathLike[str] | None = None,
         seal_anchors: SealAnchors | None = None,
+        otel: OtelExport | None = None,
     ) -> LogStore:
         """Open the store at a path or URL; the location decides which backend is used.
 
@@ -154,6 +161,7 @@ class LogStore(
             seal_to: As in `LogStore`.
             seal_key: As in `LogStore`.
             seal_anchors: As in `LogStore`.
+            otel: As in `LogStore`.
 
         Returns:
             The store.
@@ -168,7 +176,7 @@ class LogStore(
             return cls(
                 backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
                 views=views, prices=prices, seal_every=seal_every, seal_to=seal_to,
-                seal_key=seal_key, seal_anchors=seal_anchors,
+                seal_key=seal_key, seal_anchors=seal_anchors, otel=otel,
             )  # fmt: skip
         except BaseException:
             backend.close()
@@ -241,6 +249,14 @@ def _plan_of(
     from lllm.audit.periodic_seals import seal_plan
 
     return seal_plan(every, to, key, anchors, backend)
+
+
+def _checked_export(settings: OtelExport | None) -> OtelExport | None:
+    if settings is not None:
+        from lllm.otel.open_exporter import check_export
+
+        check_export(settings)
+    return settings
 
 
 def session_host(store: LogStore) -> StoreSessionHost:

@@ -38,6 +38,7 @@ from lllm.store.session_reader import SessionReader
 
 if TYPE_CHECKING:
     from lllm.audit.periodic_seals import SealPlan
+    from lllm.otel.settings import OtelExport
 
 _logger = logging.getLogger("lllm.store")
 
@@ -53,6 +54,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
     views: tuple[View, ...]
     prices: PriceTable | None
     seals: SealPlan | None = None
+    otel: OtelExport | None = None
 
 
 class StoreSessionHost:
@@ -94,15 +96,27 @@ class StoreSessionHost:
             from lllm.audit.periodic_seals import PeriodicSeals
 
             self._seals = PeriodicSeals(settings.seals, self.log, self.rows.ask)
-        self._closing = Closing(self.log, self.rows, self._scheduler, self._seals, self._liveness)
+        self._export = None
+        if settings.otel is not None and self.persists and not self.read_only:
+            from lllm.otel.export_thread import ExportThread
+
+            self._export = ExportThread(settings.otel, self.log, self.rows, self.reader.catch_up)
+        self._closing = Closing(
+            self.log, self.rows, self._scheduler, (self._seals, self._export), self._liveness
+        )
         # The collector may drop it anywhere, also where this thread holds a lock.
         self._dropped = weakref.finalize(self, finalizer_work.close_later, self._closing)
         self._dropped.atexit = False
         self.rows.build_stale()
         finish_erasures(self)
         self._finish_archives()
-        if self._seals is not None:
-            self._seals.begin()
+        self._begin_threads()
+
+    def _begin_threads(self) -> None:
+        """Start the threads that seal and send the log; after a fork, they do not run yet."""
+        for thread in (self._seals, self._export):
+            if thread is not None:
+                thread.begin()
 
     def _finish_archives(self) -> None:
         """Finish or undo what a crash left of a move to an archive."""
@@ -126,8 +140,7 @@ class StoreSessionHost:
 
     def owner(self) -> str:
         """See SessionHost."""
-        if self._seals is not None:
-            self._seals.begin()  # after a fork, it does not run yet
+        self._begin_threads()
         try:
             return "" if self._liveness is None else self._liveness.owner()
         except OSError as error:
@@ -158,7 +171,7 @@ def _reopened(settings: StoreSettings) -> StoreSessionHost:
     backend = settings.backend
     key = pickle.dumps(
         (backend, settings.partition, settings.on_error, settings.redact, settings.views,
-         settings.prices, settings.seals)
+         settings.prices, settings.seals, settings.otel)
     )  # fmt: skip
     with _opening.held():
         if key in _opened:

@@ -55,6 +55,23 @@ def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator
     return _read_around(lambda after: log.read(after=after, stream=stream), after)
 
 
+def skip_corrupt_events_between(log: LogBackend, after: int, upto: int) -> Iterator[Recorded]:
+    """Read the readable events of all types.
+
+    Args:
+        log: The log to read.
+        after: Read the events after this position.
+        upto: The last position to read.
+
+    Yields:
+        The events in order.
+
+    Raises:
+        LogDamaged: The log is damaged, and where it continues is unknown.
+    """
+    return _read_around(lambda after: log.read(after=after, upto=upto), after)
+
+
 class OtherEvent(msgspec.Struct, frozen=True, gc=False):
     """The position and digest of an event whose payload is not needed.
 

@@ -125,7 +125,7 @@ def _refuse_strange(
             )
         elif _INDEX.fullmatch(str(name)):
             strange = not str(sql).startswith(f"CREATE VIRTUAL TABLE {name} USING fts5(")
-        elif rows or _INDEX.match(str(table)) or table in (*_LOGS, "checkpoints"):
+        elif rows or _INDEX.match(str(table)) or table in (*_LOGS, "checkpoints", "otel_sent"):
             strange = kind in ("trigger", "view") or (kind == "table" and "GENERATED" in str(sql))
         else:
             strange = False
@@ -168,7 +168,7 @@ def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
         The names.
     """
     views = {str(name) for kind, name, _, _ in schema if kind == "view"}
-    found = {"events", "checkpoints"}
+    found = {"events", "checkpoints", "otel_sent"}
     for kind, name, _, _ in schema:
         rows = _ROWS.fullmatch(str(name))
         if str(name).startswith(("sqlite_", "checkpoints_damaged_")):
