@@ -21,12 +21,12 @@ from lllm.otel.delivery import Counts, Delivery
 from lllm.otel.otlp_format import OtlpFormat
 from lllm.otel.records import LogRecord, SpanRecord
 from lllm.otel.sent_position import SentPosition, read_sent, store_sent
-from lllm.otel.session_events import SessionEvents
 from lllm.otel.session_spans import SessionSpans
 from lllm.otel.session_steps import EndedSession
 from lllm.otel.statement_logs import STATEMENTS, statement_log
 from lllm.otel.step_spans import SpanOptions
 from lllm.otel.trace_places import TracePlaces
+from lllm.otel.waiting_events import WaitingEvents
 from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.skip_damage import skip_corrupt_events_between
 from lllm.projections.queries.session_tags import own_tags
@@ -85,7 +85,7 @@ class Exporter:
         self._settings = settings
         self._form = form
         self._delivery = delivery
-        self._sessions = SessionEvents(log)
+        self._sessions = WaitingEvents(log)
         self._places = TracePlaces(self._sessions.start_of)
         self._spans = SessionSpans(self._places, self._sessions.definition, settings.options)
         self.counts = Counts()

@@ -22,7 +22,7 @@ _DEFINITIONS = 1_000  # that are remembered
 _ENDS = frozenset({"session.succeeded", "session.failed"})
 
 
-class SessionEvents:
+class WaitingEvents:
     """The events of sessions that have not ended.
 
     Args:
