@@ -68,6 +68,7 @@ class StoreTools:
         max_cost: float | None = None,
         slower: str | None = None,
         faster: str | None = None,
+        wasted: bool = False,
         sort: SessionSort = "started",
         reverse: bool = False,
         limit: int = 20,
@@ -76,7 +77,8 @@ class StoreTools:
 
         Times are "today", "7d" ago, or ISO 8601. `error` is a part of an error's text, or an HTTP
         status; `text` a part of the task, error or tactic; costs are dollars, `slower` and `faster`
-        durations as "5s"; `*` in `model` and `agent` matches anything. `limit` is 100 at most.
+        durations as "5s"; `*` in `model` and `agent` matches anything; `wasted` leaves sessions in
+        which money was wasted on answers that were not used. `limit` is 100 at most.
         """
         found = self._store.list_sessions(
             state=state,
@@ -92,6 +94,7 @@ class StoreTools:
             max_cost=max_cost,
             slower=slower,
             faster=faster,
+            wasted=wasted,
             sort=sort,
             reverse=reverse,
             limit=_within(limit),

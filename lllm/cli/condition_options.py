@@ -24,6 +24,7 @@ class ConditionOptions(TypedDict):
     max_cost: float | None
     slower: str | None
     faster: str | None
+    wasted: bool
 
 
 class SessionFilters(Filters, ConditionOptions):
@@ -53,7 +54,7 @@ def any_given(filters: Mapping[str, object]) -> bool:
     Args:
         filters: The arguments of `SessionFilters`.
     """
-    return any(value is not None and value != {} for value in filters.values())
+    return any(one is not None and one is not False and one != {} for one in filters.values())
 
 
 _OPTIONS = (
@@ -73,4 +74,6 @@ _OPTIONS = (
     click.option("--slower", metavar="TIME",
                  help="Only sessions that took this long or longer: 5s, 500ms, 2min."),
     click.option("--faster", metavar="TIME", help="Only sessions that took this long or less."),
+    click.option("--wasted", is_flag=True,
+                 help="Only sessions in which money was wasted on answers that were not used."),
 )  # fmt: skip

@@ -42,6 +42,7 @@ class ListFilters(TypedDict, total=False):
     max_cost: float | None
     slower: Duration | None
     faster: Duration | None
+    wasted: bool
 
 
 def filter_from(runtime: Runtime, given: ListFilters) -> Filter:
@@ -61,7 +62,7 @@ def filter_from(runtime: Runtime, given: ListFilters) -> Filter:
     conditions = conditions_of(
         model=given.get("model"), agent=given.get("agent"), error=given.get("error"),
         text=given.get("text"), min_cost=given.get("min_cost"), max_cost=given.get("max_cost"),
-        slower=given.get("slower"), faster=given.get("faster"),
+        slower=given.get("slower"), faster=given.get("faster"), wasted=given.get("wasted", False),
     )  # fmt: skip
     return filter_of(
         runtime, given.get("tags"), given.get("state"), given.get("tactic_path"),
@@ -134,6 +135,7 @@ def conditions_of(
     max_cost: float | None = None,
     slower: Duration | None = None,
     faster: Duration | None = None,
+    wasted: bool = False,
 ) -> Conditions:
     """Make the conditions that are checked for each session; see `LogStore.list_sessions`.
 
@@ -146,6 +148,7 @@ def conditions_of(
         max_cost: The highest cost, in US dollars.
         slower: The shortest duration.
         faster: The longest duration.
+        wasted: True for sessions that have a wasted cost.
 
     Returns:
         The conditions, as queries of the rows need them.
@@ -165,6 +168,7 @@ def conditions_of(
         most_nanos=None if max_cost is None else _nanos("max_cost", max_cost),
         least_elapsed=None if slower is None else duration_nanoseconds(slower),
         most_elapsed=None if faster is None else duration_nanoseconds(faster),
+        wasted=wasted,
     )
 
 

@@ -16,6 +16,7 @@ from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.events.envelope import Recorded
 from lllm.events.errors import AmbiguousId, LogError, SessionNotFound
 from lllm.events.exported_lines import as_jsonl
+from lllm.events.model import AgentDefined
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import from_plain
@@ -289,6 +290,25 @@ class SessionReader:
                 return definition_versions(connection, streams)
 
         return self.ask(read)
+
+    def definition(self, stream: str) -> tuple[AgentDefined, DefinitionVersion] | None:
+        """Read the definition of an agent, and which version of its agent it is.
+
+        Args:
+            stream: The stream of the definition.
+
+        Returns:
+            The definition and its version; None if the store does not have it (any more).
+        """
+        version = self.definition_versions([stream]).get(stream)
+        if version is None:
+            return None
+        at = version.position
+        for event in self._log.read(after=at - 1, upto=at, stream=stream):
+            payload = codec.decode(event)
+            if isinstance(payload, AgentDefined):
+                return payload, version
+        return None
 
     def recording(self, session_id: str) -> list[Recorded]:
         """Read the events that a replay of a session needs.

@@ -31,6 +31,7 @@ from lllm.web.api import refusal
 from lllm.web.calls_page import calls_page
 from lllm.web.compare_page import compare_page
 from lllm.web.cost_page import cost_page
+from lllm.web.definition_page import definition_page
 from lllm.web.health_page import health_page
 from lllm.web.notes import note_from_form, note_from_json
 from lllm.web.openapi import ANNOTATIONS, ENDPOINTS
@@ -110,6 +111,7 @@ def make_app(
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}/request", _step_code),
             writes("/sessions/{session_id}/notes", note_from_form),
             writes(ANNOTATIONS, note_from_json),
+            route("/definitions/{definition}", definition_page),
             route("/compare", compare_page),
             route("/calls", calls_page),
             route("/cost", cost_page),

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from lllm.store.call_records import CALL_SORTS
 from lllm.web.call_query import CallQuery
 from lllm.web.pages import StorePages
+from lllm.web.session_titles import session_titles
 
 PAGE = 100  # calls
 
@@ -41,6 +42,7 @@ def calls_page(pages: StorePages, request: Request) -> Response:
         given=asked.given,
         sorts=CALL_SORTS,
         calls=page,
+        titles=session_titles(pages.store, [one.session_id for one in page]),
         url=url,
         next_page=url(cursor=page[-1].cursor) if len(found) > PAGE else None,
     )

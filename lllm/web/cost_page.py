@@ -12,6 +12,27 @@ from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 
 _GROUPS = ("tactic", "model", "agent", "day")
+# What the table counts, by its groups.
+_COUNTED = {
+    "tactic": (
+        "Each call of a model counts once, for the tactic that made it itself. What its "
+        "sub-tactics spent stands in their own rows, so the sessions that a row leads to, which "
+        "count everything below them, may have cost more."
+    ),
+    "model": (
+        "Each call counts once, for the model that was called. The sessions that a row leads to "
+        "called other models, too, perhaps, and count them."
+    ),
+    "agent": (
+        "Each call counts once, for the agent that made it. The sessions that a row leads to count "
+        "their other agents, too."
+    ),
+    "day": "Each call counts once, on the day on which it was made, also in sub-tactics.",
+    "tag": (
+        "Each session counts with everything below it, for the value of its tag; tags of a session "
+        "hold for its sub-tactics."
+    ),
+}
 _SHOWN = 200  # groups; how many more there are is said
 
 
@@ -47,6 +68,7 @@ def cost_page(pages: StorePages, request: Request) -> Response:
         "cost.html",
         query=query,
         by=by,
+        counted=_COUNTED.get(by.partition(":")[0], ""),
         groups=_GROUPS,
         summary=summary,
         shown=summary["groups"][:_SHOWN],

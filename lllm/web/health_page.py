@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lllm.cli.render.formats import counted
 from lllm.projections.queries.call_statistics import CALL_GROUPS, CallGroup, CallStatistics
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
@@ -48,6 +50,7 @@ def health_page(pages: StorePages, request: Request) -> Response:
         model=model,
         by=by,
         after=after,
+        period=_period(after, query.before),
         all_groups=CALL_GROUPS,
         groups=groups,
         total=total,
@@ -56,6 +59,16 @@ def health_page(pages: StorePages, request: Request) -> Response:
         slowest=max((one.elapsed_p95 or 0.0 for one in times), default=0.0),
         shared=shared,
     )
+
+
+def _period(after: str, before: str) -> str:
+    """Say in words which time the figures cover."""
+    ago = re.fullmatch(r"([0-9]+)([dh])", after)
+    until = f" until {before}" if before else ""
+    if ago is None:
+        return f"since {after}{until}"
+    number = int(ago[1])
+    return f"in the last {counted(number, 'day' if ago[2] == 'd' else 'hour')}{until}"
 
 
 def _as_group(text: str) -> CallGroup:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from lllm.terminal_safe import UNSAFE
+from lllm.terminal_safe import UNSAFE, visible
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -62,6 +62,22 @@ def markdown(text: str) -> Markup:
 def plain(text: str) -> Markup:
     """Convert a text to HTML that shows it as it is, with its line ends and spaces."""
     return Markup('<pre class="text">') + escape(readable(text)) + Markup("</pre>")
+
+
+def code_spans(text: str) -> Markup:
+    """Convert a line of lllm's own words to HTML: what stands between backticks is code.
+
+    Args:
+        text: One line; it may contain names that come from anybody.
+    """
+    parts = visible(text).split("`")
+    if len(parts) % 2 == 0:  # a backtick is left over: all of them are plain
+        return escape(visible(text))
+    wrapped = (
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
+    return Markup("").join(wrapped)
 
 
 @cache

@@ -41,6 +41,7 @@ class StoreFilters(FacetFilters):
     max_cost: float | None
     slower: str | None
     faster: str | None
+    wasted: bool
 
 
 class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,6 +63,7 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
         max_cost: As in `list_sessions`.
         slower: As in `list_sessions`.
         faster: As in `list_sessions`.
+        wasted: "yes" for sessions that have a wasted cost.
         sort: As in `list_sessions`.
         reverse: "yes" for the opposite order.
         cursor: The cursor at which this page of the list begins.
@@ -84,6 +86,7 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
     max_cost: str = ""
     slower: str = ""
     faster: str = ""
+    wasted: str = ""
     sort: SessionSort = "started"
     reverse: str = ""
     cursor: str = ""
@@ -155,6 +158,7 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
             max_cost=_dollars("max_cost", self.max_cost),
             slower=self.slower or None,
             faster=self.faster or None,
+            wasted=bool(self.wasted),
         )
 
     def _annotations(self) -> dict[str, object]:
@@ -202,8 +206,12 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
         others = tuple(pair for pair in self.tag if pair.partition("=")[0] != name)
         return self.url(path, tag=(*others, f"{name}={value}"))
 
-    def chips(self) -> list[tuple[str, str]]:
-        """List the active filters: the text of each, and the address without it."""
+    def chips(self, path: str = "/") -> list[tuple[str, str]]:
+        """List the active filters: the text of each, and the address without it.
+
+        Args:
+            path: The path of the page.
+        """
         shown: list[tuple[str, str]] = []
         names: Mapping[str, str] = {
             "state": self.state, "tactic": self.tactic, "after": self.after,
@@ -214,15 +222,17 @@ class ListQuery(msgspec.Struct, frozen=True, omit_defaults=True):
         }  # fmt: skip
         for name, value in names.items():
             if value:
-                shown.append((f"{_WORDS.get(name, name)} {value}", self.url(**{name: ""})))
+                shown.append((f"{_WORDS.get(name, name)} {value}", self.url(path, **{name: ""})))
         for pair in self.tag:
             rest = tuple(one for one in self.tag if one != pair)
-            shown.append((pair, self.url(tag=rest)))
+            shown.append((pair, self.url(path, tag=rest)))
         for pair in self.note:
             rest = tuple(one for one in self.note if one != pair)
-            shown.append((f"note {pair}", self.url(note=rest)))
+            shown.append((f"note {pair}", self.url(path, note=rest)))
+        if self.wasted:
+            shown.append(("money was wasted", self.url(path, wasted="")))
         if self.replays:
-            shown.append(("with replays", self.url(replays="")))
+            shown.append(("with replays", self.url(path, replays="")))
         return shown
 
 

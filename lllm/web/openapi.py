@@ -35,6 +35,7 @@ _CONDITIONS = (
     ("text", "a part of the task, the error or the tactic"),
     ("min_cost", "US dollars"), ("max_cost", "US dollars"),
     ("slower", "a duration, as 5s"), ("faster", "a duration"),
+    ("wasted", "yes for sessions in which money was wasted on answers that were not used"),
     ("note", "NAME or NAME=VALUE of an annotation; repeat it for several"),
 )  # fmt: skip
 _PAGED = (("limit", f"how many at most, 1 to {api.MOST}"), ("cursor", "`next` of the page before"))

@@ -13,7 +13,10 @@ from lllm import times
 from lllm.cli.render import formats
 from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.projections.session.invoke_cost import dollars
+from lllm.projections.session.step_names import step_name
+from lllm.store.call_records import CallRecord
 from lllm.store.log_store import LogStore, session_host
+from lllm.store.summaries import SessionSummary
 from lllm.terminal_safe import visible
 from lllm.time_zones import zone_name
 from lllm.version import __version__
@@ -22,12 +25,14 @@ from lllm.web.fork_edits import changed_parts
 from lllm.web.form_token import FormToken, note_key
 from lllm.web.images import image_of
 from lllm.web.opened_session import OpenedSession
+from lllm.web.session_titles import session_title
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).with_name("templates")
 FRAGMENT = "x-lllm-part"  # the header with which the script asks for a part of a page
+WASTED = "wasted: paid for answers that were not used, or did not arrive completely"
 SIGNS = {"success": "✓", "failure": "✗", "running": "●", "interrupted": "◌"}
 
 
@@ -88,6 +93,15 @@ class StorePages:
         return answer
 
 
+def _title_of(one: SessionSummary) -> str:
+    gone = one.erased is not None or one.archived is not None
+    return session_title(one.task, one.tactic_name, gone=gone)
+
+
+def _step_name_of(call: CallRecord) -> str:
+    return step_name(call.step, call.attempt, call.state)
+
+
 def make_environment(zone: dt.tzinfo) -> Environment:
     """Make the environment of the templates, which escapes every text.
 
@@ -130,11 +144,15 @@ def make_environment(zone: dt.tzinfo) -> Environment:
         "markdown": html_text.markdown,
         "plain": html_text.plain,
         "readable": html_text.readable,
+        "code_spans": html_text.code_spans,
         "pretty_json": html_text.pretty_json,
         "line": visible,
         "shortened": formats.shortened,
+        "cut": formats.cut,
         "count": "{:,}".format,
         "counted": formats.counted,
+        "step_name": _step_name_of,
+        "session_title": _title_of,
         "error_line": formats.error_line,
         "task_line": html_text.task_line,
         "image": image_of,
@@ -144,5 +162,5 @@ def make_environment(zone: dt.tzinfo) -> Environment:
         "price_breakdown": price_breakdown,
         "dollars": dollars,
     }
-    made.globals |= {"signs": SIGNS}
+    made.globals |= {"signs": SIGNS, "wasted_means": WASTED}
     return made

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from lllm.events import codec
-from lllm.events.errors import SearchQueryError, SearchUnavailable
-from lllm.events.model import LLMRequested, MessageAdded
+from lllm.events.errors import LllmError, SearchQueryError, SearchUnavailable
 from lllm.search.hits import SearchHits
+from lllm.web.hit_places import hit_places
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 from lllm.web.session_page import PAGE
+from lllm.web.session_titles import session_titles
 
 SHOWN = 50  # hits of one page
+_READ = 20_000  # events that are read to name the places of hits; behind them, roles are named
+_ROLES = {
+    "task": "what was asked", "system": "system prompts", "user": "messages of users",
+    "assistant": "answers", "tool": "results of tools", "error": "errors", "tag": "tags",
+    "note": "notes",
+}  # fmt: skip
+_OUTSIDE = {
+    "task": "what was asked", "tag": "tags", "error": "error", "note": "note",
+    "tool": "result of a tool", "user": "message of the user", "assistant": "answer",
+    "system": "system prompt",
+}  # fmt: skip
 
 
 def search_page(pages: StorePages, request: Request) -> Response:
@@ -51,8 +63,12 @@ def search_page(pages: StorePages, request: Request) -> Response:
         words=words,
         query=query,
         role=asked.get("role", ""),
+        roles=_ROLES,
+        outside=_OUTSIDE,
         sort=sort,
         hits=[(hit, _pieces(hit.snippet, hit.matches)) for hit in hits],
+        places=_named(pages, hits),
+        titles=session_titles(pages.store, [hit.session_id for hit in hits]),
         note=hits.note,
         problem=problem,
         next_page=hits.cursor and f"{query.url('/search', cursor=hits.cursor)}&{more}",
@@ -77,32 +93,31 @@ def place_of_event(pages: StorePages, request: Request) -> Response:
         request: The HTTP request, whose path has the session's id and the event's position.
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
-    number = _request_at(pages, session_id, request.path_params["position"])
-    if number is None:
-        return RedirectResponse(f"/sessions/{session_id}", 303)
-    for place, step in enumerate(pages.opened.open(session_id).steps):
-        if step.session_id == session_id and step.trace.request == number:
-            page = f"?page={place // PAGE + 1}" if place >= PAGE else ""
-            return RedirectResponse(f"/sessions/{session_id}{page}#step-{step.key}", 303)
+    position = request.path_params["position"]
+    found = hit_places(pages.store.events(session_id), [position]).get(position)
+    if found is not None:
+        for place, step in enumerate(pages.opened.open(session_id).steps):
+            if step.session_id == session_id and step.trace.request == found.request:
+                page = f"?page={place // PAGE + 1}" if place >= PAGE else ""
+                return RedirectResponse(f"/sessions/{session_id}{page}#step-{step.key}", 303)
     return RedirectResponse(f"/sessions/{session_id}", 303)
 
 
-def _request_at(pages: StorePages, session_id: str, position: int) -> int | None:
-    """Return the number of the request that an event belongs to: its own, or the next one."""
-    dialog: int | None = None
-    sought = False
-    last: int | None = None
-    for event in pages.store.events(session_id):
-        payload = codec.decode(event)
-        if event.position == position:
-            own = getattr(payload, "request", None)
-            if isinstance(own, int):
-                return own
-            if not isinstance(payload, MessageAdded):
-                return last  # a tool that ran behind it
-            dialog, sought = payload.dialog, True
-        if isinstance(payload, LLMRequested):
-            if sought and payload.dialog == dialog:
-                return payload.request
-            last = payload.request
-    return last if sought else None
+def _named(pages: StorePages, hits: SearchHits) -> dict[int, str]:
+    """Name the places of hits in steps by their positions, as the pages of sessions name them."""
+    positions: dict[str, list[int]] = {}
+    for hit in hits:
+        positions.setdefault(hit.session_id, []).append(hit.position)
+    names: dict[int, str] = {}
+    left = _READ
+    for session_id, wanted in positions.items():
+        try:
+            events = list(islice(pages.store.events(session_id), left + 1))
+        except LllmError:  # an error outside of any session, or erased meanwhile
+            continue
+        left -= len(events)
+        if left < 0:
+            break
+        found = hit_places(events, wanted)
+        names.update((position, place.name) for position, place in found.items())
+    return names

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.events.model import State
+from lllm.pricing.cost_summary import CostSummary
 from lllm.projections.queries.filters import SessionSort
 from lllm.store.summaries import SessionSummary
 from lllm.web.list_query import COLUMNS, ListQuery
@@ -92,21 +94,23 @@ def sums_part(pages: StorePages, request: Request) -> Response:
         request: The HTTP request, whose address has the filters.
     """
     query = ListQuery.of(request.query_params.multi_items())
-    filters = query.filters()
-    store, zone = pages.store, pages.zone
-    whole = store.export_cost_summary(**filters, tz=zone)
-    spans = {}
-    if not query.after and not query.before:
-        for word, name in (("today", "today"), ("7d", "7 days")):
-            spans[name] = (
-                query.url(after=word),
-                store.export_cost_summary(**filters | {"after": word}, tz=zone),
-            )
-    states = {}
-    if not query.state:
-        for state in ("failure", "running", "interrupted"):
-            summary = store.export_cost_summary(**filters | {"state": state}, tz=zone)
-            states[state] = summary["session_count"]
+
+    def summed(**changes: str) -> CostSummary:
+        filters = msgspec.structs.replace(query, **changes).filters()
+        return pages.store.export_cost_summary(**filters, tz=pages.zone)
+
+    whole = summed()
+    spans: list[tuple[str, str, CostSummary, bool]] = []  # name, address, sums, chosen
+    for name, after in (("today", "today"), ("7 days", "7d"), ("all", "")):
+        chosen = (query.after, query.before) == (after, "")
+        sums = whole if chosen else summed(after=after, before="")
+        spans.append((name, query.url(after=after, before=""), sums, chosen))
+    if not any(chosen for *_, chosen in spans):
+        spans.append(("selected", query.url(), whole, True))
+    states = {
+        state: (whole if query.state == state else summed(state=state))["session_count"]
+        for state in ("failure", "running", "interrupted")
+    }
     only_part = request.headers.get(FRAGMENT) == "sums"
     template = "_sums.html" if only_part else "sums.html"
     return pages.render(request, template, query=query, whole=whole, spans=spans, states=states)

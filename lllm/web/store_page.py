@@ -17,7 +17,9 @@ def store_page(pages: StorePages, request: Request) -> Response:
         pages: Renders the answer, and has the store.
         request: The HTTP request.
     """
+    from lllm.cli.render.doctor import checkup_rows
     from lllm.doctor.examine import examine
 
     checkup = examine(pages.store, tz=pages.zone)
-    return pages.render(request, "store.html", checkup=checkup, severity_signs=SIGNS)
+    facts = [(name, value) for name, value in checkup_rows(checkup) if value]
+    return pages.render(request, "store.html", checkup=checkup, facts=facts, severity_signs=SIGNS)

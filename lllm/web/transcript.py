@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from lllm.cli.render.formats import cut
 from lllm.events.model import (
     Content,
     Error,
@@ -24,11 +25,16 @@ from lllm.projections.session.call_session import (
     ToolInterrupt,
 )
 from lllm.projections.session.exchanges import EXCHANGED, NOTHING, SentAndGot, exchanges_of
+from lllm.projections.session.step_names import step_name
+from lllm.projections.views.task_summary import first_line
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.summaries import SessionRecord
+from lllm.tools.results import result_text
+from lllm.web.html_text import task_line
 
 OPEN_ALL = 8  # steps; a session with no more is shown unfolded
 _SPOKEN: frozenset[type[Event]] = EXCHANGED | {RetryScheduled, SessionEdited}
+_TITLE = 120  # characters of what was asked, in a heading
 _GAP = 1_000_000_000  # nanoseconds without anything that is marked
 
 
@@ -61,6 +67,23 @@ class Step(msgspec.Struct, kw_only=True, gc=False):
     def key(self) -> str:
         """A name of this step that is unique on the page."""
         return f"{self.session_id}.{self.trace.request}"
+
+    @property
+    def name(self) -> str:
+        """Its name within its agent call, as `lllm show` has it."""
+        return step_name(self.trace.step, self.trace.attempt, self.trace.state)
+
+    @property
+    def full_name(self) -> str:
+        """Its name with that of its agent."""
+        return f"{self.agent} · {self.name}" if self.agent else self.name
+
+    @property
+    def wasted(self) -> bool:
+        """True if money was wasted on it, or may have been."""
+        return self.trace.wasted and (
+            self.trace.cost.cost > 0 or self.trace.cost.unpriced_calls > 0
+        )
 
 
 class Heading(msgspec.Struct, kw_only=True, gc=False):
@@ -133,6 +156,13 @@ class Transcript(msgspec.Struct):
     notes: dict[tuple[str, int | None], list[Annotation]]
     blocks: list[Block] = []
     sessions: int = 1
+
+    @property
+    def title(self) -> str:
+        """What was asked, on one line; without a task, the path of the tactic."""
+        task = self.record.task
+        line = None if task is None else first_line(result_text(task))
+        return cut(task_line(line), _TITLE) if line else self.record.session.tactic_path
 
     @property
     def definitions(self) -> set[str]:

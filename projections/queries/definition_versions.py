@@ -19,11 +19,15 @@ class DefinitionVersion(NamedTuple):
         number: 1 for the first that the log met; erased ones are not counted.
         total: How many there are.
         time: When the log met it, nanoseconds UTC.
+        position: The position of its event in the log.
+        before: The stream of the version before it; None for the first.
     """
 
     number: int
     total: int
     time: int
+    position: int
+    before: str | None
 
 
 def definition_versions(
@@ -52,6 +56,8 @@ def definition_versions(
 _VERSION = (
     "SELECT (SELECT count(*) FROM definitions AS o"
     " WHERE o.name = d.name AND o.position <= d.position),"
-    " (SELECT count(*) FROM definitions AS o WHERE o.name = d.name), d.time"
+    " (SELECT count(*) FROM definitions AS o WHERE o.name = d.name), d.time, d.position,"
+    " (SELECT o.stream FROM definitions AS o WHERE o.name = d.name AND o.position < d.position"
+    " ORDER BY o.position DESC LIMIT 1)"
     " FROM definitions AS d WHERE d.stream = ?"
 )

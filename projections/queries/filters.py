@@ -25,6 +25,7 @@ class Conditions(msgspec.Struct, frozen=True):
         most_nanos: The highest cost, in nano-dollars.
         least_elapsed: The shortest duration, in nanoseconds; running sessions have none.
         most_elapsed: The longest duration, in nanoseconds.
+        wasted: True for sessions that have a wasted cost.
     """
 
     model: str | None = None
@@ -36,6 +37,7 @@ class Conditions(msgspec.Struct, frozen=True):
     most_nanos: int | None = None
     least_elapsed: int | None = None
     most_elapsed: int | None = None
+    wasted: bool = False
 
 
 NO_CONDITIONS = Conditions()

@@ -35,6 +35,8 @@ def conditions_sql(dialect: SQLDialect, wanted: Conditions, root: str) -> Iterat
     for bound, sign in ((wanted.least_nanos, ">="), (wanted.most_nanos, "<=")):
         if bound is not None:
             yield f"{_COST} {sign} ?", bound
+    if wanted.wasted:
+        yield (_WASTED,)
     for bound, sign in ((wanted.least_elapsed, ">="), (wanted.most_elapsed, "<=")):
         if bound is not None:
             yield _OF_ROW.format(f"x.elapsed {sign} ?"), bound
@@ -83,6 +85,7 @@ _SAID = (
     " || coalesce(x.error_message, '') || '\n' || x.tactic)"
 )
 _COST = "coalesce((SELECT x.cost_nanos FROM session_totals AS x WHERE x.session = f.session), 0)"
+_WASTED = "(SELECT x.wasted_nanos FROM session_totals AS x WHERE x.session = f.session) > 0"
 _WITH_CELLS = (
     "EXISTS (SELECT 1 FROM session_costs AS x WHERE x.session = f.session"
     " AND x.cell IN (SELECT cell FROM cost_cells WHERE {}))"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.projections.session.annotations import Annotation
+from lllm.projections.session.step_names import step_name
 
 if TYPE_CHECKING:
     from lllm.projections.session.call_session import InvokeTrace, TacticCallSession
@@ -163,7 +164,7 @@ def _money(amount: float, unpriced: int) -> str:
     """Format dollars; what is unknown is said, and is never $0."""
     if unpriced and not amount:
         return f"{unpriced:,} unpriced"
-    text = f"${amount:,.2f}" if amount >= 100 else f"${amount:.6f}"
+    text = f"${amount:,.2f}" if amount >= 100 else f"${amount:.6f}" if amount else "$0"
     return f"{text} + {unpriced:,} unpriced" if unpriced else text
 
 
@@ -203,10 +204,8 @@ def _all_lines(top: TacticCallSession) -> Iterator[_Line]:
 
 
 def _attempt(trace: InvokeTrace) -> str:
-    parts = [f"{_SIGNS[trace.state]} step {trace.step}"]
-    if trace.attempt > 1:
-        parts.append(f"attempt {trace.attempt}")
-    parts.append(trace.model or trace.asked)
+    name = step_name(trace.step, trace.attempt, trace.state)
+    parts = [f"{_SIGNS[trace.state]} {name}", trace.model or trace.asked]
     if trace.elapsed is not None:
         parts.append(_seconds(trace.elapsed))
     if trace.price is not None:

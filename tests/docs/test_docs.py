@@ -289,7 +289,7 @@ SHARED = ("--store", "--utc", "--tz", "--help", "-h", "--version")
 FILTERS = ("--tag", "--state", "--tactic", "--after", "--before", "--partition")
 CONDITIONS = (
     "--model", "--agent", "--error", "--text", "--min-cost", "--max-cost", "--slower", "--faster",
-    "--annotation",
+    "--wasted",    "--annotation",
 )  # fmt: skip
 
 

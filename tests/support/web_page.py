@@ -93,11 +93,12 @@ def answer_with_tool(store: LogStore, order: str = "A-17", **tags: str) -> str:
     ]
     with store.session("shop::desk", task={"order": order, "text": "Where is it?"}, tags=tags):
         given = config(script, tools=[find_order])
-        Doing(lambda one: _ask(one, order), given, log_store=store)("desk")
+        Doing(lambda one: ask(one, order), given, log_store=store)("desk")
     return store.list_sessions(limit=1)[0].session_id
 
 
-def _ask(one: Doing, order: str) -> object:
+def ask(one: Doing, order: str) -> object:
+    """Ask the agent of a tactic where an order's kettle is."""
     agent = one.agents["a"]
     agent.open()
     agent.receive(f"Where is the kettle of {order}?")
@@ -112,7 +113,7 @@ def hostile_session(store: LogStore) -> str:
         f"evil::{HOSTILE[0]}", task=text, tags=tags, metadata={HOSTILE[1]: text}, partition=text
     ) as session:
         Doing(
-            lambda one: _ask(one, text),
+            lambda one: ask(one, text),
             config([tool_call("<b>find</b>", {"a": text}), text]),
             log_store=store,
         )(text)

@@ -61,13 +61,18 @@ def _table(checkup: Checkup) -> Table:
     table = plain_table(header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _table_rows(checkup):
+    for name, value in checkup_rows(checkup):
         if value:
             table.add_row(name, Text(visible(value)))
     return table
 
 
-def _table_rows(checkup: Checkup) -> Iterator[tuple[str, str]]:
+def checkup_rows(checkup: Checkup) -> Iterator[tuple[str, str]]:
+    """Yield the facts about a store: the name of each and what it is, which may be "".
+
+    Args:
+        checkup: The result of the examination.
+    """
     log, rows, database, place = checkup.log, checkup.rows, checkup.database, checkup.place
     yield "store", f"{log.path or log.url or 'in memory'} ({log.kind})"
     yield "format", _listed(log.format, log.durability and f'durability "{log.durability}"')

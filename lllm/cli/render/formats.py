@@ -50,11 +50,12 @@ def cut(text: str, limit: int) -> str:
     return visible(text if len(text) <= limit else f"{text[: limit - 1]}…")
 
 
-def annotation_line(said: Annotation) -> str:
+def annotation_line(said: Annotation, place: str | None = None) -> str:
     """Format an annotation on one line.
 
     Args:
         said: The annotation.
+        place: The name of the attempt that it is about; None to show its number.
 
     Returns:
         Name and value, then the attempt, the comment and who says so.
@@ -63,7 +64,7 @@ def annotation_line(said: Annotation) -> str:
     if said.value is not None:
         line += f"={shortened(said.value, _VERDICT)}"
     if said.step is not None:
-        line += f" (attempt {said.step:,})"
+        line += f" ({shortened(place or f'request {said.step:,}', _VERDICT)})"
     if said.comment:
         line += f": {shortened(said.comment, 2 * _VERDICT)}"
     return line if said.by is None else f"{line}, says {shortened(said.by, _VERDICT)}"
@@ -115,9 +116,11 @@ def money(amount: float, unpriced: int = 0) -> str:
     """
     if unpriced and not amount:
         return f"{unpriced:,} unpriced"
-    if amount >= 100:
+    if not amount:
+        text = "$0"
+    elif amount >= 100:
         text = f"${amount:,.2f}"
-    elif amount >= 0.01 or not amount:
+    elif amount >= 0.01:
         text = f"${amount:.4f}"
     elif amount >= 0.000001:
         text = f"${amount:.6f}"

@@ -25,6 +25,7 @@ from lllm.projections.session.call_session import (
 )
 from lllm.projections.session.exchanges import EXCHANGED, NOTHING, Exchanges, exchanges_of
 from lllm.projections.session.invoke_cost import InvokeCost
+from lllm.projections.session.step_names import step_name
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.log_store import LogStore
 from lllm.store.summaries import SessionRecord
@@ -153,8 +154,10 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
         yield _origin_text(details.origin, details.recorded_cost, session)
     if record.tags:
         yield labelled("tags", Text(formats.tag_list(record.tags), "cyan"))
+    places = _places(session) if record.annotations else {}
     for said in record.annotations:
-        yield labelled("note", formats.annotation_line(said))
+        place = None if said.step is None else places.get(said.step)
+        yield labelled("note", formats.annotation_line(said, place))
     if session.partition:
         yield labelled("partition", visible(session.partition))
     if session.metadata is not None:
@@ -166,6 +169,20 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
     )
     if prices:
         yield labelled("prices", ", ".join(prices))
+
+
+def _places(session: TacticCallSession) -> dict[int, str]:
+    """Name the attempts of a session by their numbers in it, which annotations have."""
+    places = {
+        trace.request: f"{call.agent_name} · {step_name(trace.step, trace.attempt, trace.state)}"
+        for calls in session.agent_sessions.values()
+        for call in calls
+        for traces in call.invoke_traces.values()
+        for trace in traces
+    }
+    for trace in session.invoke_traces:
+        places[trace.request] = step_name(trace.step, trace.attempt, trace.state)
+    return places
 
 
 def _origin_text(origin: Origin, cost: InvokeCost | None, session: TacticCallSession) -> Text:
@@ -269,7 +286,7 @@ def _add_attempt(tree: Tree, trace: InvokeTrace) -> Tree:
 
 
 def _attempt_line(trace: InvokeTrace) -> Text:
-    step = f"step {trace.step}" + (f", attempt {trace.attempt}" if trace.attempt > 1 else "")
+    step = step_name(trace.step, trace.attempt, trace.state)
     return joined(
         (
             Text.assemble(sign(trace.state), f" {step}"),

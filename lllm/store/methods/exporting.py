@@ -76,6 +76,7 @@ class ExportsSessions(ListsSessions):
         max_cost: float | None = None,
         slower: Duration | None = None,
         faster: Duration | None = None,
+        wasted: bool = False,
         limit: int | None = None,
     ) -> Iterator[DatasetRow]:
         """Make a data set for evaluations: task, result, scores and tags of each session.
@@ -97,6 +98,7 @@ class ExportsSessions(ListsSessions):
             max_cost: As in `list_sessions`.
             slower: As in `list_sessions`.
             faster: As in `list_sessions`.
+            wasted: As in `list_sessions`.
             limit: The greatest number of sessions; None for all.
 
         Yields:
@@ -112,7 +114,7 @@ class ExportsSessions(ListsSessions):
             tags=tags, state=state, tactic_path=tactic_path, after=after, before=before, tz=tz,
             partition=partition, annotations=annotations, model=model, agent=agent, error=error,
             text=text, min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster,
-            limit=limit,
+            wasted=wasted, limit=limit,
         )  # fmt: skip
         yield from dataset(self._reader, sessions)
 

@@ -57,6 +57,7 @@ class ListsSessions(StoreParts):
         max_cost: float | None = None,
         slower: Duration | None = None,
         faster: Duration | None = None,
+        wasted: bool = False,
     ) -> SessionList:
         """List the top-level calls, newest first (by start, then id).
 
@@ -96,6 +97,8 @@ class ListsSessions(StoreParts):
             slower: Only sessions that took this long or longer: seconds, a timedelta, or a text as
                 "5s", "500ms" or "2min". A running session has no duration yet.
             faster: Only sessions that took this long or less.
+            wasted: True for only sessions in which, or below which, money was wasted: on an
+                answer that was not used, or did not arrive completely.
 
         Returns:
             A short summary of each session, in the order of `sort`.
@@ -106,7 +109,7 @@ class ListsSessions(StoreParts):
         """
         conditions = conditions_of(
             model=model, agent=agent, error=error, text=text,
-            min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster,
+            min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster, wasted=wasted,
         )  # fmt: skip
         wanted = filter_of(
             self._runtime, tags, state, tactic_path, after, before, partition, tz, replays,

@@ -43,6 +43,7 @@ class SumsCalls(StoreParts):
         max_cost: float | None = None,
         slower: Duration | None = None,
         faster: Duration | None = None,
+        wasted: bool = False,
         group_by: str | Sequence[str] | None = None,
         prices: OtherPrices = "recorded",
         as_model: str | None = None,
@@ -68,6 +69,7 @@ class SumsCalls(StoreParts):
             max_cost: As in `list_sessions`.
             slower: As in `list_sessions`.
             faster: As in `list_sessions`.
+            wasted: As in `list_sessions`.
             group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for
                 the tactic, model, agent and day that made it. A list of several makes groups within
                 groups, the first outermost.
@@ -89,7 +91,7 @@ class SumsCalls(StoreParts):
         by, zone = grouping(group_by), zone_of(tz)
         conditions = conditions_of(
             model=model, agent=agent, error=error, text=text,
-            min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster,
+            min_cost=min_cost, max_cost=max_cost, slower=slower, faster=faster, wasted=wasted,
         )  # fmt: skip
         wanted = filter_of(
             self._runtime, tags, state, tactic_path, after, before, partition, tz, False,

@@ -239,6 +239,7 @@ def test_list_filters(demo: Path, run: Run, options: list[str], count: int) -> N
         (["--slower", "1h"], 0),
         (["--faster", "1h", "--state", "success"], 3),
         (["--annotation", "correct"], 0),
+        (["--wasted"], 1),
     ],
 )
 def test_lists_sums_and_data_sets_select_alike(
@@ -342,6 +343,7 @@ def test_show_tells_all(demo: Path, run: Run) -> None:
         '✓ find_order {"order":"A-17"} → {"item":"kettle"',
         '✗ track_parcel {"order":"A-17"} → TimeoutError: The carrier',
         "↻ called again after 50 ms (1 of 3): ",
+        "✗ step 2, attempt 1 · gpt-4o-mini",
         "✓ step 2, attempt 2 · gpt-4o-mini",
         "proofread  ✓ success",
         "595 → 109 tokens  $0.000155",

@@ -85,7 +85,7 @@ def test_it_ends_with_replays(capfd: pytest.CaptureFixture[str]) -> None:
     with open_store("demo.db") as store:
         [ticket] = [s for s in store.list_sessions() if s.session_id in replays[0]]
     assert f"\nRecorded: {ticket.calls} calls of a model, ${ticket.total_cost:.6f}.\n" in shown
-    assert "\nReplayed: 0 calls, $0.0000, in " in shown
+    assert "\nReplayed: 0 calls, $0, in " in shown
     assert 'prompt says "formally", not "briefly"\n' in shown
 
 

@@ -52,7 +52,7 @@ def test_numbers_beyond_any_clock() -> None:
 @pytest.mark.parametrize(
     ("amount", "unpriced", "text"),
     [
-        (0, 0, "$0.0000"),
+        (0, 0, "$0"),
         (0, 2, "2 unpriced"),
         (1, 1_000, "$1.0000 + 1,000 unpriced"),
         (100, 0, "$100.00"),

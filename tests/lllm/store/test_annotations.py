@@ -143,7 +143,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     run("annotate", one, "tone=kind of", "--step", "2")
     shown = run("show", one)
     assert "note correct=true: \\x1b[31mfine, says ada" in shown
-    assert "note tone=kind of (attempt 2)" in shown
+    assert "note tone=kind of (request 2)" in shown
     listed = json.loads(run("ls", "--annotation", "correct=true", "--annotation", "tone", "--json"))
     assert [found["session_id"] for found in listed] == [one]
     lines = run("export", "--dataset", "--annotation", "correct").splitlines()

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.generate import fill
 from lllm import LogStore, SQLiteBackend
-from lllm.invokers.scripted import rate_limited
+from lllm.events.model import Usage
+from lllm.invokers.scripted import cut_off, rate_limited
 from lllm.projections.queries import session_filter_sql, session_lists
 from tests.support.runs import Asking, config
 
@@ -94,6 +95,19 @@ def test_each_order_and_its_opposite(store: LogStore) -> None:
     assert longest.elapsed == max(one.elapsed or 0 for one in store.list_sessions())
     assert store.list_sessions(sort="state", limit=1)[0].state == "failure"
     assert store.list_sessions(reverse=True, limit=1)[0].task == IDLE
+
+
+def test_where_money_was_wasted(tmp_path: Path) -> None:
+    """In the session or below it; a failed attempt that cost nothing wasted nothing."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        with opened.session("shop::desk", task="above"):
+            given = config([cut_off("half of it", usage=Usage(input=900, output=90)), "whole"])
+            Asking(given, log_store=opened)("below")
+        Asking(config([rate_limited(), "yes"]), log_store=opened)("free")
+        assert asked(opened, wasted=True) == ["above"]
+        assert asked(opened, wasted=True, tactic_path="asking") == ["below"]
+        (row,) = opened.export_dataset(wasted=True)
+        assert row.task == "above"
 
 
 @pytest.mark.parametrize("largest", [3, 1_000])

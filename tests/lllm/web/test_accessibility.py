@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ def test_pages_are_for_everybody(browser: Browser, page: Served, scheme: str) ->
     )
     failed = page.store.list_sessions(state="failure")[0].session_id
     page.store.annotate(a, name="correct", value=True, comment="why", by="eve")
+    version = re.findall(r'href="(/definitions/[^"]+)"', page.get(f"/sessions/{a}")[2])[0]
     context = browser.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
     tab = context.new_page()
     tab.goto(f"{page.address}/?token={TOKEN}")
@@ -31,9 +33,12 @@ def test_pages_are_for_everybody(browser: Browser, page: Served, scheme: str) ->
         "/", "/?model=gpt*&sort=cost", f"/sessions/{a}", f"/sessions/{b}", f"/sessions/{failed}",
         "/cost", "/health", "/calls", "/search?q=kettle",
         f"/compare?a={a}&b={b}", "/store", f"/sessions/{a}/events",
+        version, "/compare", "/?state=failure&after=today",
     ):  # fmt: skip
         tab.goto(page.address + path)
         tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        if path.startswith("/?"):
+            tab.wait_for_selector("#sums b")
         found = Axe().run(tab, options={"runOnly": RULES}).response["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], path
     context.close()

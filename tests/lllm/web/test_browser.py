@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,14 +139,77 @@ def test_filters_make_short_addresses(browser: Browser, page: Served) -> None:
         assert tab.locator("tbody tr").count() == 1
 
 
+def test_sums_stay_when_one_is_clicked(browser: Browser, page: Served) -> None:
+    with looking(browser, page) as tab:
+        tab.wait_for_selector("#sums b")
+        tab.click("#sums a:has-text('today')")
+        tab.wait_for_url("**/?after=today")
+        tab.wait_for_selector("#sums [aria-current]")
+        assert tab.locator("#sums [aria-current]").inner_text().startswith("today")
+        tab.click("#sums a:has-text('failed')")
+        tab.wait_for_url("**/?state=failure&after=today")
+        tab.wait_for_selector("#sums a[aria-current]")
+        assert tab.locator("#sums b").count() >= 4
+
+
+def test_two_checked_sessions_are_compared(browser: Browser, page: Served) -> None:
+    """What is checked stays so when the list changes meanwhile."""
+    with looking(browser, page, "/?tactic=shop%3A%3Adesk") as tab:
+        tab.wait_for_selector("#live.on")
+        rows = tab.locator("tbody tr")
+        for place in (0, 1):
+            rows.nth(place).locator("input[type=checkbox]").check()
+        found = rows.first.get_attribute("data-key")
+        page.store.tag(str(found), {"picked": "yes"})
+        tab.wait_for_selector("text=picked=yes", state="attached")
+        assert tab.locator("tbody input:checked").count() == 2
+        tab.click("#compare button")
+        tab.wait_for_url("**/compare?*")
+        assert tab.locator(".sides li").count() == 2
+
+
+def test_the_version_of_a_prompt_leads_to_its_text(browser: Browser, page: Served) -> None:
+    found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+    with looking(browser, page, f"/sessions/{found}") as tab:
+        tab.locator("h2 a:has-text('prompt v')").first.click()
+        tab.wait_for_url("**/definitions/*")
+        assert "prompt v" in tab.locator("h1").inner_text()
+        assert tab.locator("text=Looks an order up.").is_visible()
+
+
+@pytest.mark.parametrize("width", [420, 1280])
+def test_times_have_a_scale_that_all_steps_share(
+    browser: Browser, page: Served, width: int
+) -> None:
+    found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+    size = {"width": width, "height": 800}
+    with looking(browser, page, f"/sessions/{found}", viewport=size) as tab:
+        axis = tab.locator(".outline .axis")
+        first, half, whole = axis.locator("span").all_inner_texts()
+        assert first == "0"
+        assert half.endswith((" ms", " s"))
+        assert whole.endswith((" ms", " s"))
+        assert tab.locator(".outline .legend").inner_text().split() == [
+            "when:", "model", "tool", "failed",
+        ]  # fmt: skip
+        edges = tab.evaluate(
+            "[...document.querySelectorAll('.axis, .when')].map((one) => "
+            "[one.getBoundingClientRect().left, one.getBoundingClientRect().right].join())"
+        )
+        assert len(edges) == 3
+        assert len(set(edges)) == 1
+
+
 def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> None:
     hostile = [one for one in page.store.list_sessions() if one.tactic_path.startswith("evil::")]
     ids = [one.session_id for one in hostile]
     assert len(ids) == 2
     with looking(browser, page) as tab:
-        paths = ["/", "/cost", "/cost?by=agent", "/calls", "/store", "/search?q=alert"]
+        paths = ["/", "/cost", "/cost?by=agent", "/calls", "/store", "/search?q=alert", "/compare"]
         for one in ids:
             paths += [f"/sessions/{one}", f"/sessions/{one}/events"]
+            text = page.get(f"/sessions/{one}")[2]
+            paths += re.findall(r'href="(/definitions/[^"]+)"', text)
         for path in paths:
             tab.goto(page.address + path)
             tab.evaluate(

@@ -17,10 +17,12 @@ from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli import cli
 from lllm.cli.render.session import details_of
 from lllm.events.envelope import Recorded
+from lllm.invokers.scripted import rate_limited, tool_call
 from lllm.store.log_store import session_host
 from lllm.web.html_text import markdown, task_line
 from lllm.web.list_query import ListQuery
-from tests.support.web_page import HOSTILE, Served, answer_with_tool, served
+from tests.support.runs import Doing, config
+from tests.support.web_page import HOSTILE, Served, answer_with_tool, ask, find_order, served
 
 
 def test_the_list_shows_what_was_asked_and_what_it_cost(page: Served) -> None:
@@ -145,12 +147,65 @@ def test_agents_say_which_version_of_them_ran(page: Served) -> None:
         Asking(given, log_store=page.store)("?", tags={"versions": "yes"})
     for one in page.store.list_sessions(tags={"versions": "yes"}, reverse=True):
         text = page.get(f"/sessions/{one.session_id}")[2]
-        (said,) = re.findall(r">version (\d+) of (\d+), of (\S+)</span>", text)
+        (said,) = re.findall(r'href="(/definitions/[^"]+)"[^>]*>prompt v(\d+), (\S+)</a>', text)
         assert said[2] == f"{one.timestamp:%Y-%m-%d}"
-        found.append((int(said[0]), int(said[1])))
-    (first, count), (second, _), (third, _) = found
+        found.append((said[0], int(said[1])))
+    (address, first), (changed, second), (_, third) = found
     assert first == third
-    assert (second, count) == (first + 1, second)
+    assert second == first + 1
+    told = page.get(changed)[2]
+    assert "agent a, prompt v" in told
+    assert f'Changed from <a href="{address}">v{first}</a>' in told
+    assert '<span class="removed">-Be brief.\n</span>' in told
+    assert '<span class="added">+Be kind.\n</span>' in told
+    assert "The prompt is the same" not in told
+    assert '<pre class="text">Be brief.</pre>' in page.get(address)[2]
+    assert page.get("/definitions/nothing")[0] == 410
+
+
+def test_a_version_with_the_same_prompt_says_so(page: Served) -> None:
+    """Another model is another version, too; tools are listed with their arguments."""
+    from tests.support.runs import Asking, config
+
+    for value in (0, 1):
+        given = config(["yes"], "a", system_prompt="x", model_args={"temperature": value})
+        Asking(given, log_store=page.store)("?", tags={"same": "yes"})
+    told = definition_of(page, same="yes")
+    assert "<p>The prompt is the same.</p>" in told
+    assert "<h3>parameters</h3>" in told
+    assert "Looks an order up." in definition_of(page, customer="alice")
+
+
+def definition_of(page: Served, **tags: str) -> str:
+    """The page of the first agent of the newest session with these tags."""
+    found = page.store.list_sessions(tags=tags)[0].session_id
+    address = re.findall(r'href="(/definitions/[^"]+)"', page.get(f"/sessions/{found}")[2])[0]
+    return page.get(address)[2]
+
+
+def test_steps_and_failed_tools_are_named_alike_everywhere(page: Served) -> None:
+    """In the outline, in the heading, among calls and by `lllm show`; marks need no colour."""
+    given = config([rate_limited(), tool_call("find_order", {"order": "Z-99"}), "Sorry."],
+                   tools=[find_order])  # fmt: skip
+    Doing(lambda one: ask(one, "Z-99"), given, log_store=page.store)("go", tags={"named": "yes"})
+    (one,) = page.store.list_sessions(tags={"named": "yes"})
+    page.store.annotate(one.session_id, name="tone", value="good", step=2)
+    text = page.get(f"/sessions/{one.session_id}")[2]
+    outline, _, transcript = text.partition('<section class="transcript"')
+    outline = outline.partition('<nav class="outline"')[2]
+    path = str(page.store.backend.path)  # type: ignore[attr-defined]
+    told = CliRunner().invoke(cli, ["show", one.session_id, "--store", path])
+    calls = page.get(f"/calls?session={one.session_id}")[2]
+    for name in ("step 1, attempt 1", "step 1, attempt 2", "step 2"):
+        assert f"{name}" in outline
+        assert f"a · {name} <" in transcript
+        assert f"{name} · gpt-4o-mini" in told.output
+        assert f"· {name}</a>" in calls
+    assert "note tone=good (a · step 1, attempt 2)" in told.output
+    assert "step 2, attempt" not in text + told.output + calls
+    assert "✗ find_order failed" in outline
+    assert transcript.count("✗ find_order failed") == 2
+    assert transcript.count('<span class="role">answer</span>') == 1
 
 
 def test_the_dearest_call_and_the_day_are_named(page: Served) -> None:
@@ -218,6 +273,7 @@ def test_nothing_of_a_log_is_markup(page: Served) -> None:
     ]
     for one in ids:
         paths += [f"/sessions/{one}", f"/sessions/{one}/events", f"/compare?a={one}&b={ids[-1]}"]
+        paths += re.findall(r'href="(/definitions/[^"]+)"', page.get(f"/sessions/{one}")[2])
     asked = HOSTILE[:-1]  # a field of the form holds what was asked, also what is not seen
     paths += [f"/?tactic={quote(one)}" for one in asked] + [f"/{quote(one)}" for one in HOSTILE]
     for path in paths:
@@ -303,8 +359,6 @@ def test_long_texts_are_cut_and_can_be_had_whole(tmp_path_factory: pytest.TempPa
 
 
 def test_many_steps_come_in_pages(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from tests.support.runs import Doing, config
-
     def work(one: Doing) -> object:
         agent = one.agents["a"]
         agent.open()
@@ -418,6 +472,6 @@ def test_a_search_that_can_not_be_read_is_told(page: Served) -> None:
     status, _, text = page.get("/search?q=%22open")
     assert status == 200
     assert '<p class="error">' in text
-    assert "No message has these words" in page.get("/search?q=nothinglikeit")[2]
+    assert "No text has these words" in page.get("/search?q=nothinglikeit")[2]
     for hostile in HOSTILE:
         assert page.get(f"/search?q={quote(hostile)}")[0] == 200

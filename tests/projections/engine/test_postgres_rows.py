@@ -91,6 +91,7 @@ Ask = Callable[[RowsConnection], object]
 CONDITIONS = [
     Conditions(model="M*", agent="one"),
     Conditions(least_nanos=5, most_nanos=10**9, least_elapsed=0, most_elapsed=10**12),
+    Conditions(wasted=True),
     Conditions(text="task"),
     Conditions(statuses=(400, 599)),
     Conditions(error="m"),
