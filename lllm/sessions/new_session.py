@@ -44,9 +44,7 @@ def open_session(
         TypeError: Tags are not str -> str.
         ValueError: The path has no name.
     """
-    name = path.rpartition("::")[2]
-    if not name:
-        raise ValueError(f"A session needs a name, as 'my_project::script'; not {path!r}.")
+    name = short_name(path)
     above = running_session()
     budget.above = above.budget if above else None
     replay = above_of(above)
@@ -56,3 +54,21 @@ def open_session(
         host, path, name, kind=kind, task=task, options=options, tags=tags, metadata=metadata,
         partition=partition, parent=above if is_below else None, budget=budget,
     )  # fmt: skip
+
+
+def short_name(path: str) -> str:
+    """Read the short name of a session from its stable path.
+
+    Args:
+        path: The path; the part after the last `::` is the name.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: The path has no name.
+    """
+    name = path.rpartition("::")[2]
+    if not name:
+        raise ValueError(f"A session needs a name, as 'my_project::script'; not {path!r}.")
+    return name

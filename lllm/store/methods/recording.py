@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import ErrorRecorded, SessionAnnotated, SessionTagged
@@ -17,6 +17,9 @@ from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
 from lllm.store.erasure_report import refuse_gone
 from lllm.store.methods.store_parts import StoreParts
+
+if TYPE_CHECKING:
+    from lllm.sessions.session_link import SessionLink
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +129,22 @@ class RecordsSessions(StoreParts):
         from lllm.sessions.threads import carry
 
         return carry(function)
+
+    def link(self) -> SessionLink:
+        """Link to the current session from other processes, also on other machines.
+
+        Give the link to the other process (it can be pickled), and begin sessions there with
+        `with link.session("my_project::part"):`. They are children of the current session.
+
+        Returns:
+            The link.
+
+        Raises:
+            ConfigError: No session of this store is current, or the store is in memory.
+        """
+        from lllm.sessions.session_link import link_of
+
+        return link_of(self._host)
 
     def tag(
         self,
