@@ -831,7 +831,7 @@ class ToolCalled(Event, frozen=True, kw_only=True):
     tool: Number
     """The number of this tool call within the session."""
     request: Number
-    """The number of the attempt whose answer asked for the tool."""
+    """The number of the attempt whose answer asked for the tool; 0 if no recorded answer did."""
     call_id: str
     """The provider's id of the call."""
     name: str

@@ -217,7 +217,7 @@ STORE = """
 annotate annotations export_dataset export_parquet to_arrow to_pandas
 children filter_values
 backend backup carry close database diff events export_cost_summary export_lists export_session
-find_id follow fork link import_sessions import_transcripts
+find_id follow fork link import_otlp import_sessions import_transcripts
 lag list_calls list_sessions load_session load_session_record log open partition prices prove
 read_only rebuild redact replay save_error seal search session summarize_calls tactic tag
 archive delete_session erase erase_session hold holds release retain vacuum

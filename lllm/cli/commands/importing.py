@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import click
 from msgspec.structs import asdict
@@ -38,11 +39,14 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
     `lllm import claude-code [FOLDER...]` imports the transcripts that Claude Code keeps, also again
     when they have grown; without a folder, those in ~/.claude/projects. `lllm import codex` does
     the same for Codex.
+
+    FILE can also have spans and log records of OpenTelemetry: OTLP as JSON, one request a line.
     """
     from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress
     from lllm.events.errors import ImportRefused
     from lllm.importing.merge import ImportedSessions
+    from lllm.importing.otlp.otlp_file import is_otlp
     from lllm.importing.transcripts.import_transcripts import PROGRAMS
     from lllm.store.log_store import LogStore
 
@@ -51,6 +55,14 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
         return
     if follow:
         raise click.UsageError(f"--follow is for transcripts, of: {', '.join(PROGRAMS)}.")
+    otlp = [one for one in sources if os.path.isfile(one) and is_otlp(Path(one))]
+    if otlp:
+        if len(otlp) < len(sources):
+            raise click.UsageError(
+                f"{otlp[0]} has spans of OpenTelemetry, and others do not; import them separately."
+            )
+        _import_otlp(store, otlp, as_json=as_json)
+        return
     refused: tuple[str, ...] = ()
     # Events held in memory would be lost with this process.
     with (
@@ -117,4 +129,28 @@ def _import_transcripts(
         if found.unknown:
             kinds = ", ".join(f"{n:,} {visible(kind)!r}" for kind, n in found.unknown.items())
             click.echo(f"Lines of kinds that this version does not know: {kinds}.", err=True)
+    _report(found.left_out)
+
+
+def _import_otlp(store: str | None, paths: Sequence[str], *, as_json: bool) -> None:
+    from lllm.cli.render.formats import counted
+    from lllm.cli.render.progress import progress
+    from lllm.store.log_store import LogStore
+
+    with (
+        LogStore.open(store_location(store), on_error="raise") as opened,
+        progress("Importing") as report,
+    ):
+        found = opened.import_otlp(*paths, progress=report)
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(asdict(found)).decode())
+    else:
+        new = f"{counted(found.sessions, 'session')}, {counted(found.events, 'event')}"
+        here = f"; {counted(found.known, 'span')} already here" if found.known else ""
+        click.echo(f"Imported from {counted(found.spans, 'new span')}: {new}{here}.")
+        if found.repeated_calls:
+            click.echo(f"{counted(found.repeated_calls, 'call')} counted in other sessions.")
     _report(found.left_out)

@@ -1,4 +1,4 @@
-"""The command `lllm otel`: sends what a store has recorded to OpenTelemetry backends."""
+"""The command `lllm otel`: sends sessions to OpenTelemetry backends, and receives spans."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lllm.cli.commands.otel_receive import receive
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import json_option, open_named, store_option
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def otel() -> None:
-    """Send sessions to OpenTelemetry backends."""
+    """Send sessions to OpenTelemetry backends, or make sessions of spans."""
+
+
+otel.add_command(receive)
 
 
 @otel.command()

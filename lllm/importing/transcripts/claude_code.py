@@ -273,7 +273,9 @@ class ClaudeSession:
             _whole(waiting.entries), model="", request_id=text(first.line.get("requestId"))
         )
         self._last_text, self._model = answer.content.text or self._last_text, answer.model
-        if self._owners.is_elsewhere(waiting.id, self._events.source.session_id):
+        names = (waiting.id, answer.request_id)  # logs have the latter alone
+        own = self._events.source.session_id
+        if any(name and self._owners.is_elsewhere(name, own) for name in names):
             number = self._events.add_message(
                 last.time, waiting.dialog, answer.content, was_paid=True
             )

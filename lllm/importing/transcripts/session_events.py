@@ -23,6 +23,7 @@ from lllm.events.model import (
     SessionFailed,
     SessionStarted,
     SessionSucceeded,
+    ToolCall,
     ToolCalled,
     ToolFailed,
     ToolReturned,
@@ -51,11 +52,32 @@ class CallSite(NamedTuple):
         provider: The provider that bills, by its name in genai-prices.
         api: The API whose format the answers have, as "messages".
         operation: The kind of request, as "chat".
+        host: The host that was called; None if unknown.
+        port: The port of the host; None if unknown.
     """
 
     provider: str
     api: str
     operation: str = "chat"
+    host: str | None = None
+    port: int | None = None
+
+
+class RequestFacts(NamedTuple):
+    """What is known of a request beside its messages.
+
+    Attributes:
+        params: Its parameters, as JSON; None if unknown.
+        is_stream: True if the answer was streamed.
+        asked: The model that was requested; "" for the model that answered.
+    """
+
+    params: object = None
+    is_stream: bool = False
+    asked: str = ""
+
+
+_NO_FACTS = RequestFacts()
 
 
 class SessionSource(NamedTuple):
@@ -110,14 +132,25 @@ class SessionEvents:
     def _add(self, time: int, event: Event) -> None:
         self._new.append(TimedEvent(time, event))
 
-    def start(self, time: int, *, task: str, tags: dict[str, str], metadata: object) -> None:
+    def start(
+        self,
+        time: int,
+        *,
+        task: str | None,
+        tags: dict[str, str],
+        metadata: object,
+        kind: str = "session",
+        traceparent: str | None = None,
+    ) -> None:
         """Begin the session.
 
         Args:
             time: The time of its first entry, nanoseconds UTC.
-            task: What the user asked first.
+            task: What the user asked first; None if unknown.
             tags: Names and values by which it can be found.
             metadata: Other facts about it, as JSON.
+            kind: "call" if it is a single call of a model outside of anything else.
+            traceparent: The W3C trace context that it began in; None for none.
         """
         self._began = time
         source = self.source
@@ -126,13 +159,14 @@ class SessionEvents:
             SessionStarted(
                 tactic_path=source.tactic_path,
                 name=source.tactic_path.rpartition("::")[2],
-                kind="session",
+                kind=kind,
                 partition=source.partition,
                 task=task,
                 tags=tags,
                 metadata=to_plain(metadata),
                 ancestors=source.ancestors,
                 parent_tool=source.parent_tool,
+                traceparent=traceparent,
                 origin=Origin(source.foreign_id, "import"),
                 salt=self._salt,
             ),
@@ -180,7 +214,20 @@ class SessionEvents:
         )
         return self._messages
 
-    def _request(self, began: int, site: CallSite, model: str, dialog: int, upto: int) -> int:
+    @property
+    def last_request(self) -> int:
+        """The number of the last call of a model; 0 if there was none."""
+        return self._requests
+
+    def _request(
+        self,
+        began: int,
+        site: CallSite,
+        model: str,
+        dialog: int,
+        upto: int,
+        facts: RequestFacts,
+    ) -> int:
         self._requests += 1
         self._add(
             began,
@@ -191,16 +238,29 @@ class SessionEvents:
                 operation=site.operation,
                 provider=site.provider,
                 api=site.api,
+                host=site.host,
+                port=site.port,
                 model=model,
-                dialog=dialog,
+                dialog=dialog or None,
                 upto=upto or None,
+                params=to_plain(facts.params),
+                stream=facts.is_stream,
                 digest=request_digest(self._salt, [model, dialog, upto], ()),
             ),
         )
         return self._requests
 
     def add_call(
-        self, began: int, ended: int, site: CallSite, answer: Answer, *, dialog: int, upto: int
+        self,
+        began: int,
+        ended: int,
+        site: CallSite,
+        answer: Answer,
+        *,
+        dialog: int,
+        upto: int,
+        facts: RequestFacts = _NO_FACTS,
+        with_tools: bool = True,
     ) -> int:
         """Add one answered call of a model, and the tools that the answer calls.
 
@@ -211,11 +271,14 @@ class SessionEvents:
             answer: The answer.
             dialog: The conversation that the call continues.
             upto: The number of the last message that was sent; 0 for none.
+            facts: What else is known of the request.
+            with_tools: False if `call_tool` adds the tools.
 
         Returns:
             The number of the message that holds the answer.
         """
-        request = self._request(began, site, answer.model, dialog, upto)
+        asked = facts.asked or answer.model
+        request = self._request(began, site, asked, dialog, upto, facts)
         self._messages += 1
         self._add(
             ended,
@@ -225,11 +288,13 @@ class SessionEvents:
                 content=answer.content,
                 finish=answer.finish,
                 finish_raw=answer.finish_raw,
-                asked=answer.model,
+                asked=asked,
                 model=answer.model,
                 response_id=answer.response_id,
                 request_id=answer.request_id,
                 service_tier=answer.service_tier,
+                fingerprint=answer.fingerprint,
+                first_token=answer.first_token,
                 usage_raw=to_plain(answer.usage_raw),
                 usage=within_limits(answer.usage),
                 price=price(
@@ -240,27 +305,45 @@ class SessionEvents:
                     service_tier=answer.service_tier,
                     billed=answer.billed,
                     prices=self._prices,
+                    asked=asked if asked != answer.model else None,
                     usage_raw=answer.usage_raw,
                     content=answer.content,
+                    host=site.host,
+                    port=site.port,
                 ),
                 elapsed=max(0, ended - began),
             ),
         )
         message = self._messages
-        for call in answer.content.tool_calls:
-            self._tools += 1
-            self._open_tools[call.id] = _OpenTool(self._tools, ended)
-            self._add(
-                ended,
-                ToolCalled(
-                    tool=self._tools,
-                    request=request,
-                    call_id=call.id,
-                    name=call.name,
-                    arguments=arguments_of(call),
-                ),
-            )
+        for call in answer.content.tool_calls if with_tools else ():
+            self.call_tool(ended, call, arguments_of(call), request=request)
         return message
+
+    def call_tool(self, time: int, call: ToolCall, arguments: object, *, request: int) -> int:
+        """Add the beginning of a run of a tool.
+
+        Args:
+            time: Its time, nanoseconds UTC.
+            call: The call; its id is given to `add_result` with the result.
+            arguments: The arguments, as JSON.
+            request: The number of the call of a model that asked for it; 0 if none did.
+
+        Returns:
+            The number of the run.
+        """
+        self._tools += 1
+        self._open_tools[call.id] = _OpenTool(self._tools, time)
+        self._add(
+            time,
+            ToolCalled(
+                tool=self._tools,
+                request=request,
+                call_id=call.id,
+                name=call.name,
+                arguments=to_plain(arguments),
+            ),
+        )
+        return self._tools
 
     def add_failed_call(
         self,
@@ -272,6 +355,7 @@ class SessionEvents:
         model: str,
         dialog: int,
         upto: int,
+        facts: RequestFacts = _NO_FACTS,
     ) -> None:
         """Add a call that the provider answered with an error.
 
@@ -283,8 +367,9 @@ class SessionEvents:
             model: The model that was asked.
             dialog: The conversation that the call continues.
             upto: The number of the last message that was sent; 0 for none.
+            facts: What else is known of the request.
         """
-        request = self._request(began, site, model, dialog, upto)
+        request = self._request(began, site, model, dialog, upto, facts)
         self._add(
             ended,
             LLMFailed(request=request, asked=model, error=error, elapsed=max(0, ended - began)),
@@ -328,12 +413,12 @@ class SessionEvents:
         tool = self._open_tools.get(call_id)
         return None if tool is None else tool.number
 
-    def end(self, time: int, *, delivery: str, error: Error | None) -> None:
+    def end(self, time: int, *, delivery: str | None, error: Error | None) -> None:
         """End the session.
 
         Args:
             time: The time of its last entry, nanoseconds UTC.
-            delivery: The last answer.
+            delivery: The last answer; None if there was none.
             error: The error with which it ended; None if it ended well.
         """
         elapsed = max(0, time - (self._began or time))

@@ -75,6 +75,17 @@ class TranscriptFile:
                 elif line.strip():
                     yield _line(self._number, line)
 
+    def rest(self) -> bytes:
+        """Read the last line if it has no line break; b"" if there is none, or if it is too long.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            found = file.read(LONGEST + 1)
+        return found if len(found) <= LONGEST else b""
+
 
 def _line(number: int, line: bytes) -> Line:
     try:

@@ -19,6 +19,7 @@ from lllm.times import Moment
 
 if TYPE_CHECKING:
     from lllm.importing.merge import ImportedSessions
+    from lllm.importing.otlp.importer import ImportedOtlp
     from lllm.importing.transcripts.import_transcripts import ImportedTranscripts
     from lllm.store.dataset import DatasetRow
     from lllm.store.list_export import ExportedLists
@@ -194,6 +195,33 @@ class ExportsSessions(ListsSessions):
         from lllm.importing.transcripts.import_transcripts import open_transcripts
 
         found = open_transcripts(self, program, places).read(progress)
+        self._reader.catch_up()
+        return found
+
+    def import_otlp(
+        self, *paths: str | os.PathLike[str], progress: Progress | None = None
+    ) -> ImportedOtlp:
+        """Import files of OpenTelemetry spans and log records: OTLP as JSON, one request a line.
+
+        The exporter `otlp-json-file` and the collector's file exporter write such files. Each trace
+        becomes a session, and each agent in it a session below. Calls of models are counted once,
+        however many libraries made spans of them, and are priced here. What is here already is not
+        stored twice, so a file can be imported again when it has grown.
+
+        Args:
+            paths: The files.
+            progress: A function that is called with the bytes read so far and the total.
+
+        Returns:
+            The numbers of sessions, events and spans that were added, and what was left out.
+
+        Raises:
+            StoreError: A file does not exist.
+            LogError: The store can't be written.
+        """
+        from lllm.importing.otlp.otlp_file import import_files
+
+        found = import_files(self, [local_path(one) for one in paths], progress)
         self._reader.catch_up()
         return found
 

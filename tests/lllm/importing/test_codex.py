@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lllm import LogStore, SQLiteBackend
+from lllm.importing.transcripts.call_owners import CallOwners
 
 DAY = dt.datetime(2026, 10, 5, 8, 0, tzinfo=dt.UTC)
 MODEL = "gpt-5"
@@ -195,3 +198,32 @@ def test_an_error_a_compaction_and_a_call_without_usage(store: LogStore, folder:
     found = store.import_transcripts("codex", folder)
     assert found.unknown == {"from_the_future": 1, "user": 1}
     assert found.left_out == (f"{folder / 'other.jsonl'}: no line of it is of a session of codex",)
+
+
+def test_damage_to_the_log_does_not_stop_an_import(store: LogStore, folder: Path) -> None:
+    """An answer that can't be read any more is left out where the owners of calls are found."""
+    damaged = Rollout(folder, "t-1")
+    damaged.turn("u-1", "Hello?")
+    damaged.said("Hello.")
+    damaged.used(100, 0, 10)
+    store.import_transcripts("codex", folder)
+    path = str(store.backend.path)  # type: ignore[attr-defined]
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        triggers = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("UPDATE events SET data = '{}' WHERE type = 'llm.responded'")
+        for _, sql in triggers:
+            connection.execute(sql)
+        connection.commit()
+    other = Rollout(folder, "t-2")
+    other.turn("u-2", "And you?")
+    other.said("Well.")
+    other.used(100, 0, 10)
+    with LogStore(SQLiteBackend(path)) as again:
+        owners = CallOwners(again.log)
+        assert not owners.is_elsewhere("resp-1", "s-1")
+        assert again.import_transcripts("codex", other.path).sessions == 1

@@ -1,0 +1,1 @@
+"""Makes sessions from what OpenTelemetry exports: spans and log records of OTLP."""
