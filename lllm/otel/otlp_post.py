@@ -134,9 +134,8 @@ class HttpOutput:
             text = error.read(_LONGEST).decode("utf-8", "replace")
         except (OSError, HTTPException):
             return ""
-        for headers in self._receiver.headers.values():
-            for value in headers.values():
-                text = text.replace(value, "***")
+        for secret in self._receiver.secrets:
+            text = text.replace(secret, "***")
         text = " ".join("".join(one if one.isprintable() else " " for one in text).split())
         return f": {visible(text[:_SHOWN])}" if text else ""
 

@@ -22,7 +22,8 @@ Protocol = Literal["http/protobuf", "http/json"]
 
 DEFAULT_ENDPOINT = "http://localhost:4318"
 _PATHS: Mapping[Signal, str] = {"traces": "/v1/traces", "logs": "/v1/logs"}
-_LEAST_BATCH = 10_000  # bytes
+_LEAST_BATCH = 1_000  # bytes
+_LEAST_SECRET = 6  # characters; shorter parts of a header are words
 
 
 class OtelExport(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,7 @@ class Receiver(msgspec.Struct, frozen=True):
         protocol: The form of the requests.
         resource: What is sent about the program.
         certificate: A file with the certificates of authorities to trust; None for the system's.
+        secrets: What must not be in a message: passwords, and the values of headers.
     """
 
     urls: Mapping[Signal, str]
@@ -83,6 +85,7 @@ class Receiver(msgspec.Struct, frozen=True):
     protocol: Protocol
     resource: Mapping[str, str]
     certificate: Path | None = None
+    secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Receiver({self.urls['traces']!r})"
@@ -107,14 +110,18 @@ def receiver_of(settings: OtelExport, environment: Mapping[str, str] = os.enviro
         )
     urls: dict[Signal, str] = {}
     headers: dict[Signal, Mapping[str, str]] = {}
+    secrets: set[str] = set()
     for signal in _PATHS:
-        url, login = _url(settings, signal, environment)
-        urls[signal] = url
-        headers[signal] = login | _headers(signal, environment) | _checked(settings.headers)
+        urls[signal], login = _url(settings, signal, environment)
+        given = _headers(signal, environment) | _checked(settings.headers)
+        headers[signal] = _basic(login) | given
+        secrets |= {login.partition(":")[2], *headers[signal].values()}
+        secrets |= {part for value in given.values() for part in value.split()}
     certificate = environment.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
     return Receiver(
         urls, headers, _protocol(settings, environment), resource_of(settings, environment),
         Path(certificate) if certificate else None,
+        tuple(sorted((one for one in secrets if len(one) >= _LEAST_SECRET), key=len, reverse=True)),
     )  # fmt: skip
 
 
@@ -152,10 +159,8 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _url(
-    settings: OtelExport, signal: Signal, environment: Mapping[str, str]
-) -> tuple[str, dict[str, str]]:
-    """Find the address for a signal, and the header that its user and password become."""
+def _url(settings: OtelExport, signal: Signal, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Find the address for a signal, without its user and password, and these."""
     whole = environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
     if settings.endpoint is None and whole:
         parts, path = _split(whole), ""  # a variable for one signal has the whole address
@@ -165,12 +170,15 @@ def _url(
     base = parts.path.rstrip("/") if path else parts.path
     for known in _PATHS.values() if path else ():
         base = base.removesuffix(known)
-    login, found, host = parts.netloc.rpartition("@")
-    url = urlunsplit((parts.scheme, host, base + path, parts.query, ""))
-    if not found:
-        return url, {}
-    encoded = base64.b64encode(unquote(login).encode()).decode()
-    return url, {"authorization": f"Basic {encoded}"}
+    login, _, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, host, base + path, parts.query, "")), unquote(login)
+
+
+def _basic(login: str) -> dict[str, str]:
+    """Make the header of a user and password: https://www.rfc-editor.org/rfc/rfc7617."""
+    if not login:
+        return {}
+    return {"authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
 def _split(url: str) -> SplitResult:
