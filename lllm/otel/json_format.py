@@ -7,6 +7,7 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 import msgspec
 
@@ -129,8 +130,9 @@ def _value(value: AttributeValue) -> dict[str, object]:
     if isinstance(value, int):
         return {"intValue": str(value)}
     if isinstance(value, float):
-        return {"doubleValue": value if value == value and abs(value) != _INF else str(value)}
+        return {"doubleValue": value if isfinite(value) else _NOT_FINITE.get(str(value), "NaN")}
     return {"arrayValue": {"values": [{"stringValue": one} for one in value]}}
 
 
-_INF = float("inf")
+# https://protobuf.dev/programming-guides/json/
+_NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity"}
