@@ -337,6 +337,13 @@ class RewritesTables(ErasesPayloads, Protocol):
     def copies_elsewhere(self) -> Sequence[str]:
         """The places outside of the log's tables that may have copies of erased payloads."""
 
+    def drop_emptied(self) -> None:
+        """Drop whole tables in which next to nothing is left, as far as that makes nobody wait.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+
     def tables_to_rewrite(self) -> Sequence[tuple[str, int]]:
         """List the tables of payloads that a VACUUM would rewrite, and lock meanwhile.
 

@@ -112,7 +112,10 @@ class Eraser:
                 wanted = list(ids[start : start + _AT_ONCE])
                 self._take(wanted, report, by, reason, keep_derived, several)
             unvacuumed = erasure_queries.erasure_state(self._rows.database).unvacuumed
-            later = defer_vacuum or isinstance(self._erasable, RewritesTables)
+            later = defer_vacuum
+            if isinstance(self._erasable, RewritesTables):
+                later = True
+                self._erasable.drop_emptied()
             report.pending = unvacuumed and (later or not self._vacuum())
         report.out_of_reach = (
             *(f"the archive {one}, which has the content" for one in report.archives),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lllm.events.backend import Announcements, DigestPage
 from lllm.events.backends.postgres import schema as tables
@@ -31,13 +31,14 @@ from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
 from lllm.events.backends.postgres.erasing import COPIES_ELSEWHERE, PayloadEraser
 from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused
+from lllm.events.backends.postgres.months import Months
 from lllm.events.backends.postgres.own_appends import LONGEST, OwnAppends
 from lllm.events.backends.postgres.read_events import EventReader
 from lllm.events.backends.postgres.server_liveness import ServerLiveness
 from lllm.events.backends.postgres.server_session import ServerSession
 from lllm.events.backends.postgres.server_url import parse_server_url
 from lllm.events.envelope import NewEvent, Recorded, conflict
-from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.errors import ConfigError, LogReadOnly, LogUnavailable
 
 if TYPE_CHECKING:
     from lllm.events.health import Health
@@ -47,7 +48,8 @@ _BYTES_A_SECOND = 1 << 20  # a long append gets a second more for each of these
 _HASTY_SECONDS = 1.0  # an append that should not wait gives up after so many seconds
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between two attempts
 
-_Reopen = Callable[[str, str, float, bool], "PostgresBackend"]
+_Months = Literal["month"] | None
+_Reopen = Callable[[str, str, float, bool, _Months], "PostgresBackend"]
 
 
 class PostgresBackend:
@@ -64,6 +66,8 @@ class PostgresBackend:
         timeout: The seconds after which an append without an answer is given up. Long ones get a
             second more for each MiB.
         read_only: True to write nothing; an append raises LogReadOnly.
+        partition_by: "month" to make the table of payloads with a partition for each month, so that
+            retention drops whole ones. It is used when the log is made.
 
     Attributes:
         server: Where the schema of the log is.
@@ -83,10 +87,14 @@ class PostgresBackend:
         schema: str | None = None,
         timeout: float = TIMEOUT,
         read_only: bool = False,
+        partition_by: _Months = None,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
         parsed = parse_server_url(url, schema)
+        by = partition_by or parsed.partition_by
+        if by not in (None, "month"):
+            raise ConfigError(f'partition_by is "month" or None, not {by!r}')
         quoted = tables.identifier(parsed.schema)
         self._url = url
         self.server = parsed
@@ -94,7 +102,8 @@ class PostgresBackend:
         self.schema = parsed.schema
         self.timeout = timeout
         self.read_only = read_only
-        self._session = ServerSession(parsed, read_only=read_only)
+        self.partition_by: _Months = "month" if by else None
+        self._session = ServerSession(parsed, read_only=read_only, partition_by=by)
         self._pool = ConnectionPool(self._session.connect, parsed.shown)
         self._channel = tables.identifier(f"lllm.{parsed.schema}")
         self._reader = EventReader(quoted, parsed.shown, self._pool.ask)
@@ -110,15 +119,16 @@ class PostgresBackend:
             None if read_only else ServerLiveness(quoted, self._session.connect, self._pool.ask)
         )
         self._append_statement = append_statement(quoted)
+        self._months = Months(quoted, self._pool.ask)
         self._own = OwnAppends(quoted, parsed.shown, self._pool.ask, self.head)
         self._eraser = PayloadEraser(quoted, parsed.shown, self._pool.ask, self._session.connect)
 
     def __repr__(self) -> str:
         return f"PostgresBackend({self.path!r})"
 
-    def __reduce__(self) -> tuple[_Reopen, tuple[str, str, float, bool]]:
+    def __reduce__(self) -> tuple[_Reopen, tuple[str, str, float, bool, _Months]]:
         """Pickle the backend by its URL; another process connects anew."""
-        return _reopen, (self._url, self.schema, self.timeout, self.read_only)
+        return _reopen, (self._url, self.schema, self.timeout, self.read_only, self.partition_by)
 
     @property
     def may_read(self) -> bool:
@@ -193,6 +203,7 @@ class PostgresBackend:
                     connection.run_later(f"NOTIFY {self._channel}", until)
                     positions = decode_bigints(found.get_value(0, 0) or b"")
                 self._own.last = max(self._own.last, *positions)
+                self._months.look()
                 return positions
             except (ConnectionLost, ServerRefused) as error:
                 if isinstance(error, ServerRefused) and not error.can_be_repeated():
@@ -273,6 +284,10 @@ class PostgresBackend:
         """The tables that a VACUUM rewrites; see `RewritesTables`."""
         return [(name, size) for _, name, size, _ in self._eraser.tables()]
 
+    def drop_emptied(self) -> None:
+        """Drop the partitions in which next to nothing is left; see `RewritesTables`."""
+        self._eraser.drop_emptied()
+
     def vacuum(self) -> bool:
         """Rewrite the tables that have copies of erased payloads; see `ErasesPayloads`."""
         return self._eraser.vacuum()
@@ -292,5 +307,9 @@ class PostgresBackend:
         self._pool.close()
 
 
-def _reopen(url: str, schema: str, timeout: float, read_only: bool) -> PostgresBackend:
-    return PostgresBackend(url, schema=schema, timeout=timeout, read_only=read_only)
+def _reopen(
+    url: str, schema: str, timeout: float, read_only: bool, partition_by: _Months
+) -> PostgresBackend:
+    return PostgresBackend(
+        url, schema=schema, timeout=timeout, read_only=read_only, partition_by=partition_by
+    )

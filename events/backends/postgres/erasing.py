@@ -45,7 +45,7 @@ COPIES_ELSEWHERE = (
 _ANSWER_SECONDS = 60.0
 _REWRITE_SECONDS = 7 * 86_400.0
 _LOCK_SECONDS = 10  # to wait for a table; whoever wants to use it waits meanwhile
-_LOCK_NOT_AVAILABLE = "55P03"  # an SQLSTATE
+_LOCK_NOT_AVAILABLE, _UNDEFINED_FUNCTION = "55P03", "42883"  # SQLSTATEs
 
 _TRANSACTION = Statement(NEXT_TRANSACTION)
 _HELD_BACK = Statement(held_back("$1"), (TEXT,))
@@ -79,6 +79,7 @@ class PayloadEraser:
             f" FROM {schema}.unvacuumed JOIN pg_class ON pg_class.oid = relation"
             " GROUP BY relation, relowner ORDER BY 1"
         )
+        self._drop = Statement(f"SELECT {schema}.drop_partition($1::regclass)", (TEXT,))
         self._vacuumed = Statement(
             f"DELETE FROM {schema}.unvacuumed WHERE number <= $1 AND relation = $2::regclass",
             (BIGINT, TEXT),
@@ -135,6 +136,26 @@ class PayloadEraser:
             for row in range(found.ntuples)
         ]
 
+    def drop_emptied(self) -> None:
+        """Drop the partitions in which next to nothing is left; see `RewritesTables`.
+
+        A table of another owner, or one in use, is left for `vacuum`.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        for _, name, _, is_owner in self.tables():
+            if is_owner:
+                self._dropped(self._ask, name)
+
+    def _dropped(self, ask: Ask, name: str) -> bool:
+        try:
+            return ask(self._drop, (name.encode(),)).get_value(0, 0) == b"\x01"
+        except ServerRefused as error:
+            if error.sqlstate in (_LOCK_NOT_AVAILABLE, _UNDEFINED_FUNCTION):
+                return False
+            raise
+
     def vacuum(self) -> bool:
         """Rewrite these tables; see `ErasesPayloads.vacuum`.
 
@@ -159,6 +180,8 @@ class PayloadEraser:
                 return False
             connection.run(f"SET lock_timeout = '{_LOCK_SECONDS}s'", _soon())
             for number, name, _, _ in tables:
+                if self._dropped(self._ask, name):
+                    continue
                 connection.run(f"VACUUM (FULL) {name}", time.monotonic() + _REWRITE_SECONDS)
                 connection.execute(self._vacuumed, (encode_bigint(number), name.encode()), _soon())
         except ServerRefused as error:

@@ -13,7 +13,10 @@ from lllm.events.health import Health
 if TYPE_CHECKING:
     from lllm.events.backends.postgres.backend import PostgresBackend
 
-_SIZE = Statement("SELECT pg_total_relation_size($1::regclass)", (TEXT,))
+_SIZE = Statement(
+    "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree($1::regclass)",
+    (TEXT,),
+)
 
 
 def health_of(log: PostgresBackend, ask: Ask, head: int, read_bytes: int | None) -> Health:

@@ -14,6 +14,7 @@ commits are grouped (https://www.postgresql.org/docs/current/wal-async-commit.ht
 from __future__ import annotations
 
 from lllm.events.backends.postgres.erasure_schema import ERASURE
+from lllm.events.backends.postgres.partition_schema import PARTITIONED, PARTITIONS, WHOLE
 
 FORMAT = 2  # 2 has `kept_payloads`, to which erasures move what stays
 BLOCK = 1 << 16  # positions of one append, which is the greatest number of its events
@@ -36,12 +37,7 @@ CREATE TABLE IF NOT EXISTS {schema}.events (
     UNIQUE (stream, seq)
 );
 CREATE INDEX IF NOT EXISTS events_by_type ON {schema}.events (type, position);
-
-CREATE TABLE IF NOT EXISTS {schema}.payloads (
-    position bigint PRIMARY KEY,
-    data bytea NOT NULL  -- JSON, in the bytes in which it was written
-);
-
+{payloads}
 CREATE OR REPLACE FUNCTION {schema}.refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -230,31 +226,35 @@ def identifier(name: str) -> str:
     return f'"{doubled}"'
 
 
-def ddl(schema: str) -> str:
+def ddl(schema: str, partition_by: str | None = None) -> str:
     """Make the SQL statements that create the schema, tables and functions of a log.
 
     They change nothing that exists already, except that functions are replaced by this version's.
 
     Args:
         schema: The name of the schema.
+        partition_by: "month" to partition the payloads by month; None for one table.
 
     Returns:
         The statements.
     """
-    return f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)};\n{table_statements(schema)}"
+    made = table_statements(schema, partition_by)
+    return f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)};\n{made}"
 
 
-def table_statements(schema: str) -> str:
+def table_statements(schema: str, partition_by: str | None = None) -> str:
     """Make the SQL statements of `ddl` for a schema that exists.
 
     Args:
         schema: The name of the schema.
+        partition_by: As for `ddl`.
 
     Returns:
         The statements.
     """
     quoted = identifier(schema)
-    return (_DDL + ERASURE).format(
+    payloads = PARTITIONED if partition_by == "month" else WHOLE
+    return (_DDL.replace("{payloads}", payloads) + ERASURE + PARTITIONS).format(
         schema=quoted, literal=quoted.replace("'", "''"), block=BLOCK, format=FORMAT,
         conflict=CONFLICT,
     )  # fmt: skip

@@ -27,6 +27,10 @@ _ABOUT = Statement(
 _SCHEMA_EXISTS = Statement("SELECT to_regnamespace($1) IS NOT NULL", (TEXT,))
 _TABLE_EXISTS = Statement("SELECT to_regclass($1) IS NOT NULL", (TEXT,))
 
+_IS_PARTITIONED = Statement(
+    "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", (TEXT,)
+)
+
 
 class ServerSession:
     """Connects to the server of a log.
@@ -34,9 +38,11 @@ class ServerSession:
     Args:
         url: Where the log is.
         read_only: True to create nothing.
+        partition_by: How the payloads are partitioned, if the tables are made; see `tables.ddl`.
     """
 
-    def __init__(self, url: ServerURL, *, read_only: bool) -> None:
+    def __init__(self, url: ServerURL, *, read_only: bool, partition_by: str | None = None) -> None:
+        self._partition_by = partition_by
         self._url = url
         self._read_only = read_only
         self._quoted = tables.identifier(url.schema)
@@ -136,6 +142,8 @@ class ServerSession:
             if self._read_only:
                 raise LogUnavailable(f"There is no log in {self._url.shown} to be read.")
             self._make(connection)
+        elif self._partition_by is not None:
+            self._check_partitions(connection, until)
         found = connection.execute(self._format, (), until).get_value(0, 0)
         version = decode_bigint(found or b"")
         if version > tables.FORMAT:
@@ -144,13 +152,22 @@ class ServerSession:
                 f"version reads up to {tables.FORMAT}. Install the newer lllm."
             )
 
+    def _check_partitions(self, connection: ServerConnection, until: float) -> None:
+        table = f"{self._quoted}.payloads".encode()
+        if connection.execute(_IS_PARTITIONED, (table,), until).get_value(0, 0) != b"\x01":
+            raise LogError(
+                f"{self._url.shown} was made without partition_by, so its payloads are one table. "
+                "Make a log in another schema with it, and move the sessions there with "
+                "`lllm import`."
+            )
+
     def _make(self, connection: ServerConnection) -> None:
         script = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'));"
         until = time.monotonic() + _MAKING_SECONDS
         if self._schema_exists(connection, until):  # making a schema needs a privilege of its own
-            script += tables.table_statements(self._url.schema)
+            script += tables.table_statements(self._url.schema, self._partition_by)
         else:
-            script += tables.ddl(self._url.schema)
+            script += tables.ddl(self._url.schema, self._partition_by)
         try:
             connection.run(script, until)
         except ServerRefused as error:

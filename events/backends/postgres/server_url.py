@@ -1,7 +1,8 @@
 """Parses the URL of a log in PostgreSQL; a password in it is never shown.
 
 The URL is libpq's (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING),
-with one more option: `?schema=` names the schema of the log. What the URL leaves out is taken from
+with two more options: `?schema=` names the schema of the log, and `?partition_by=month` partitions
+its payloads if it is made. What the URL leaves out is taken from
 where libpq takes it: service files, the environment, the file of passwords.
 """
 
@@ -31,11 +32,13 @@ class ServerURL(msgspec.Struct, frozen=True):
         conninfo: The connection string for libpq; it may contain a password.
         schema: The name of the schema of the log.
         shown: The URL without anything secret, for messages.
+        partition_by: How payloads are partitioned if the log is made, or None.
     """
 
     conninfo: str
     schema: str
     shown: str
+    partition_by: str | None = None
 
 
 def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
@@ -56,7 +59,8 @@ def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
     with importing():
         from psycopg import Error, pq
 
-    rest, named = _without_schema(url)
+    rest, named = _without_option(url, "schema")
+    rest, partition_by = _without_option(rest, "partition_by")
     schema = schema or named or SCHEMA
     if len(schema.encode(errors="replace")) > _LONGEST or not schema.isprintable():
         raise ConfigError(
@@ -76,15 +80,16 @@ def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
             "written as %XX, and options are those of libpq."
         ) from None
     options = {one.keyword.decode(): one.val.decode() for one in found if one.val is not None}
-    return ServerURL(_conninfo(options), schema, _shown(options, schema))
+    shown = _shown(options, schema)
+    return ServerURL(_conninfo(options), schema, shown, partition_by or None)
 
 
-def _without_schema(url: str) -> tuple[str, str]:
-    """Take the option `schema` out of a URL."""
+def _without_option(url: str, name: str) -> tuple[str, str]:
+    """Take an option that libpq does not know out of a URL."""
     base, mark, query = url.partition("?")
     options = query.split("&") if mark else []
-    named = [unquote(one[len("schema=") :]) for one in options if one.startswith("schema=")]
-    others = [one for one in options if not one.startswith("schema=")]
+    named = [unquote(one[len(name) + 1 :]) for one in options if one.startswith(f"{name}=")]
+    others = [one for one in options if not one.startswith(f"{name}=")]
     return base + ("?" + "&".join(others) if others else ""), named[-1] if named else ""
 
 

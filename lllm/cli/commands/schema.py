@@ -10,7 +10,12 @@ import click
     "--postgres", is_flag=True, required=True, help="Print the tables of a log in PostgreSQL."
 )
 @click.option("--schema", "name", metavar="NAME", help="The schema of the log.  [default: lllm]")
-def schema(postgres: bool, name: str | None) -> None:
+@click.option(
+    "--partition-by",
+    type=click.Choice(["month"]),
+    help="Make the table of payloads with a partition for each month.",
+)
+def schema(postgres: bool, name: str | None, partition_by: str | None) -> None:
     """Print the SQL that makes the tables of a log.
 
     lllm makes the tables itself at the first use, if its role is allowed to. Otherwise an
@@ -23,6 +28,6 @@ def schema(postgres: bool, name: str | None) -> None:
     from lllm.events.backends.postgres.schema import ddl, grants
     from lllm.events.backends.postgres.server_url import SCHEMA
 
-    click.echo(ddl(name or SCHEMA))
+    click.echo(ddl(name or SCHEMA, partition_by))
     for line in grants(name or SCHEMA).splitlines():
         click.echo(f"-- {line}".rstrip())

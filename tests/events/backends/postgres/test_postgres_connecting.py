@@ -28,6 +28,7 @@ from lllm import ConfigError, LogError, LogReadOnly, LogStore, LogUnavailable, P
 from lllm.cli import main
 from lllm.events.backends.postgres.errors import ServerRefused
 from lllm.events.backends.postgres.schema import ddl, identifier
+from lllm.events.envelope import Recorded
 from lllm.testing.writers import batch, event, without_positions
 from tests.support.postgres import Server, free_port, new_schema, server
 from tests.support.waiting import HANG
@@ -303,6 +304,12 @@ def test_roles() -> None:
     assert without_positions(reader.read()) == batch("s", 0)
     with pytest.raises(LogUnavailable, match="permission denied for function append"):
         reader.append(batch("s", 1))
+    for own in (writer, reader):
+        assert "no EXECUTE on the function `erase`" in (own.why_not_erasable or "")
+        with pytest.raises(LogUnavailable, match="permission denied for function erase"):
+            own.erase_payloads([Recorded(positions[0], "s", 1, 0, "x", 1, b"", b"")])
+        with pytest.raises(LogUnavailable, match="permission denied"):
+            own.vacuum()
     until = time.monotonic() + HANG
     for user in (writes, reads):
         connection = server().connect(user)

@@ -23,3 +23,12 @@ class TestPostgres(SharedLogContract):
         if not link.exists():
             link.write_text(server().url("t" + hashlib.sha256(bytes(folder)).hexdigest()[:12]))
         return PostgresBackend(link.read_text())
+
+
+@pytest.mark.slow
+class TestPartitioned(TestPostgres):
+    """A schema whose payloads are partitioned by month."""
+
+    def open_log(self, folder: Path) -> LogBackend:
+        super().open_log(folder).close()
+        return PostgresBackend((folder / "server").read_text(), partition_by="month")
