@@ -32,8 +32,8 @@ function merge(old, fresh) {
     const empty = $(":scope > .body[data-src]", one);
     if (fetched && empty) empty.replaceWith(fetched.cloneNode(true));
     if ($("details.annotate[open]", before)) { place = before.nextElementSibling; continue; } // a note is being written
-    const box = $(".pick input:checked", before);
-    if (box) $(".pick input", one).checked = true;
+    const box = $(".pick input", one);
+    if (box) box.checked = Boolean($(".pick input:checked", before));
     const inside = $("details.below", one);
     if (inside) inside.open = Boolean($("details.below[open]", before));
     if (before.isEqualNode(one)) {

@@ -224,11 +224,18 @@ def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> Non
 
 @pytest.mark.parametrize("width", [400, 1280])
 def test_it_fits_the_window(browser: Browser, page: Served, width: int) -> None:
-    found = page.store.list_sessions(tags={"customer": "bob"})[0].session_id
+    long = {"question": "Why did the kettle not arrive before the guests came? " * 3}
+    tags = {f"label{number}": "a value of some length" for number in range(9)}
+    found = answer_with_tool(page.store, "Z-99", **tags)
+    with page.store.session("a_shop::with_a_long_name_of_a_tactic", task=long, tags=tags):
+        pass
+    version = re.findall(r'href="(/definitions/[^"]+)"', page.get(f"/sessions/{found}")[2])[0]
     with looking(browser, page, viewport={"width": width, "height": 800}) as tab:
         for path in (
             "/",
             f"/sessions/{found}",
+            f"/sessions/{found}/events",
+            version,
             "/cost",
             "/health",
             "/calls",
