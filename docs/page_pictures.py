@@ -39,7 +39,7 @@ def main() -> None:
             address, _, token = server.stdout.readline().strip().partition("?")
             started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             for name, path, height in (
-                ("web-list", "", 380), ("web-session", f"sessions/{first}", 700),
+                ("web-list", "", 440), ("web-session", f"sessions/{first}", 700),
             ):  # fmt: skip
                 page = started.new_page(viewport={"width": WIDTH, "height": height})
                 page.goto(f"{address}{path}?{token}")
