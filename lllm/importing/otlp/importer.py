@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
-from lllm.events.errors import LogError, LogReadOnly
+from lllm.events.errors import AppendConflict, LogError, LogReadOnly
 from lllm.importing.otlp.agent_logs import conversation_of
 from lllm.importing.otlp.known_sessions import KnownSessions
+from lllm.importing.otlp.shared_append import SharedAppend
 from lllm.importing.otlp.signals import Signals
 from lllm.importing.otlp.trace_buffer import DETAILS, BufferedTrace, TraceBuffer
 from lllm.importing.otlp.write_logs import LogWriter
@@ -21,6 +23,7 @@ SETTLE = 5.0
 """Seconds of silence after which a trace with its root is written."""
 IDLE = 600.0
 """Seconds of silence after which a trace without its root, or a conversation, is written."""
+_TOGETHER = 64  # traces that are written in few appends
 MOST_BYTES = 64 << 20
 """About how many bytes of spans wait in memory."""
 
@@ -75,8 +78,9 @@ class OtlpImporter:
         self._written = OtlpCounts(left_out=[])
         known, owners = KnownSessions(store.log), CallOwners(store.log)
         self._buffer = TraceBuffer(settle, idle, most_bytes)
-        self._writer = TraceWriter(store, known, owners, self._written)
-        self._log_writer = LogWriter(store, known, owners, self._written)
+        self._append = SharedAppend(store.log)
+        self._writer = TraceWriter(store, known, owners, self._written, self._append.add)
+        self._log_writer = LogWriter(store, known, owners, self._written, self._append.add)
         self._waiting: Counter[int] = Counter()
         self._done: list[int] = []
         self._other_logs = 0
@@ -127,22 +131,63 @@ class OtlpImporter:
             LogError: The store can't be written.
         """
         now = time.monotonic()
-        for trace_id, trace in self._buffer.ready(now, everything=everything, rooted=rooted):
-            self._write(trace_id, trace)
+        batch: list[tuple[str, BufferedTrace]] = []
+        before = msgspec.structs.replace(self._written, left_out=[*self._written.left_out])
+        for one in self._buffer.ready(now, everything=everything, rooted=rooted):
+            batch.append(one)
+            if len(batch) == _TOGETHER:
+                self._write_together(batch, before)
+                batch = []
+                before = msgspec.structs.replace(self._written, left_out=[*self._written.left_out])
+        if batch:
+            self._write_together(batch, before)
+
+    def _write_together(
+        self, batch: Sequence[tuple[str, BufferedTrace]], before: OtlpCounts
+    ) -> None:
+        """Write some traces in few appends; `before` is what was counted before them."""
+        try:
+            for trace_id, trace in batch:
+                self._write(trace_id, trace)
+                if self._append.is_full:
+                    self._append.flush()
+            self._append.flush()
+        except AppendConflict:  # another process imports one of them; the others are written
+            self._recount(before)
+            for trace_id, trace in batch:
+                self._write_alone(trace_id, trace)
+        except LogError:
+            self._recount(before)
+            self._append.forget()
+            for trace_id, trace in reversed(batch):
+                self._buffer.put_back(trace_id, trace)
+            raise
+        for _, trace in batch:
+            for token in trace.tokens:
+                self._waiting[token] -= 1
+                if not self._waiting[token]:
+                    self._finish(token)
 
     def _write(self, trace_id: str, trace: BufferedTrace) -> None:
+        if trace.conversation is not None:
+            self._log_writer.write(trace.conversation, trace.records)
+        else:
+            self._writer.write(trace_id, trace.complete())
+
+    def _write_alone(self, trace_id: str, trace: BufferedTrace) -> None:
+        self._append.forget()
         try:
-            if trace.conversation is not None:
-                self._log_writer.write(trace.conversation, trace.records)
-            else:
-                self._writer.write(trace_id, trace.complete())
-        except LogError:
-            self._buffer.put_back(trace_id, trace)
-            raise
-        for token in trace.tokens:
-            self._waiting[token] -= 1
-            if not self._waiting[token]:
-                self._finish(token)
+            self._write(trace_id, trace)
+            self._append.flush()
+        except AppendConflict:
+            self._written.left_out.append(
+                f"{trace_id}: another process imports it at this moment; import it again"
+            )
+
+    def _recount(self, before: OtlpCounts) -> None:
+        """Count again from what was counted before some traces."""
+        for name in before.__struct_fields__:
+            setattr(self._written, name, getattr(before, name))
 
     def _finish(self, token: int) -> None:
         del self._waiting[token]

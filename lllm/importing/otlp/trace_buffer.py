@@ -153,6 +153,8 @@ class TraceBuffer:
         for trace_id in list(self._traces):
             trace = self._traces[trace_id]
             silence = now - trace.touched
+            if not (everything or rooted) and silence < self._settle:
+                break  # those behind it were touched later
             enough = silence >= (self._settle if trace.has_root else self._idle)
             if everything or enough or (rooted and trace.has_root):
                 yield trace_id, self._take(trace_id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import StoreError
 from lllm.events.model import Content, Error, ToolCall
 from lllm.importing.otlp.agent_logs import AgentConversation, LogEntry, entry_of
@@ -29,11 +30,18 @@ class LogWriter:
         known: What the log has already.
         owners: The sessions that have the calls.
         counts: Counts what is done.
+        append: Takes the events.
     """
 
     def __init__(
-        self, store: StoreParts, known: KnownSessions, owners: CallOwners, counts: OtlpCounts
+        self,
+        store: StoreParts,
+        known: KnownSessions,
+        owners: CallOwners,
+        counts: OtlpCounts,
+        append: Callable[[Sequence[NewEvent]], object],
     ) -> None:
+        self._append = append
         self._store = store
         self._known = known
         self._owners = owners
@@ -76,7 +84,7 @@ class LogWriter:
             f"{conversation.program}::session",
             partition=self._store.partition,
         )
-        appender = SessionAppender(self._store.log, session_id, self._store.redact)
+        appender = SessionAppender(self._store.log, session_id, self._store.redact, self._append)
         events = SessionEvents(source, appender.salt, self._store.prices)
         made = _AgentSession(events, conversation, self._owners)
         made.make(dict(ordered))

@@ -7,10 +7,11 @@ completed from the same spans, and an import that is repeated adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import StoreError
 from lllm.events.model import Ancestor
 from lllm.importing.otlp.known_sessions import EarlierSession, KnownSessions, foreign_id
@@ -56,11 +57,18 @@ class TraceWriter:
         known: What the log has already.
         owners: The sessions that have the calls.
         written: Counts what is done.
+        append: Takes the events.
     """
 
     def __init__(
-        self, store: StoreParts, known: KnownSessions, owners: CallOwners, written: OtlpCounts
+        self,
+        store: StoreParts,
+        known: KnownSessions,
+        owners: CallOwners,
+        written: OtlpCounts,
+        append: Callable[[Sequence[NewEvent]], object],
     ) -> None:
+        self._append = append
         self._store = store
         self._known = known
         self._owners = owners
@@ -161,7 +169,7 @@ class TraceWriter:
         traceparent: str | None,
     ) -> dict[str, int]:
         store = self._store
-        appender = SessionAppender(store.log, source.session_id, store.redact)
+        appender = SessionAppender(store.log, source.session_id, store.redact, self._append)
         events = SessionEvents(source, appender.salt, store.prices)
         made = TraceSession(events, planned, self._owners, batch, traceparent)
         made.make()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -40,13 +40,21 @@ class SessionAppender:
         log: The log of the store.
         session_id: The session, which is also the name of its stream.
         redact: The redaction of the store.
+        append: Takes the new events instead of the log, which then gets them together with others;
+            None to append them at once.
 
     Raises:
         StoreError: The session was erased.
     """
 
-    def __init__(self, log: BufferedLog, session_id: str, redact: Redact | None) -> None:
-        self._log = log
+    def __init__(
+        self,
+        log: BufferedLog,
+        session_id: str,
+        redact: Redact | None,
+        append: Callable[[Sequence[NewEvent]], object] | None = None,
+    ) -> None:
+        self._append = append or log.append
         self._redact = redact
         self.session_id = session_id
         self._stored: Iterator[Recorded] = log.read(stream=session_id)
@@ -104,7 +112,7 @@ class SessionAppender:
 
     def _write(self, batch: Sequence[NewEvent]) -> None:
         try:
-            self._log.append(batch)
+            self._append(batch)
         except AppendConflict as error:
             raise StoreError(
                 f"another process imports session {self.session_id} at this moment; import it again"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lllm
+from lllm.importing.otlp import shared_append
 from lllm.importing.otlp.decode_json import decode, signals_of
 from lllm.importing.otlp.importer import OtlpImporter
 from tests.support.otlp import (
@@ -125,9 +126,7 @@ def test_an_import_that_was_killed_is_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each append, in a store of its own."""
-    from lllm.importing.transcripts import append_session
-
-    monkeypatch.setattr(append_session, "_AT_ONCE", 2)
+    monkeypatch.setattr(shared_append, "_MOST", 2)
     path = write(tmp_path / "spans.jsonl", request(*asker()))
 
     class Killed(BaseException):
@@ -231,3 +230,27 @@ def test_protobuf_and_json_are_the_same() -> None:
     text = decode(json.dumps(whole).encode()).spans
     assert [one.digest for one in binary] == [one.digest for one in text]
     assert binary == text == decode(json.dumps(based).encode()).spans
+
+
+def test_another_process_imports_the_same(
+    store: lllm.LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions stay, and the others of the same append are written."""
+    path = Path(str(store.backend.path))  # type: ignore[attr-defined]
+    spans = [genai(n, trace=f"{n:032x}") for n in range(1, 6)]
+    one = importer(store)
+    one.add(signals_of(request(*spans)))
+    append = store.log.append
+
+    def second(events: object) -> object:
+        monkeypatch.undo()
+        with lllm.LogStore(lllm.SQLiteBackend(path)) as other:
+            rival = importer(other)
+            rival.add(signals_of(request(spans[2])))
+            rival.write_ready(everything=True)
+        return append(events)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store.log, "append", second)
+    one.write_ready(everything=True)
+    assert store.export_cost_summary()["calls"] == 5
+    assert one.result().sessions == 4
