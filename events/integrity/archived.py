@@ -68,7 +68,7 @@ class ArchivedEvents:
             self._ranges += _ranges_of(part)
 
     def said(self, event: Recorded, residue: SessionResidue | SessionRestored) -> None:
-        """Take that a session's events left the log.
+        """Note that the events of a session left the log.
 
         Args:
             event: The event that says so.
@@ -91,12 +91,12 @@ class ArchivedEvents:
             count = sum(last + 1 - first for first, last in residue.positions)
             # with fewer, the removal is not finished, and the events are in the log
             if len(leaves) == count and root_of(leaves).hex() != residue.digests:
-                what = f"the digests of {residue.about} are not those of the events that it had"
+                what = f"the digests kept for {residue.about} are not those of its events"
                 yield Damage.of(event, what)
         for first, last in _without(gone, _merged(known)):
             those = f"position {first}" if first == last else f"positions {first} to {last}"
             yield Damage(
-                last, "", 0, f"the events at {those} were removed, and no session.archived says so"
+                last, "", 0, f"the events at {those} were removed, but no session.archived says so"
             )
 
     def _leaves(self, positions: _Range) -> Iterator[bytes]:

@@ -2,10 +2,10 @@
 
 `session.succeeded` and `session.failed` contain the number of events before them in the session,
 and the root of the Merkle tree (RFC 6962, see `merkle`) over the digests of these events, in the
-order of the stream. So a proof for that one event is a proof for the whole session, and shows that
-no event is missing, wherever in the log the events are.
+order of the stream. A proof of that one event is therefore a proof of the whole session: no event
+of it is missing, wherever in the log its events are.
 
-Last events that an earlier lllm wrote have neither, so nothing is checked for them.
+Last events that an earlier version of lllm wrote have neither, so nothing is checked for them.
 """
 
 from __future__ import annotations
@@ -73,23 +73,23 @@ def root_problem(end: Event, tree: RightEdge) -> str | None:
     if not isinstance(end, SessionSucceeded | SessionFailed) or None in (end.events, end.root):
         return None
     if end.events != tree.size:
-        return f"it says that {end.events} events of its session stand before it, not {tree.size}"
-    if end.root != tree.root():
         return (
-            f"the {tree.size} events of its session before it are not those that it speaks for: "
-            "its root does not fit them"
+            f"it says that {end.events} events of its session come before it, but there are "
+            f"{tree.size}"
         )
+    if end.root != tree.root():
+        return f"its root does not match the {tree.size} events of its session before it"
     return None
 
 
 def check_root(events: Sequence[Recorded]) -> None:
-    """Check that the events of a session are those that its last event names.
+    """Check the events of a session against the number and root in its last event.
 
     Args:
         events: The events of one stream in order, each of which matches its digest.
 
     Raises:
-        LogDamaged: The last event names other events.
+        LogDamaged: The number or the root does not match.
     """
     last = events[-1] if events else None
     if last is None or last.type not in ENDS or last.seq != len(events) or events[0].seq != 1:

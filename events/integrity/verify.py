@@ -72,8 +72,8 @@ _AT_ONCE = 1_000  # events that are checked at once, while the cache of the proc
 _REPORTED = 4_096  # events between two reports of progress
 
 NOT_COVERED = (
-    "unknown without an earlier seal (--checkpoint). Sessions in another order would not show, nor "
-    "an end that was cut off."
+    "unknown without an earlier seal (--checkpoint). This check does not find sessions in another "
+    "order, or a missing end of the log."
 )
 
 
@@ -87,7 +87,7 @@ class Verified(msgspec.Struct, frozen=True):
         unchecked: The number of events whose digest can't be checked, because the salt in the first
             event of their stream is lost.
         lost: The number of events that were never written, as the log itself records (log.gap);
-            this is no damage.
+            this is not damage.
         torn_bytes: The number of bytes at the end of a JSONL log that are the beginning of an
             append, or zeros: its writer died, or the end of a file was cut off. The next append
             moves them aside.
@@ -163,7 +163,7 @@ def verify(
 
 
 def _in_parts(found: Readable) -> Iterator[Sequence[Recorded] | Damage]:
-    """Take the events of a log by the thousand, and each damage where it is."""
+    """Yield the events of a log in parts of up to a thousand, and each damage in its place."""
     rest = iter(found)
     while part := list(islice(rest, _AT_ONCE)):
         if Damage not in map(type, part):
@@ -177,7 +177,7 @@ def _in_parts(found: Readable) -> Iterator[Sequence[Recorded] | Damage]:
 
 
 class _Leaves:
-    """Hands all leaves to a tree in order; the tree may be None."""
+    """Passes all leaves to a tree, in order; the tree may be None."""
 
     def __init__(self, tree: VerifiedTree | None, archived: ArchivedEvents) -> None:
         self._tree = tree
@@ -272,7 +272,7 @@ class _Check:
                 digest = event.digest
                 fits = digest == stream.leaf(event, committed)
             except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
-                self._damage(event, "a field of it is of the wrong kind")
+                self._damage(event, "one of its fields has a wrong type")
                 continue
             digests = stream.digests
             if (
@@ -294,7 +294,7 @@ class _Check:
     def _event(
         self, event: Recorded, stream: _Stream, committed: bytes | None, *, fits: bool
     ) -> None:
-        """Check an event that has a place of its own in its stream, or has something wrong."""
+        """Check an event that is the last of its stream, was erased, or has something wrong."""
         if committed is not None:
             self._erased.setdefault(event.stream, event)
         if fits:
@@ -338,7 +338,7 @@ class _Check:
         """Check, after the last event, that each erased payload belongs to a `session.erased`."""
         for stream, event in self._erased.items():
             if stream not in self._meant:
-                self._damage(event, "its payload was erased, and no session.erased tells of that")
+                self._damage(event, "its payload was erased, but no session.erased says so")
         for about, (event, digests) in self._erasures.items():
             if digests is not None and self._wholes.get(about, digests) != digests:
                 self._damage(event, f"the events of {about} are not those that were erased")
@@ -358,7 +358,7 @@ class _Check:
         if event.stream in self._erased and not stream.salt:
             self._damage(
                 event,
-                "it was written after its session was erased, and the salt of its digest is gone",
+                "it was written after its session was erased, so its digest can't be checked",
             )
             self.unchecked += 1
             return True
@@ -370,24 +370,25 @@ class _Check:
             stream.told = True
             self._damage(
                 event,
-                "whether it is what was written can't be checked, here and behind it: the first "
-                "event of its stream is damaged, and the salt of the digests stands in it",
+                "neither its digest nor those of the later events of its stream can be checked: "
+                "that needs the salt in the first event of the stream, which is damaged",
             )
         return True
 
     def _misplaced(self, event: Recorded, stream: _Stream) -> None:
         if stream.seq == _ENDED:
-            self._damage(event, "it stands behind the last event of its stream")
+            self._damage(event, "it comes after the last event of its stream")
         elif event.seq > stream.seq:
             first, last = stream.seq + 1, event.seq - 1
             if not self._is_known_lost(last + 1 - first, event, stream):
                 those = f"event {first}" if first == last else f"events {first} to {last}"
-                self._damage(event, f"{those} of its stream should stand before it")
+                verb = "is" if first == last else "are"
+                self._damage(event, f"{those} of its stream {verb} missing before it")
             stream.seq = event.seq
         elif event.seq == stream.seq:
-            self._damage(event, "it stands in the log twice")
+            self._damage(event, "it is in the log twice")
         else:
-            self._damage(event, f"it stands behind event {stream.seq} of its stream")
+            self._damage(event, f"it comes after event {stream.seq} of its stream, out of order")
 
     def _is_known_lost(self, count: int, event: Recorded, stream: _Stream) -> bool:
         """True if the log itself records the loss of the events missing before one."""

@@ -7,7 +7,7 @@ const UNSAFE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f
 class Wrong extends Error {}
 
 const utf8 = (text) => {
-  if (!text.isWellFormed()) throw new Wrong("a text is no UTF-8");
+  if (!text.isWellFormed()) throw new Wrong("a text is not valid UTF-8");
   return new TextEncoder().encode(text);
 };
 
@@ -16,15 +16,15 @@ function base64(text, what) {
   try {
     bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   } catch {
-    throw new Wrong(`${what} is no base64`);
+    throw new Wrong(`${what} is not base64`);
   }
-  if (btoa(String.fromCharCode(...bytes)) !== text) throw new Wrong(`${what} is no base64`);
+  if (btoa(String.fromCharCode(...bytes)) !== text) throw new Wrong(`${what} is not base64`);
   return bytes;
 }
 
 function hashOf(text, what) {
   const bytes = base64(text, what);
-  if (bytes.length !== 32) throw new Wrong(`${what} has not 32 bytes`);
+  if (bytes.length !== 32) throw new Wrong(`${what} does not have 32 bytes`);
   return bytes;
 }
 
@@ -38,10 +38,10 @@ function joined(...parts) {
   return bytes;
 }
 
-// Refuses members that the form does not have: nothing vouches for what they say.
+// Refuses members that the form does not have, because they are not proven.
 function only(object, names) {
   for (const name of Object.keys(object)) {
-    if (!names.includes(name)) throw new Wrong(`it has a member ${name}, which is none of a proof`);
+    if (!names.includes(name)) throw new Wrong(`it has a member ${name}, which a proof does not have`);
   }
 }
 
@@ -82,7 +82,7 @@ async function root(leaves) {
 
 async function rootOfProof(leaves, size, path) {
   const indexes = [...leaves.keys()].sort((one, other) => one - other);
-  if (!indexes.length || indexes.at(-1) >= size) throw new Wrong("a leaf is none of this log");
+  if (!indexes.length || indexes.at(-1) >= size) throw new Wrong("a leaf is not in this log");
   let used = 0;
   async function walk(begin, end) {
     if (!indexes.some((index) => begin <= index && index < end)) {
@@ -101,7 +101,7 @@ async function rootOfProof(leaves, size, path) {
 
 function payload(event) {
   const shown = [event.data, event.base64, event.commitment].filter((one) => one !== undefined);
-  if (shown.length !== 1) throw new Wrong(`event ${event.seq} needs one of data, base64 and commitment`);
+  if (shown.length !== 1) throw new Wrong(`event ${event.seq} must have exactly one of data, base64 and commitment`);
   if (event.commitment !== undefined) return null;
   return event.data !== undefined ? utf8(event.data) : base64(event.base64, "a payload");
 }
@@ -127,7 +127,7 @@ async function leafOf(stream, event) {
   ));
 }
 
-// HMAC-SHA-256 by hand: WebCrypto takes no empty key, which a stream without a salt has.
+// HMAC-SHA-256 by hand, because WebCrypto refuses the empty key of a stream without a salt.
 async function hmac(key, data) {
   const block = joined(key.length > 64 ? await sha256(key) : key, new Uint8Array(64)).slice(0, 64);
   const inner = await sha256(joined(block.map((byte) => byte ^ 0x36), data));
@@ -152,7 +152,7 @@ async function checkStream(stream, leaves) {
     if (events.some((event) => (event.leaf === undefined) === (event === last))
       || end.events !== events.length - 1 || last.seq !== events.length || typeof end.root !== "string"
       || !equal(base64(end.root, "the root of a session"), await root(hashes.slice(0, -1)))) {
-      throw new Wrong(`the end of ${stream.stream} does not fit the events before it`);
+      throw new Wrong(`the end of ${stream.stream} does not match the events before it`);
     }
   }
   events.forEach((event, at) => {
@@ -180,31 +180,31 @@ function splitNote(content) {
 function readCheckpoint(text) {
   const lines = text.split("\n");
   if (lines.length < 4 || lines.indexOf("") !== lines.length - 1 || !/^(0|[1-9][0-9]{0,15})$/.test(lines[1])) {
-    throw new Wrong("the checkpoint is none");
+    throw new Wrong("the checkpoint has a wrong form");
   }
   const size = Number(lines[1]);
-  if (!Number.isSafeInteger(size)) throw new Wrong("the checkpoint is none");
+  if (!Number.isSafeInteger(size)) throw new Wrong("the checkpoint has a wrong form");
   return { origin: lines[0], size, root: hashOf(lines[2], "the root of the checkpoint") };
 }
 
-// True if the key signed the note; throws Wrong where it did not.
+// True if the key signed the note; throws Wrong if it did not.
 async function checkSignature(note, keyText) {
   const found = /^([^+\s]+)\+([0-9a-f]{8})\+(\S+)$/.exec(keyText.trim());
   const key = found && base64(found[3], "the key");
-  if (!key || key.length !== 33 || key[0] !== 1) throw new Wrong("this is no public key");
+  if (!key || key.length !== 33 || key[0] !== 1) throw new Wrong("this is not a public key");
   const name = utf8(found[1]);
   const id = (await sha256(joined(name, [10], key))).slice(0, 4);
   if ([...id].map((byte) => byte.toString(16).padStart(2, "0")).join("") !== found[2]) {
-    throw new Wrong("the public key does not fit its id");
+    throw new Wrong("the public key does not match its id");
   }
   const imported = await crypto.subtle.importKey("raw", key.slice(1), { name: "Ed25519" }, false, ["verify"]);
   let signed = false;
   for (const [dash, signer, value, ...more] of note.signatures) {
-    if (dash !== "\u2014" || value === undefined || more.length) throw new Wrong("a signature is none");
+    if (dash !== "\u2014" || value === undefined || more.length) throw new Wrong("a signature has a wrong form");
     const bytes = base64(value, "a signature");
     if (signer !== found[1] || !equal(bytes.slice(0, 4), id)) continue;
     if (!await crypto.subtle.verify("Ed25519", imported, bytes.slice(4), utf8(note.text))) {
-      throw new Wrong(`the signature of ${found[1]} does not fit the checkpoint`);
+      throw new Wrong(`the signature of ${found[1]} does not match the checkpoint`);
     }
     signed = true;
   }
@@ -213,7 +213,7 @@ async function checkSignature(note, keyText) {
 
 async function signatureOf(note, proof, given) {
   const key = given || proof.key;
-  if (!key) return ["unknown", "Nothing from outside of this page vouches for the checkpoint."];
+  if (!key) return ["unknown", "There is no public key with which the signature of the checkpoint can be checked."];
   try {
     await checkSignature(note, key);
   } catch (error) {
@@ -221,12 +221,12 @@ async function signatureOf(note, proof, given) {
     return ["unknown", `This browser can't check Ed25519 signatures (${error.name}).`];
   }
   if (given) return ["good", "The checkpoint is signed with the key that you gave."];
-  return ["unknown", `The only key is the one inside of this page, ${key}, and it fits. Compare it with one that you have from somewhere else.`];
+  return ["unknown", `The checkpoint is signed with the key inside this page, ${key}. Compare it with a key that you have from another source.`];
 }
 
 async function check(proof, given) {
   only(proof, ["format", "how", "checkpoint", "key", "streams", "path"]);
-  if (proof.format !== "lllm-proof/1") throw new Wrong("this page does not know the form of the proof");
+  if (proof.format !== "lllm-proof/1") throw new Wrong("this page does not know this version of the form");
   const note = splitNote(proof.checkpoint);
   const checkpoint = readCheckpoint(note.text);
   const results = [];
@@ -234,11 +234,11 @@ async function check(proof, given) {
   const complete = [];
   for (const stream of proof.streams) complete.push([stream, await checkStream(stream, leaves)]);
   const found = await rootOfProof(leaves, checkpoint.size, proof.path.map((one) => hashOf(one, "the path")));
-  if (!equal(found, checkpoint.root)) throw new Wrong("the events do not stand in the log of the checkpoint");
-  results.push(["good", `Every event below stands in the log ${checkpoint.origin}, among its first ${checkpoint.size} events.`]);
+  if (!equal(found, checkpoint.root)) throw new Wrong("the log of the checkpoint does not contain the events");
+  results.push(["good", `The log ${checkpoint.origin} contains every event below, among its first ${checkpoint.size} events.`]);
   for (const [stream, whole] of complete) {
     results.push(whole ? ["good", `${stream.stream}: complete, nothing of it is missing.`]
-      : ["unknown", `${stream.stream}: these events are in it; whether there are more is not proven.`]);
+      : ["unknown", `${stream.stream}: it contains these events; that there are no others is not proven.`]);
   }
   results.push(await signatureOf(note, proof, given));
   return results;
@@ -266,14 +266,14 @@ function show(proof) {
       row.append(element("td", Number.isNaN(when.getTime()) ? event.time : when.toISOString()));
       row.append(element("td", event.type));
       const content = element("td");
-      content.append(element("pre", event.data ?? event.base64 ?? `(held back; commitment ${event.commitment})`));
+      content.append(element("pre", event.data ?? event.base64 ?? `(not shown; commitment ${event.commitment})`));
       row.append(content);
     }
     document.getElementById("streams").append(element("h2", stream.stream), table);
   }
 }
 
-// A member that is null is as one that is left out.
+// A member that is null counts as one that is left out.
 const withoutNull = (_, value) => (value === null ? undefined : value);
 const parsed = () => JSON.parse(document.getElementById("proof").textContent, withoutNull);
 

@@ -74,7 +74,7 @@ def test_verify_asks_for_the_reason(log: Log) -> None:
     """An erased payload that no session.erased tells of is named; so is a changed envelope."""
     erase_events(log, without_payloads(write(log, "s")))
     [damage] = verify(log).damages
-    assert "no session.erased tells of that" in damage.what
+    assert "no session.erased says so" in damage.what
     event = next(log.read())
     other = Recorded(event.position, "s", 1, 6, event.type, event.version, event.data, event.digest)
     with pytest.raises(LogDamaged):

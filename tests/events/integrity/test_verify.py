@@ -169,11 +169,11 @@ class TestWhole:
                 return 9
 
         assert [(one.position, one.what) for one in verify(Mixed()).damages] == [
-            (3, "it stands in the log twice"),
-            (4, "it stands behind event 2 of its stream"),
-            (5, "event 3 of its stream should stand before it"),
-            (6, "events 5 to 6 of its stream should stand before it"),
-            (9, "it stands behind the last event of its stream"),
+            (3, "it is in the log twice"),
+            (4, "it comes after event 2 of its stream, out of order"),
+            (5, "event 3 of its stream is missing before it"),
+            (6, "events 5 to 6 of its stream are missing before it"),
+            (9, "it comes after the last event of its stream"),
         ]
 
     def test_without_a_way_on(self) -> None:

@@ -248,7 +248,7 @@ def test_alterations(store: LogStore, tmp_path: Path, what: str) -> None:
         connection.commit()
     (found, *_) = verify(SQLiteBackend(path, read_only=True)).damages
     if what in ("changed", "swapped"):
-        assert "are not those of the events that it had" in found.what
+        assert "are not those of its events" in found.what
 
 
 def test_guarded(store: LogStore, tmp_path: Path) -> None:

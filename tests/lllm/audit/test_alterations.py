@@ -283,7 +283,7 @@ def test_a_doubled_line(tmp_path: Path) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:6], lines[5], *lines[6:]]))
     verified, extension = judged("jsonl", path, kept)
-    assert [one.what for one in verified.damages] == ["it stands in the log twice"]
+    assert [one.what for one in verified.damages] == ["it is in the log twice"]
     assert extension.verdict == "wrong"
 
 

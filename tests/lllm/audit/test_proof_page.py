@@ -62,9 +62,9 @@ def test_a_good_proof(browser: Browser, proof: Proof, tmp_path: Path) -> None:
     """The key inside is not enough; with one that is typed in it is good, with another wrong. What
     a log says is shown as text."""
     with opened(browser, tmp_path / "proof.html", proof_page(proof)) as tab:
-        assert "only as honest as its maker" in tab.inner_text("body")
+        assert "Don't rely on this page alone" in tab.inner_text("body")
         assert verdict(tab) == "unknown"
-        assert "The only key is the one inside of this page" in tab.inner_text("#checks")
+        assert "The checkpoint is signed with the key inside this page" in tab.inner_text("#checks")
         assert "complete, nothing of it is missing" in tab.inner_text("#checks")
         tab.fill("#key", f" {KEY.public} ")
         tab.wait_for_selector("body[data-checked=good]")
