@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from lllm.analytics.arrow_batches import TableRow
 from lllm.analytics.columns import TableName
+from lllm.analytics.payload_columns import (
+    NO_TOKENS,
+    error_columns,
+    json_text,
+    price_columns,
+    text_columns,
+    token_columns,
+)
 from lllm.events import codec
 from lllm.events.envelope import Recorded
 from lllm.events.model import (
@@ -22,15 +29,12 @@ from lllm.events.model import (
     LLMRequested,
     LLMResponded,
     MessageAdded,
-    Price,
     RetryScheduled,
     State,
     ToolCalled,
     ToolFailed,
     ToolReturned,
-    Usage,
 )
-from lllm.events.values.readable import readable
 
 AddRow = Callable[[TableRow], object]
 VersionOf = Callable[[str], int | None]
@@ -46,7 +50,6 @@ TYPES: dict[TableName, tuple[str, ...]] = {
 }
 """The events that each table is made of."""
 
-_NO_TOKENS = (None,) * 7
 _WASTED = -3  # the place of this column in a row of an attempt
 _WAITING = 1_000  # ended attempts outside of agents whose answer may still be rejected
 
@@ -147,7 +150,7 @@ class EventRows:
             *self._where, started.call, started.agent, started.definition,
             self._version_of(started.definition), started.dialog, state,
             call.began, ended, elapsed, call.attempts, call.retries, call.tool_calls, cancelled,
-            *_error(error),
+            *error_columns(error),
         ))  # fmt: skip
 
     def _retry(self, retry: RetryScheduled, _: int) -> None:
@@ -215,7 +218,7 @@ class EventRows:
             ]  # fmt: skip
         if ended is None:
             row += [None, self._unended, False, None, None, None, None, None, began, None, None]
-            row += [None, *_NO_TOKENS, None, None, None, False, None, None]
+            row += [None, *NO_TOKENS, None, None, None, False, None, None]
             return row
         row.append(ended.service_tier)
         if isinstance(ended, LLMResponded):
@@ -226,8 +229,8 @@ class EventRows:
             row += ["failure", ended.cancelled, None, error.status, error.code]
             row += [error.type, error.message]
             first_token, response_id, wasted = None, None, True
-        row += [began, time, ended.elapsed, first_token, *_tokens(ended.usage)]
-        row += [*_price(ended.price, ended.usage), wasted, response_id, ended.request_id]
+        row += [began, time, ended.elapsed, first_token, *token_columns(ended.usage)]
+        row += [*price_columns(ended.price, ended.usage), wasted, response_id, ended.request_id]
         return row
 
     # -- Messages
@@ -248,15 +251,9 @@ class EventRows:
         prompt: str | None,
         content: Content,
     ) -> None:
-        reasoning, others = None, 0
-        for part in content.parts:
-            if part.kind == "reasoning":
-                reasoning = (reasoning or "") + (part.text or "")
-            elif part.kind != "text":
-                others += 1
         self._message((
             *self._where, message, dialog, content.role, why, time, request, tool, prompt,
-            content.text, reasoning, len(content.tool_calls), others,
+            *text_columns(content),
         ))  # fmt: skip
 
     # -- Tools
@@ -297,10 +294,10 @@ class EventRows:
     ) -> None:
         call, _ = self._turns.get(called.request, (None, None))
         agent = "" if call is None else self._agents.get(call, "")
-        arguments = None if called.arguments is None else _json(called.arguments)
+        arguments = None if called.arguments is None else json_text(called.arguments)
         self._tool((
             *self._where, tool, called.request, call, agent, called.name, called.call_id, state,
-            began, ended, elapsed, arguments, result, repeats, *_error(error),
+            began, ended, elapsed, arguments, result, repeats, *error_columns(error),
         ))  # fmt: skip
 
 
@@ -335,28 +332,3 @@ def types_of(tables: Collection[TableName]) -> list[str]:
 
 def _drop(_: TableRow) -> None:
     """Add a row to a table that is not wanted."""
-
-
-def _json(value: object) -> str:
-    with suppress(Exception):  # a mark that this version can't read stays in its recorded form
-        value = readable(value)
-    return codec.encode(value).decode()
-
-
-def _error(error: Error | None) -> tuple[str | None, str | None]:
-    return (None, None) if error is None else (error.type, error.message)
-
-
-def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
-    if usage is None:
-        return _NO_TOKENS
-    return (
-        usage.input, usage.output, usage.cache_read, usage.cache_write_5m + usage.cache_write_1h,
-        usage.reasoning, usage.audio_in, usage.audio_out,
-    )  # fmt: skip
-
-
-def _price(price: Price | None, usage: Usage | None) -> tuple[str | None, str | None, int | None]:
-    if price is None:  # nothing is known of a failure, or an earlier version kept only its usage
-        return None if usage is None else "unpriced", None, None
-    return price.status, price.reason, price.nanos

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import cast
 
 import msgspec
 
@@ -32,34 +34,45 @@ _OVERHANG = 8  # a range goes on for one of so many parts, for the sessions that
 
 Flush = Callable[[TableName, list[TableRow]], object]
 
-_ROWS = 10_000  # rows from which a table is full
+_ROWS = 2_000  # rows from which a table is full; with more, garbage collections take longer
 _CHARACTERS = 16 << 20  # of long texts, likewise
 _LONG = ("text", "reasoning", "arguments", "result")  # columns whose texts may be long
 
 
 class _Filling:
-    """Rows of one table that are collected, and passed on when there are many of them."""
+    """Rows of one table that are collected, and passed on when there are many of them.
+
+    Attributes:
+        add: A function that takes a row.
+    """
 
     def __init__(self, table: TableName, flush: Flush) -> None:
-        self.rows: list[TableRow] = []
+        self._rows: list[TableRow] = []
         self._table = table
         self._flush = flush
         self._characters = 0
         names = [column.name for column in TABLES[table]]
         self._long = [names.index(name) for name in _LONG if name in names]
+        self.add: AddRow = self._add_long if self._long else self._add
 
-    def add(self, row: TableRow) -> None:
-        self.rows.append(row)
+    def _add(self, row: TableRow) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS:
+            self.pass_on()
+
+    def _add_long(self, row: TableRow) -> None:
         for place in self._long:
             text = row[place]
-            if type(text) is str:
-                self._characters += len(text)
-        if len(self.rows) >= _ROWS or self._characters >= _CHARACTERS:
+            if text is not None:
+                self._characters += len(cast(str, text))
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS or self._characters >= _CHARACTERS:
             self.pass_on()
 
     def pass_on(self) -> None:
-        if self.rows:
-            rows, self.rows, self._characters = self.rows, [], 0
+        """Pass on the rows that there are."""
+        if self._rows:
+            rows, self._rows, self._characters = self._rows, [], 0
             self._flush(self._table, rows)
 
 
@@ -145,8 +158,9 @@ class StoreTables:
             for row in page.families
             if row.erased is None and row.archived is None
         }  # fmt: skip
+        find = sessions.get
         for event in self._events(page, sessions):
-            session = sessions.get(event.stream)
+            session = find(event.stream)
             if session is not None:
                 session.take(event)
         for session in sessions.values():
@@ -160,21 +174,25 @@ class StoreTables:
         """
         wanted = [row for row in page.families if row.id in sessions]
         if not wanted:
-            return
-        head = self._log.head()
-        first, last = page.families[0].number, min(_end_of_range(page.families), head)
+            return iter(())
+        first, last = page.families[0].number, min(_end_of_range(page.families), self._log.head())
         dense = page.between <= _DENSE * len(wanted)
-        if dense:
-            yield from skip_corrupt_events(self._log, self._types, first - 1, last)
-        for row in wanted:
-            after = last if dense else row.number - 1
-            if row.last_position is None or row.last_position > after:
-                yield from skip_corrupt_events_of(self._log, row.id, after)
+
+        def behind() -> Iterator[Iterator[Recorded]]:
+            for row in wanted:
+                after = last if dense else row.number - 1
+                if row.last_position is None or row.last_position > after:
+                    yield skip_corrupt_events_of(self._log, row.id, after)
+
+        of_range = skip_corrupt_events(self._log, self._types, first - 1, last) if dense else ()
+        return chain(of_range, chain.from_iterable(behind()))
 
 
 def _end_of_range(families: Sequence[SessionRow]) -> int:
+    """The last position of sessions, but of the few that go on for long after the others."""
     first, last = families[0].number, families[-1].number
-    return min(last + (last - first) // _OVERHANG + 1_000, ALL)
+    ends = [row.last_position for row in families if row.last_position is not None]
+    return max(last, min(max(ends, default=last), last + (last - first) // _OVERHANG + 1_000))
 
 
 def _definition_numbers(database: RowsDatabase) -> dict[str, int]:

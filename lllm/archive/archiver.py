@@ -22,7 +22,14 @@ from lllm.archive.archive_plan import ArchivePlanner, Leaf, LeavingSession, stat
 from lllm.archive.archive_report import ArchivedSessions
 from lllm.archive.write_archive import draft_of, write_archive
 from lllm.events import codec
-from lllm.events.backend import ErasesPayloads, RemovesEvents, read_digests, read_types
+from lllm.events.backend import (
+    ErasesPayloads,
+    LogBackend,
+    OnServer,
+    RemovesEvents,
+    read_digests,
+    read_types,
+)
 from lllm.events.backends.archive.archive_file import SUFFIX, state_of
 from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.envelope import Recorded
@@ -73,11 +80,7 @@ class Archiver:
         if host.read_only or self._rows.database.read_only:
             raise LogReadOnly(f"{backend!r} was opened to be read only; nothing is archived.")
         if not isinstance(backend, RemovesEvents):
-            raise ArchiveRefused(
-                f"Nothing can be archived from {backend!r}: events leave an SQLite store only, "
-                "since elsewhere the others would change their positions. `lllm import` copies "
-                "sessions into an SQLite store."
-            )
+            raise ArchiveRefused(f"Nothing can be archived from {backend!r}: {_why_not(backend)}")
         self._backend = backend
         self._planner = ArchivePlanner(host)
 
@@ -353,3 +356,18 @@ def finish_archives(host: StoreSessionHost) -> None:
                 _logger.error("sessions that were being archived: %s", error)
     except (LogError, ArchiveRefused) as error:
         _logger.error("the archiving that was begun could not be finished: %s", error)
+
+
+def _why_not(backend: LogBackend) -> str:
+    """Say why events can't leave a log, and what to do instead."""
+    if isinstance(backend, OnServer):
+        return (
+            "the database refuses that events are deleted, whoever asks, and keeps no digests of "
+            "events that left. To have old sessions in files, `lllm backup copy.db` makes an "
+            "SQLite file of the store, and `lllm archive --store copy.db` archives from that. To "
+            "free space on the server, `lllm retain` erases the content of old sessions."
+        )
+    return (
+        "events leave an SQLite store only, since elsewhere the others would change their "
+        "positions. `lllm import` copies sessions into an SQLite store."
+    )

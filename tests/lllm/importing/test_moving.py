@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.generate import fill
-from lllm import ImportRefused, LocalFileBackend, LogStore, PostgresBackend, SQLiteBackend
+from lllm import (
+    ArchiveRefused,
+    ImportRefused,
+    LocalFileBackend,
+    LogStore,
+    PostgresBackend,
+    SQLiteBackend,
+)
 from lllm.cli import main
 from lllm.events.backend import LogBackend
 from lllm.events.envelope import NewEvent
@@ -82,6 +89,8 @@ def test_the_backup_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[st
         original = [event.without_position() for event in store.log.read()]
         sealed = store.seal()
         assert main(["backup", str(copy), "--store", url]) == 0
+        with pytest.raises(ArchiveRefused, match=r"refuses that events are deleted.*lllm backup"):
+            store.archive(before="2100-01-01", to=tmp_path / "old", by="ada")
     assert os.listdir(tmp_path) == ["copy.db"]
     assert "copy.db" in capsys.readouterr().out
     with LogStore(SQLiteBackend(copy, read_only=True)) as opened:
@@ -96,6 +105,12 @@ def test_the_backup_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[st
     seal = ["--checkpoint", str(tmp_path / "seal.txt")]
     assert main(["verify", "--store", str(copy), "--json", *seal]) == 0
     assert json.loads(capsys.readouterr().out)["events"] == len(original)
+    with LogStore(SQLiteBackend(copy)) as opened:  # and from it, sessions can be archived
+        archived = opened.archive(before="2100-01-01", to=tmp_path / "old", by="ada").sessions
+        assert ids["october"] in archived
+        assert ids["november"] not in archived  # a hold keeps it
+    with LogStore.open(tmp_path / "old") as old:
+        assert old.load_session(ids["october"]).state == "success"
 
 
 _BACKUP = (

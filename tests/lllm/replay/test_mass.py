@@ -138,6 +138,28 @@ def test_erased_sessions_are_left_out(desk: Path, capfd: pytest.CaptureFixture[s
     assert "was erased" in out
 
 
+def test_archived_sessions_are_replayed(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """From the folder of archives and from one file, all or by their ids; nothing is written."""
+    with sqlite_store(desk / "runs.db") as store:
+        ids = [one.session_id for one in store.list_sessions()]
+        [file] = store.archive(before="2100-01-01", to=desk / "old", by="ada").files
+    before = Path(file).read_bytes()
+
+    def replay(place: object, *arguments: str) -> tuple[int, str]:
+        chosen = ["--using", "desk:make", "--jobs", "1", *arguments]
+        code = main(["replay", "--store", str(place), *chosen])
+        return code, capfd.readouterr().out
+
+    assert replay("old") == (0, "3 sessions: 3 same, 0 diverged, 0 failed.\n")
+    assert replay(file, ids[1][:-2]) == (0, "1 session: 1 same, 0 diverged, 0 failed.\n")
+    assert replay("old", "--tag", "task=fail")[0] == 0
+    assert "archived" in replay("runs.db", ids[0])[1]
+    edit(desk, "precise", "exact")
+    assert replay("old")[0] == 1
+    assert [one.name for one in (desk / "old").iterdir()] == [Path(file).name]
+    assert Path(file).read_bytes() == before
+
+
 def test_named_sessions_and_files(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Sessions are named by the beginnings of their ids, or as exported files, which need no store;
     each once, and in the order given."""
