@@ -22,6 +22,7 @@ from benchmarks import (
     disk,
     erasures,
     import_times,
+    otel_exports,
     otel_imports,
     parquet_exports,
     peers,
@@ -49,6 +50,7 @@ SIZES_QUICK: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (5_000, "usual")
 PROJECTED, PROJECTED_QUICK = 100_000, 5_000  # sessions whose rows are built anew
 SERVED, SERVED_QUICK = 1_000_000, 2_000  # small sessions that the web page shows
 SEARCHED, SEARCHED_QUICK = 1_000_000, 5_000  # sessions with two messages each
+SENT, SENT_QUICK = 20_000, 2_000  # sessions that are sent to an OpenTelemetry receiver
 AUDITED, AUDITED_QUICK = 36_000, 1_000  # sessions; the former have a million events
 _WIDTH = 170  # of the table in a file or a pipe
 _LONG = 16  # agents of the session that is loaded, for about 200 events
@@ -135,6 +137,7 @@ class _Run:
             "web": lambda: self._served(folder / "web"),
             "audit": lambda: self._audited(folder / "audit"),
             "erase": lambda: self._erased(folder / "erase"),
+            "otel": lambda: self._sent(folder / "otel"),
         }
         wanted = [name for name in areas if only in name]
         if not wanted:
@@ -196,6 +199,11 @@ class _Run:
         sessions = AUDITED_QUICK if self._quick else AUDITED
         self._status.update(f"sealing, proving and verifying {sessions:,} sessions")
         yield from audits.figures(folder, sessions, rounds=10 if self._quick else 50)
+
+    def _sent(self, folder: Path) -> Iterator[Figure]:
+        sessions = SENT_QUICK if self._quick else SENT
+        self._status.update(f"sending {sessions:,} sessions")
+        yield from otel_exports.figures(folder, sessions, quick=self._quick)
 
     def _erased(self, folder: Path) -> Iterator[Figure]:
         sessions = PROJECTED_QUICK if self._quick else PROJECTED

@@ -51,7 +51,14 @@ def ordered(
         At most `MOST` attributes. If there are too many, tags are left out first; the attribute
         `lllm.attributes_left_out` then has their number.
     """
-    values = {name: _safe(value, SHORT) for name, value in small.items() if value is not None}
+    values = {
+        # the condition alone takes a third of the time of `_safe`, for nearly all values
+        name: value
+        if type(value) is str and len(value) < SHORT // 4 and value.isascii()
+        else _safe(value, SHORT)
+        for name, value in small.items()
+        if value is not None
+    }
     last = {clean(name): clean(value) for name, value in (texts or {}).items() if value is not None}
     room = MOST - len(values) - len(last)
     between = list((tags or {}).items())

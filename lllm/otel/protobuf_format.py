@@ -137,8 +137,22 @@ def _attributes(field: int, attributes: Attributes) -> bytes:
     With the library's objects, two for each attribute, this took two thirds of the time of a span.
     """
     return b"".join(
-        [_framed(field, _key(key) + _framed(2, _value(value))) for key, value in attributes.items()]
+        [
+            _attribute(field, key, value)
+            if type(value) is str and len(value) > _SHORT
+            else _short_attribute(field, key, value)
+            for key, value in attributes.items()
+        ]
     )
+
+
+def _attribute(field: int, key: str, value: AttributeValue) -> bytes:
+    return _framed(field, _key(key) + _framed(2, _value(value)))
+
+
+# Most attributes repeat: the names of models and sessions, numbers of steps, ids of a session.
+_short_attribute = lru_cache(maxsize=16_384, typed=True)(_attribute)
+_SHORT = 100  # characters
 
 
 @lru_cache(maxsize=4_096)

@@ -107,6 +107,7 @@ def test_a_receiver_that_hangs_keeps_nobody(
             assert read_sent(session_host(store).rows.database) == []
 
 
+@pytest.mark.slow
 def test_of_two_stores_one_sends(tmp_path: Path) -> None:
     """The second one goes on when the first is closed."""
     with OtlpReceiver() as receiver:
