@@ -164,6 +164,9 @@ def test_what_is_said_later_is_a_log_record(path: Path) -> None:
         with LogStore.open(path) as store:
             store.erase_session(id_, by="ann", reason="asked for")
         send(path, receiver)
+        spans = len(receiver.all_spans)
+        send(path, receiver, "--again", "--no-logs")  # an erased session has no spans any more
+        assert len(receiver.all_spans) == spans == 5
     logs = receiver.logs
     assert [log.name for log in logs] == [
         "lllm.session.tagged", "gen_ai.evaluation.result", "gen_ai.evaluation.result",
