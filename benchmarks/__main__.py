@@ -137,7 +137,7 @@ class _Run:
             "web": lambda: self._served(folder / "web"),
             "audit": lambda: self._audited(folder / "audit"),
             "erase": lambda: self._erased(folder / "erase"),
-            "otel": lambda: self._sent(folder / "otel"),
+            "otel send": lambda: self._sent(folder / "otel-send"),
         }
         wanted = [name for name in areas if only in name]
         if not wanted:

@@ -22,7 +22,7 @@ from lllm.otel.open_exporter import http_output, open_exporter
 from lllm.otel.settings import Protocol
 from lllm.store.log_store import session_host
 
-AREA = "otel"
+AREA = "otel send"
 _SPANS = 10_000  # a second, without messages
 _RECEIVER = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
