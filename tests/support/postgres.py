@@ -111,6 +111,12 @@ class Server:
                 **user, **group,
             )  # fmt: skip
 
+    def run_as_its_user(self, *command: str) -> None:
+        """Run a program that may change the server's processes."""
+        user = {} if self._user is None else {"user": self._user.pw_uid}
+        group = {} if self._user is None else {"group": self._user.pw_gid, "extra_groups": []}
+        subprocess.run(command, check=True, **user, **group)  # type: ignore[call-overload]
+
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         settings = [f"-c{name}={value}" for name, value in self._settings.items()]

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from lllm import LocalFileBackend, SQLiteBackend
+from lllm import LocalFileBackend, PostgresBackend, SQLiteBackend
 from lllm.events.codec import salt_of
 from lllm.events.digest import check_digest
 from lllm.events.envelope import NewEvent
 from lllm.events.log import LogBackend
 from tests.survival.figures import Figures
 
-Append = Callable[[Sequence[NewEvent]], Sequence[int] | None]
+Append = Callable[..., Sequence[int] | None]
 
 
 class Entry(NamedTuple):
@@ -48,16 +48,17 @@ class Ledger:
         self._told = 0
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
-    def watch(self, backend: SQLiteBackend | LocalFileBackend) -> None:
+    def watch(self, backend: SQLiteBackend | LocalFileBackend | PostgresBackend) -> None:
         """Note every append of a backend, from now on."""
-        watched = (("append", backend.append), ("try_append", backend.try_append))
-        for name, append in watched:
-            setattr(backend, name, self._noting(append))
+        for name in ("append", "try_append", "append_within"):
+            append: Append | None = getattr(backend, name, None)
+            if append is not None:
+                setattr(backend, name, self._noting(append))
 
     def _noting(self, append: Append) -> Append:
-        def noted(events: Sequence[NewEvent]) -> Sequence[int] | None:
+        def noted(events: Sequence[NewEvent], *within: float) -> Sequence[int] | None:
             began = time.perf_counter_ns()
-            positions = append(events)
+            positions = append(events, *within)
             if positions is not None:
                 self._note(events, time.perf_counter_ns() - began)
             return positions

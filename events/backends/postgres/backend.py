@@ -199,6 +199,8 @@ class PostgresBackend:
         while True:
             try:
                 with self._pool.lend(until, hasty=hasty) as connection:
+                    if self.liveness is not None:
+                        self.liveness.make_known(connection, until)
                     found = connection.execute(self._append_statement, parameters, until)
                     connection.run_later(f"NOTIFY {self._channel}", until)
                     positions = decode_bigints(found.get_value(0, 0) or b"")

@@ -63,6 +63,7 @@ class ServerLiveness:
     def _begin(self) -> None:
         self._lock = RobustLock()  # reentrant: a signal handler may call this, too
         self._owner: str | None = None
+        self._known_owner: str | None = None  # that the server was told before an append
         self._unfinished = False
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,6 +97,21 @@ class ServerLiveness:
                     self._owner = self._thread = None
                     raise LogUnavailable(f"no thread can be started: {error}") from error
             return self._owner
+
+    def make_known(self, connection: ServerConnection, until: float) -> None:
+        """Make this process known before its first append, since a process nobody knows never dies.
+
+        Args:
+            connection: The connection that is about to append.
+            until: The time of the monotonic clock at which the connection is given up.
+
+        Raises:
+            LogUnavailable: The server refuses it, or does not answer.
+        """
+        owner = self._owner
+        if owner is not None and owner != self._known_owner:
+            connection.execute(self._lives, (owner.encode(), b"\x00"), until)
+            self._known_owner = owner
 
     def _live(self, owner: str, ending: threading.Event) -> None:
         """Say again and again that this process lives."""

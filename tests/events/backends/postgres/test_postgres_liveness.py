@@ -182,3 +182,13 @@ def test_a_server_that_is_away_makes_nobody_wait() -> None:
     assert log.liveness.owner() == log.liveness.owner()
     log.liveness.close()
     assert time.monotonic() - began < HANG
+
+
+def test_a_process_is_known_before_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is killed before its thread has said a word would seem to live for ever."""
+    monkeypatch.setattr(server_liveness.ServerLiveness, "_live", lambda *_: None)
+    schema = new_schema()
+    with LogStore.open(server().url(schema)) as store, store.session("p::runs"):
+        own = store.backend.liveness
+        with LogStore.open(server().url(schema)) as other:
+            assert other.backend.liveness.can_tell(own.owner(), "")
