@@ -16,7 +16,7 @@ from lllm.events.errors import StoreError
 from lllm.events.model import Ancestor
 from lllm.importing.otlp.known_sessions import EarlierSession, KnownSessions, foreign_id
 from lllm.importing.otlp.session_facts import path_of, traceparent_of
-from lllm.importing.otlp.signals import Span
+from lllm.importing.otlp.signals import Span, text_in
 from lllm.importing.otlp.trace_events import TraceSession
 from lllm.importing.otlp.trace_plan import PlannedSession, plan
 from lllm.importing.transcripts.append_session import SessionAppender
@@ -89,7 +89,9 @@ class TraceWriter:
             there = {id_: digest for one in earlier for id_, digest in one.batch.items()}
             self._compare(spans, there)
             self._complete(spans, earlier)
-            new = [span for id_, span in spans.items() if id_ not in there]
+            own = self._recorded_here(spans)
+            new = [span for id_, span in spans.items() if id_ not in there and id_ not in own]
+            self._written.known += len(own - there.keys())
             if new:
                 self._write(new, self._parent(new, earlier))
                 self._written.spans += len(new)
@@ -105,6 +107,16 @@ class TraceWriter:
                         f"span {id_} of trace {span.trace_id} is here already with other content, "
                         "which stays"
                     )
+
+    def _recorded_here(self, spans: Mapping[str, Span]) -> set[str]:
+        """Find the spans that lllm made from sessions of this store, which come back."""
+        named = {
+            id_: text_in(span.attributes, "lllm.session.id") or ""
+            for id_, span in spans.items()
+            if span.scope == "lllm"
+        }
+        here = {one for one in named.values() if any(self._store.log.read(stream=one))}
+        return {id_ for id_, session in named.items() if session in here}
 
     def _complete(self, spans: Mapping[str, Span], earlier: Sequence[EarlierSession]) -> None:
         """Write the rest of sessions that an earlier import did not finish."""

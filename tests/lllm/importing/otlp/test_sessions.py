@@ -254,3 +254,19 @@ def test_another_process_imports_the_same(
     one.write_ready(everything=True)
     assert store.export_cost_summary()["calls"] == 5
     assert one.result().sessions == 4
+
+
+def test_spans_that_lllm_sent_come_back(store: lllm.LogStore, tmp_path: Path) -> None:
+    """To the store that they were made from, and to another one."""
+    from lllm.cli import main
+
+    store.import_otlp(write(tmp_path / "spans.jsonl", request(*asker())))
+    path, sent = str(tmp_path / "runs.db"), str(tmp_path / "sent.jsonl")
+    assert main(["otel", "send", "--store", path, "--file", sent, "--messages"]) == 0
+    found = store.import_otlp(sent)
+    assert (found.sessions, found.events, found.left_out) == (0, 0, ())
+    with lllm.LogStore(lllm.SQLiteBackend(tmp_path / "other.db")) as other:
+        other.import_otlp(sent)
+        costs, truth = other.export_cost_summary(), store.export_cost_summary()
+    assert costs["total_cost_usd"] == truth["total_cost_usd"] > 0
+    assert costs["prompt_tokens"] == truth["prompt_tokens"] == 200
