@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def otel() -> None:
-    """Send sessions to OpenTelemetry backends, or make sessions of spans."""
+    """Send sessions to OpenTelemetry, or make sessions of its spans."""
 
 
 otel.add_command(receive)
@@ -67,11 +67,12 @@ def send(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Send the sessions that have ended since the last time, and what was said about sessions.
+    """Send the sessions that have ended since the last time.
 
-    The store remembers, for each receiver, what it has; a receiver that can't be reached is tried
-    again for a minute, and then the next `lllm otel send` goes on. Sessions that are still running
-    are sent when they have ended. Headers can be given in OTEL_EXPORTER_OTLP_HEADERS, too.
+    Later statements about sessions, such as scores, are sent, too. The store remembers what each
+    receiver has. If a receiver can't be reached, it is tried again for a minute; the next
+    `lllm otel send` continues from there. Running sessions are sent when they have ended. Headers
+    can also be given in OTEL_EXPORTER_OTLP_HEADERS.
     """
     from lllm.otel.send_store import SendOptions, send_store
     from lllm.otel.settings import OtelExport
