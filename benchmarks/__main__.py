@@ -36,6 +36,8 @@ from benchmarks import (
     scans,
     searches,
     streams,
+    viewers,
+    web_browser,
     web_pages,
 )
 from benchmarks.generate import Shape, fill, one_session
@@ -49,6 +51,7 @@ SIZES: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (100_000, "small"), (1
 SIZES_QUICK: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (5_000, "usual"))
 PROJECTED, PROJECTED_QUICK = 100_000, 5_000  # sessions whose rows are built anew
 SERVED, SERVED_QUICK = 1_000_000, 2_000  # small sessions that the web page shows
+VIEWED, VIEWED_QUICK = 5_000, 200  # sessions that lllm and other viewers show
 SEARCHED, SEARCHED_QUICK = 1_000_000, 5_000  # sessions with two messages each
 SENT, SENT_QUICK = 20_000, 2_000  # sessions that are sent to an OpenTelemetry receiver
 AUDITED, AUDITED_QUICK = 36_000, 1_000  # sessions; the former have a million events
@@ -63,7 +66,7 @@ _VENVS = Path("~/.cache/lllm-benchmarks").expanduser()
     help="Measure beside other tools, too; a quick run does not unless it is asked to.",
 )  # fmt: skip
 @click.option("--venvs", type=click.Path(path_type=Path, file_okay=False), default=_VENVS,
-    show_default=True, help="Where each peer gets an environment of its own; kept, 1.4 GB.",
+    show_default=True, help="Where each peer gets an environment of its own; kept, 2.5 GB.",
 )  # fmt: skip
 @click.option("--only", metavar="WORD", help="Only the areas with this in their name.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures.")
@@ -135,6 +138,7 @@ class _Run:
             "parquet": lambda: parquet_exports.figures(folder / "parquet", quick=quick),
             "search": lambda: self._searched(folder / "search"),
             "web": lambda: self._served(folder / "web"),
+            "viewers": lambda: self._viewed(folder / "viewers"),
             "audit": lambda: self._audited(folder / "audit"),
             "erase": lambda: self._erased(folder / "erase"),
             "otel send": lambda: self._sent(folder / "otel-send"),
@@ -194,6 +198,14 @@ class _Run:
         ids = web_pages.make(path, sessions, quick=self._quick)
         self._status.update(f"the web page of {sessions:,} sessions")
         yield from web_pages.figures(path, sessions, ids, quick=self._quick)
+        area = f"{web_pages.AREA}, {sessions:,} sessions"
+        yield from web_browser.figures(path, area, ids, quick=self._quick)
+
+    def _viewed(self, folder: Path) -> Iterator[Figure]:
+        sessions = VIEWED_QUICK if self._quick else VIEWED
+        self._status.update(f"viewers of {sessions:,} sessions")
+        venvs = self._venvs if self._with_peers else None
+        yield from viewers.figures(folder, venvs, sessions, rounds=3 if self._quick else 10)
 
     def _audited(self, folder: Path) -> Iterator[Figure]:
         sessions = AUDITED_QUICK if self._quick else AUDITED

@@ -7,21 +7,16 @@ needs some more to draw; see `lllm/web` for what it is sent.
 
 from __future__ import annotations
 
-import http.client
-import os
-import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from benchmarks.environment import as_installed
 from benchmarks.generate import fill, one_session
 from benchmarks.measure import Bar, Figure, Operation, Spread, in_rounds, milliseconds
+from benchmarks.web_server import Page, serving
 from lllm import LogStore, SQLiteBackend
 from lllm.web.app import STATIC
 
@@ -29,7 +24,6 @@ AREA = "web"
 RARE = "zanzibar"  # a word that no generated text has
 COMMON = "refunds region"
 _PAGES = {"rows": "x-lllm-part"}
-_TICK = os.sysconf("SC_CLK_TCK")
 _LONG, _LONG_QUICK = 2_730, 270  # agents of the long session, for about 30,000 events or 3,000
 _START = Bar(600, "at most")
 _MEMORY = Bar(80, "at most")
@@ -185,79 +179,3 @@ def _own_files(area: str) -> Figure:
 def _events(path: Path, session_id: str) -> int:
     with LogStore(SQLiteBackend(path)) as store:
         return sum(1 for _ in store.events(session_id))
-
-
-class Page:
-    """A server that answers, in a process of its own.
-
-    started: nanoseconds from its start to its first list.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], host: str, token: str, began: int) -> None:
-        self._process = process
-        self._host = host
-        self._headers = {"Authorization": f"Bearer {token}"}
-        self._connection = http.client.HTTPConnection(host, timeout=120)
-        self.get("/")
-        self.started = time.perf_counter_ns() - began
-
-    def get(self, address: str, headers: Mapping[str, str] | None = None) -> str:
-        """The text of an answer, which must be a good one."""
-        self._connection.request("GET", address, headers=self._headers | dict(headers or {}))
-        answer = self._connection.getresponse()
-        text = answer.read().decode()
-        if answer.status != 200:
-            raise RuntimeError(f"{answer.status} for {address}: {text[:500]}")
-        return text
-
-    def cpu(self) -> float:
-        """The seconds of processor time that the server has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-
-    def memory(self, name: str = "VmRSS") -> float:
-        """Its resident memory in MB (10^6 bytes), now or, as VmHWM, at most."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        found = re.search(rf"{name}:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024 / 1e6
-
-    @contextmanager
-    def listening(self) -> Iterator[Callable[[], None]]:
-        """Follow the store as an open tab does; what is yielded waits for the next message."""
-        connection = http.client.HTTPConnection(self._host, timeout=30)
-        connection.request("GET", "/live", headers=self._headers)
-        answer = connection.getresponse()
-
-        def wait() -> None:
-            while not answer.readline().startswith(b"data:"):
-                pass
-
-        answer.readline()  # it follows from here on
-        try:
-            yield wait
-        finally:
-            connection.close()
-
-
-@contextmanager
-def serving(path: Path) -> Iterator[Page]:
-    """`lllm web` of a store, from its first list to the end of the block."""
-    command = ["-c", "from lllm.cli import main; main()", "web", "--store", str(path)]
-    began = time.perf_counter_ns()
-    with subprocess.Popen(
-        [sys.executable, *command, "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=as_installed(),
-    ) as process:
-        try:
-            assert process.stdout is not None
-            address = process.stdout.readline().strip()
-            host, token = address.removeprefix("http://").split("/?token=")
-            yield Page(process, host, token, began)
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()

@@ -18,7 +18,7 @@ from lllm.web.images import image_of
 from lllm.web.pages import FRAGMENT, StorePages
 from lllm.web.transcript import Block, Step, Transcript, result_of
 
-PAGE = 300  # steps of one page
+PAGE = 100  # steps of one page
 _IN_PAGE = 100_000  # characters of texts in a page; the steps behind are fetched when unfolded
 CUT = 4_000  # characters of one text on the page of its session
 _EVENTS = 500  # events of one page
@@ -81,6 +81,7 @@ def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
         "whole": whole,
         "result_of": result_of,
         "single": False,
+        "steps_of_page": PAGE,
         "cut": CUT,
         "in_page": _keys_in_page(blocks),
     }
