@@ -49,6 +49,25 @@ def test_the_token_leaves_the_address(browser: Browser, page: Served) -> None:
         assert tab.evaluate("document.cookie") == ""
 
 
+def test_a_hidden_tab_asks_for_nothing_until_it_is_seen(browser: Browser, page: Served) -> None:
+    """A tab in the background costs the server nothing; once seen, it shows what it missed."""
+    hide = """(hidden) => {
+        Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    with looking(browser, page, "/?tag=hidden%3Dyes") as tab:
+        tab.wait_for_selector("#live.on")
+        tab.evaluate(hide, True)
+        asked: list[str] = []
+        tab.on("request", lambda one: asked.append(one.url))
+        with page.store.session("shop::live", tags={"hidden": "yes"}):
+            pass
+        tab.wait_for_timeout(1_000)
+        assert asked == []
+        tab.evaluate(hide, False)
+        tab.wait_for_selector("tr[data-state=success]")
+
+
 def test_a_new_session_appears_and_changes(browser: Browser, page: Served) -> None:
     with looking(browser, page, "/?tag=live%3Dyes") as tab:
         tab.wait_for_selector("#live.on")
