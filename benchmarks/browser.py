@@ -114,8 +114,10 @@ def visited(browser: Browser, url: str, selector: str) -> Iterator[tuple[Page, V
         except NotInTime as error:
             raise NothingSeen(f"{selector} was not seen in {_PATIENCE // 1000} seconds") from error
         visit.seen = time.perf_counter_ns() - began
-        page.wait_for_function(f"({_PAINT})() > 0", timeout=_PATIENCE)
-        visit.painted = page.evaluate(_PAINT)
+        while not visit.painted:  # waiting in the page needs eval, which a page may forbid
+            visit.painted = page.evaluate(_PAINT)
+            if not visit.painted:
+                page.wait_for_timeout(10)
         yield page, visit
     finally:
         context.close()
