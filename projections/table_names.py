@@ -47,6 +47,18 @@ def search_table(table: str, generation: int) -> str:
     return f"{generation_table(table, generation)}_search"
 
 
+def search_totals(index: str) -> str:
+    """Make the name of the table with the number of texts and words in an index in PostgreSQL.
+
+    Args:
+        index: The name of the index's table, from `search_table`.
+
+    Returns:
+        The name of the table.
+    """
+    return f"{index}_totals"
+
+
 def check_names(views: Sequence[View]) -> None:
     """Check that the names of views and tables are valid and don't collide.
 

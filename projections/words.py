@@ -11,11 +11,14 @@ is no letter or digit. So the index, queries and snippets agree if they all use 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import NamedTuple
+
+LEXEME = 400  # characters of a term in PostgreSQL, where 2,046 bytes are allowed
 
 # Scripts without spaces: Thai, Lao, Myanmar, Hangul, Khmer, Han, kana, Bopomofo, Yi. From the
 # blocks of https://www.unicode.org/Public/UCD/latest/ucd/Blocks.txt
@@ -127,6 +130,34 @@ def terms_of(segment: Word, *, last: bool = False) -> list[str]:
         return [term]
     pairs = [term[at : at + 2] for at in range(len(term) - 1)]
     return pairs if last and pairs else [*pairs, term[-1]]
+
+
+def terms(text: str) -> list[str]:
+    """List the terms of a text by which it is found, in their order.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The terms; those of each word are next to each other.
+    """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    return [term for word in words_of(text) for term in terms_of(word)]
+
+
+def lexeme(term: str) -> str:
+    """Shorten a term to what PostgreSQL can index.
+
+    Args:
+        term: A term, from `terms`.
+
+    Returns:
+        The term; of one with more than LEXEME characters, the beginning and a digest.
+    """
+    if len(term) <= LEXEME:
+        return term
+    return term[:LEXEME] + hashlib.sha256(term.encode()).hexdigest()[:32]
 
 
 def indexed_text(text: str) -> str:

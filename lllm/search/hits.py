@@ -136,7 +136,7 @@ def search_of(
                 sessions = frozenset(one.number for one in numbers)
                 narrowed = msgspec.structs.replace(wanted, sessions=sessions)
             found = search_messages(
-                connection, parsed.expression, narrowed, limit, by_relevance=sort == "relevance"
+                connection, parsed, narrowed, limit, by_relevance=sort == "relevance"
             )
         hits = (_hit(log, one, found, phrases) for one in found.messages)
         cursor = None if found.behind is None else str(found.behind)

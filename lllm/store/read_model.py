@@ -19,7 +19,6 @@ from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.optional_views import turn_on
-from lllm.projections.engine.postgres.tables import no_search
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
 from lllm.projections.engine.sqlite.search_index import has_full_text_search
@@ -72,11 +71,11 @@ class ReadModel:
         register_after_fork(self)
         # the database with the damage, while rows are in memory
         self._left: RowsDatabase | None = None
-        self._searched: Projector | None = None  # rows in memory, to search a log in PostgreSQL
         try:
             self.database = rows_database(backend, always)
-            if self.database.engine == "postgres":
-                self.views = always  # PostgreSQL does not keep a search index yet
+            if self.database.engine == "postgres":  # which needs no FTS5
+                self._search = (MessagesView(),)
+                self.views = (*always, *self._search)
             self.projector = self._projector_of(self.database)
         except LogDamaged as damage:
             left = backend.rows_database() if isinstance(backend, KeepsRows) else None
@@ -174,12 +173,9 @@ class ReadModel:
             What was built.
 
         Raises:
-            SearchUnavailable: This Python's SQLite has no full-text search, or the store is in
-                PostgreSQL.
+            SearchUnavailable: This Python's SQLite has no full-text search.
             LogError: The log can't be read, or the rows can't be written.
         """
-        if self.database.engine == "postgres":
-            raise no_search()
         if not self._search:
             raise no_full_text_search()
         self.catch_up()
@@ -208,37 +204,20 @@ class ReadModel:
             The same, which have an index now, unless they are in a file without one.
 
         Raises:
-            SearchUnavailable: This Python's SQLite has no full-text search, or the store is in
-                PostgreSQL.
+            SearchUnavailable: This Python's SQLite has no full-text search.
             LogError: The log or the rows can't be read.
         """
         if not self._search:
             raise no_full_text_search()
-        if database.engine == "postgres":
-            return self._searched_in_memory()
         if database is self.database and are_in_memory(database):
             with self._moving:
                 if self._search[0].name not in self.projector.checkpoints():
                     rebuild(self.projector, self._search)
         return database
 
-    def _searched_in_memory(self) -> RowsDatabase:
-        """Make all rows in memory, with the search index that PostgreSQL does not keep."""
-        with self._moving:
-            if self._searched is None:
-                database = rows_in_memory()
-                views = (*self.views, *self._search)
-                searched = Projector(self._log, database, views, self._search)
-                rebuild(searched)
-                self._searched = searched
-            self._searched.catch_up()
-            return self._searched.database
-
     def close(self) -> None:
         """Close the rows, and the damaged file that they replace."""
         self.database.close()
-        if self._searched is not None:
-            self._searched.database.close()
         if self._left is not None:
             self._left.close()
 

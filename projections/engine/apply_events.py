@@ -175,7 +175,10 @@ class Batches:
         changes = self._changes
         if changes is None or changes.generations != generations:
             changes = self._changes = Changes(
-                dict(generations), self._read_stream, empty=self._empty
+                dict(generations),
+                self._read_stream,
+                row_tables(self._database).index_statements,
+                empty=self._empty,
             )
         elif self._empty or positions != {self._reached}:
             changes.forget()

@@ -29,7 +29,6 @@ from lllm.projections.engine.checkpoints import (
 from lllm.projections.engine.optional_views import views_off
 from lllm.projections.engine.row_tables import row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
-from lllm.projections.engine.sqlite.search_index import remove_deleted_words
 from lllm.projections.table_names import check_names
 from lllm.projections.view import View
 
@@ -256,7 +255,7 @@ class Projector:
         return done
 
     def remove_deleted_words(self) -> None:
-        """Remove deleted words from all search indexes; see `search_index.remove_deleted_words`.
+        """Remove deleted words from all search indexes, where they are still stored.
 
         Raises:
             LogError: The indexes can't be written.
@@ -266,7 +265,7 @@ class Projector:
             for table in view.tables:
                 if table.search is not None and view.name in found:
                     generation = found[view.name].generation
-                    remove_deleted_words(self.database, table, generation)
+                    row_tables(self.database).remove_deleted_words(self.database, table, generation)
 
     def alone(self, timeout: float | None = None) -> LockPair:
         """Take the lock with which one process at a time catches up.

@@ -22,9 +22,8 @@ from lllm.projections.engine.apply_events import Batches
 from lllm.projections.engine.checkpoints import Checkpoint, replace_damaged, store_checkpoint
 from lllm.projections.engine.optional_views import turn_off
 from lllm.projections.engine.projector import Projector
-from lllm.projections.engine.row_tables import row_tables
+from lllm.projections.engine.row_tables import RowTables, row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
-from lllm.projections.engine.sqlite.search_index import index_differences
 from lllm.projections.engine.unused_tables import generations_in, remove_unused
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
@@ -222,6 +221,7 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
 
 
 def _compare(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
+    tables = row_tables(projector.database)
     building.feed(projector.log.head(), progress)
     with ExitStack() as stack:
         with projector.alone() as mine:
@@ -242,7 +242,7 @@ def _compare(projector: Projector, building: _Building, progress: Progress | Non
                 for view, generation in building.generations.items()
                 for table in view.tables
                 for difference in _differences(
-                    connection, view, table, found[view.name].generation, generation
+                    tables, connection, view, table, found[view.name].generation, generation
                 )
             ),
             None,
@@ -252,7 +252,7 @@ def _compare(projector: Projector, building: _Building, progress: Progress | Non
 
 
 def _differences(
-    connection: RowsConnection, view: View, table: Table, old: int, new: int
+    tables: RowTables, connection: RowsConnection, view: View, table: Table, old: int, new: int
 ) -> Iterator[Difference]:
     columns = list(table.columns)
     listed = ", ".join(columns)
@@ -269,7 +269,7 @@ def _differences(
         rows = [_row(connection, name, columns, key) for name in (stored, rebuilt)]
         yield Difference(view.name, table.name, key, rows[0], rows[1])
     if table.search is not None:
-        for word, *of_word in index_differences(connection, table, (old, new)):
+        for word, *of_word in tables.index_differences(connection, table, (old, new)):
             yield Difference(view.name, table.name, {"word": word}, *of_word)
 
 

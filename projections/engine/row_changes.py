@@ -12,9 +12,9 @@ import msgspec
 
 from lllm.events.envelope import Recorded
 from lllm.projections.database import NoSuchTable, Row, RowsConnection, Statement, Value
+from lllm.projections.engine.sqlite.search_index import index_statements
 from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
-from lllm.projections.words import indexed_text
 
 _KNOWN = 20_000  # rows of one table that are cached from batch to batch
 _KEPT = 2_000  # of these, while nothing is brought up to date
@@ -23,6 +23,8 @@ _REMEMBERED = 100_000  # keys of one new table, some 60 bytes each
 _NO_PUTS: dict[str, Value] = {}  # shared by changes without columns, and never changed
 _NO_ADDS: dict[str, int] = {}
 
+# Makes the statements that change an index, from its name, deleted texts and new texts.
+IndexStatements = Callable[[str, Mapping[Key, str], Mapping[Key, str]], Iterator[Statement]]
 _Read = Callable[[str, Key], list[Row]]  # runs a SELECT with parameters
 
 
@@ -328,23 +330,22 @@ class _RowChanges:
 
 
 class _SearchedChanges(_RowChanges):
-    """The changes to a table with a search index; a text goes to the index and not to a column.
+    """The changes to a table with a search index; a text goes to the index and not to a column."""
 
-    Removals from the index are written first. So if a row is deleted and put again in one batch,
-    the index has its new words.
-    """
-
-    def __init__(self, table: Table, generation: int, *, empty: bool) -> None:
+    def __init__(
+        self, table: Table, generation: int, write_index: IndexStatements, *, empty: bool
+    ) -> None:
         super().__init__(table, generation, empty=empty)
+        self._write_index = write_index
         self._text_name = str(table.search)
         self._index = search_table(table.name, generation)
         self._added: dict[Key, str] = {}
-        self._gone: list[Key] = []
+        self._gone: dict[Key, str] = {}
 
     def put(self, key: Key, columns: dict[str, Value]) -> None:
         text = columns.pop(self._text_name, None)
         if text is not None:
-            self._added[key] = indexed_text(str(text))
+            self._added[key] = str(text)
         super().put(key, columns)
 
     def take_out(self, key: Key, text: str | None, read: _Read) -> None:
@@ -352,28 +353,25 @@ class _SearchedChanges(_RowChanges):
         if self.get(key, read) is None:
             return
         if self._added.pop(key, None) is None and text is not None:
-            self._gone.append((key[0], indexed_text(text)))
+            self._gone[key] = text
         self.delete(key)
 
     def statements(self) -> Iterator[Statement]:
         yield from super().statements()
         added, gone = self._added, self._gone
-        self._added, self._gone = {}, []
-        name = self._index
-        if gone:
-            yield f"INSERT INTO {name} ({name}, rowid, text) VALUES ('delete', ?, ?)", gone
-        if added:
-            rows: list[Key] = [(*key, text) for key, text in added.items()]
-            yield f"INSERT INTO {name} (rowid, text) VALUES (?, ?)", _in_order(rows)
+        self._added, self._gone = {}, {}
+        yield from self._write_index(self._index, gone, added)
 
     def forget(self) -> None:
         super().forget()
-        self._added, self._gone = {}, []
+        self._added, self._gone = {}, {}
 
 
-def _changes_of(table: Table, generation: int, *, empty: bool) -> _SetChanges | _RowChanges:
+def _changes_of(
+    table: Table, generation: int, write_index: IndexStatements, *, empty: bool
+) -> _SetChanges | _RowChanges:
     if table.search is not None:
-        return _SearchedChanges(table, generation, empty=empty)
+        return _SearchedChanges(table, generation, write_index, empty=empty)
     if {*table.columns} == {*table.key}:
         return _SetChanges(table, generation, empty=empty)
     return _RowChanges(table, generation, empty=empty)
@@ -385,6 +383,7 @@ class Changes:
     Args:
         generations: The generation of the rows of each view, which nobody else may write meanwhile.
         read_stream: A function that reads a stream of the log.
+        write_index: Makes the statements that change a search index; see `RowTables`.
         empty: True if the tables are empty, and all their rows are written by this object.
 
     Attributes:
@@ -399,13 +398,14 @@ class Changes:
         self,
         generations: Mapping[View, int],
         read_stream: Callable[[str], Iterator[Recorded]],
+        write_index: IndexStatements = index_statements,
         *,
         empty: bool = False,
     ) -> None:
         self.generations = generations
         self._read_stream = read_stream
         self._tables = {
-            table.name: _changes_of(table, generation, empty=empty)
+            table.name: _changes_of(table, generation, write_index, empty=empty)
             for view, generation in generations.items()
             for table in view.tables
         }

@@ -5,13 +5,13 @@ One module for each engine has these functions: `sqlite.tables` and `postgres.ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from lllm.projections.database import RowsConnection, RowsDatabase, Statement
 from lllm.projections.engine.postgres import tables as postgres_tables
 from lllm.projections.engine.sqlite import tables as sqlite_tables
-from lllm.projections.view import Table, View
+from lllm.projections.view import Key, Table, View
 
 
 class RowTables(Protocol):
@@ -37,6 +37,19 @@ class RowTables(Protocol):
 
     def finish_tables(self, database: RowsDatabase, view: View, generation: int) -> None:
         """Make the indexes that were not made before the tables of a view were filled."""
+
+    def index_statements(
+        self, index: str, gone: Mapping[Key, str], added: Mapping[Key, str], /
+    ) -> Iterator[Statement]:
+        """Make the statements that change a search index."""
+
+    def remove_deleted_words(self, database: RowsDatabase, table: Table, generation: int) -> None:
+        """Remove deleted words from a search index where it still has them, hidden."""
+
+    def index_differences(
+        self, connection: RowsConnection, table: Table, generations: Sequence[int]
+    ) -> Iterator[tuple[str, dict[str, int] | None, dict[str, int] | None]]:
+        """Compare two generations of a search index."""
 
     def show_generation(self, connection: RowsConnection, view: View, generation: int) -> None:
         """Make the plain names of a view's tables refer to one generation."""

@@ -19,7 +19,9 @@ from lllm.projections.database import RowsConnection
 from lllm.projections.queries.facet_numbers import tag_number
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
+from lllm.projections.queries.search_query import Query
 from lllm.projections.queries.session_tags import tags_of
+from lllm.projections.queries.tsvector_matches import matches
 from lllm.projections.table_names import search_table
 from lllm.projections.view import storable
 from lllm.projections.views.message_texts import ROLES
@@ -116,7 +118,7 @@ def no_full_text_search() -> SearchUnavailable:
 
 def search_messages(
     connection: RowsConnection,
-    expression: str,
+    query: Query,
     wanted: SearchFilter,
     limit: int | None,
     *,
@@ -126,7 +128,7 @@ def search_messages(
 
     Args:
         connection: A connection on which all rows are read in one state.
-        expression: The query in FTS5's language, from `parse_query`.
+        query: The query, from `parse_query`.
         wanted: The filter of the messages.
         limit: The greatest number of messages; None for all.
         by_relevance: True for the best first, among the newest MOST_SCORED matches; False for the
@@ -140,7 +142,7 @@ def search_messages(
         ViewError: A row is not as lllm writes it.
     """
     index = search_table(MESSAGES.name, _generation(connection))
-    matches = _Matches(connection, index, expression, wanted, scored=by_relevance)
+    matches = _Matches(connection, index, query, wanted, scored=by_relevance)
     found: list[FoundMessage] = []
     for some in matches.pages(MOST_SCORED if by_relevance else MOST_EXAMINED):
         found += some
@@ -186,7 +188,7 @@ class _Matches:
         self,
         connection: RowsConnection,
         index: str,
-        expression: str,
+        query: Query,
         wanted: SearchFilter,
         *,
         scored: bool,
@@ -196,7 +198,6 @@ class _Matches:
         # A tag that no session ever had is found by nobody, however many messages there are.
         self.complete = not all(tag_number(connection, *tag).facet for tag in of.tags.items())
         self._connection = connection
-        self._expression = expression
         self._wanted = wanted
         self._tags = {storable(name): storable(value) for name, value in of.tags.items()}
         self._tactic = None if of.tactic is None else storable(of.tactic)
@@ -204,11 +205,17 @@ class _Matches:
         # A session's messages come after its first event.
         self._first = -1 if wanted.sessions is None else 2 * min(wanted.sessions, default=2**61)
         self.behind = 2**63 - 1 if wanted.behind is None else wanted.behind
-        score = "rank" if scored else "NULL"
-        self._sql = f"""SELECT {_ROW}, s.replays FROM (
-                SELECT rowid AS id, {score} AS score FROM {index}
-                WHERE {index} MATCH ? AND rowid >= ? AND rowid < ? ORDER BY rowid DESC LIMIT ?
-            ) AS f CROSS JOIN {MESSAGES.name} AS m ON m.id = f.id
+        if connection.engine == "postgres":
+            found, self._parameters = matches(connection, index, query, scored=scored)
+        else:
+            score = "rank" if scored else "NULL"
+            found = (
+                f"SELECT rowid AS id, {score} AS score FROM {index} WHERE {index} MATCH ?"
+                " AND rowid >= ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+            )
+            self._parameters = (query.expression,)
+        self._sql = f"""SELECT {_ROW}, s.replays FROM ({found}) AS f
+            CROSS JOIN {MESSAGES.name} AS m ON m.id = f.id
             LEFT JOIN sessions AS s ON s.number = m.session ORDER BY f.id DESC"""
         self._scored = scored
 
@@ -217,7 +224,7 @@ class _Matches:
         size = most if self._scored else _FIRST
         while self.examined < most and not self.complete:
             size = min(size, most - self.examined)
-            parameters = (self._expression, self._first, self.behind, size)
+            parameters = (*self._parameters, self._first, self.behind, size)
             rows = self._connection.execute(self._sql, parameters).fetchall()
             some = convert_rows(rows, list[FoundMessage], MESSAGES.name)
             self.examined += len(some)

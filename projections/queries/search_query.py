@@ -46,18 +46,26 @@ class Phrase(msgspec.Struct, frozen=True):
     prefix: bool = False
 
     @property
-    def expression(self) -> str:
-        """Write the phrase in FTS5's language."""
+    def terms(self) -> list[str]:
+        """The terms of the index that must be next to each other, in this order."""
         last = len(self.segments) - 1
-        terms = [
+        return [
             term
             for number, segment in enumerate(self.segments)
             for term in terms_of(segment, last=number == last)
         ]
+
+    @property
+    def is_prefix(self) -> bool:
+        """True if the last of the terms may be longer."""
         end = self.segments[-1]
         # One character of a run is the beginning of the pairs in which it stands first.
-        star = (self.prefix and not end.run) or (end.run and len(end.term) == 1)
-        return f'"{" ".join(terms)}"' + (" *" if star else "")
+        return (self.prefix and not end.run) or (end.run and len(end.term) == 1)
+
+    @property
+    def expression(self) -> str:
+        """Write the phrase in FTS5's language."""
+        return f'"{" ".join(self.terms)}"' + (" *" if self.is_prefix else "")
 
     def phrases(self) -> Iterator[Phrase]:
         """List the phrase itself; see `Combination.phrases`."""

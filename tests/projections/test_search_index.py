@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lllm import LocalFileBackend, LogStore, SearchUnavailable, SQLiteBackend
+from lllm import LogStore, SearchUnavailable, SQLiteBackend
 from lllm.events.ids import new_id
 from lllm.events.model import SessionErased
 from lllm.events.statements import append_statement
@@ -20,26 +20,41 @@ from lllm.projections.view import Rows, Table, ViewEvent
 from lllm.projections.views import messages
 from lllm.store import read_model
 from tests.support.histories import History
+from tests.support.postgres import new_schema, server
 
 Open = Callable[[], LogStore]
 
 
-@pytest.fixture(params=["sqlite", "jsonl"])
+@pytest.fixture(params=["runs.db", "logs/"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens one store, as often as it is called."""
+    with closing(opening(f"{tmp_path}/{request.param}")) as opens:
+        yield next(opens)
+
+
+@pytest.fixture(params=["runs.db", "logs/", pytest.param("", marks=pytest.mark.slow)])
+def opened_anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """The same, also in PostgreSQL."""
+    place = f"{tmp_path}/{request.param}" if request.param else server().url(new_schema())
+    with closing(opening(place)) as opens:
+        yield next(opens)
+
+
+def opening(place: str) -> Generator[Open, None, None]:
+    """What opens the store at a place; in the end, all are closed."""
     stores: list[LogStore] = []
 
     def open_store() -> LogStore:
         for before in stores:
             before.close()
-        path = tmp_path / "store"
-        backend = SQLiteBackend(path) if request.param == "sqlite" else LocalFileBackend(path)
-        stores.append(LogStore(backend))
+        stores.append(LogStore.open(place))
         return stores[-1]
 
-    yield open_store
-    for store in stores:
-        store.close()
+    try:
+        yield open_store
+    finally:
+        for store in stores:
+            store.close()
 
 
 @pytest.fixture
@@ -61,12 +76,19 @@ def tell(store: LogStore, *tasks: str) -> list[str]:
 
 def tables(store: LogStore) -> set[str]:
     """The tables of messages that there are, without those within an index."""
-    rows = store._rows.database.query("SELECT name FROM sqlite_master WHERE name LIKE 'messages%'")
-    return {str(name) for (name,) in rows if str(name).count("_") < 3}
+    database = store._rows.database
+    names = (
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(current_schema)"
+        " AND relkind IN ('r', 'v') AND relname LIKE 'messages%'"
+        if database.engine == "postgres"
+        else "SELECT name FROM sqlite_master WHERE name LIKE 'messages%'"
+    )
+    return {str(name) for (name,) in database.query(names) if str(name).count("_") < 3}
 
 
-def test_a_new_store_has_an_index_and_keeps_what_was_chosen(opened: Open) -> None:
+def test_a_new_store_has_an_index_and_keeps_what_was_chosen(opened_anywhere: Open) -> None:
     """On for new stores; off and on again stay, whoever opens the store next."""
+    opened = opened_anywhere
     store = opened()
     tell(store, "the kettle")
     assert len(store.search("kettle")) == 1
@@ -153,10 +175,10 @@ def test_an_index_that_differs_is_found(opened: Open) -> None:
 
 
 def test_a_rebuild_that_was_stopped_leaves_nothing_for_long(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
+    opened_anywhere: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it made is in nobody's way, and the next one removes it, index and all."""
-    store = opened()
+    store = opened_anywhere()
     tell(store, *(f"kettle {number}" for number in range(5)))
     with monkeypatch.context() as patched:
         patched.setattr(search_index, "_CHUNK", 2)
@@ -222,10 +244,59 @@ def test_erased_words_are_in_no_byte_of_the_index(
     assert not any(b"barsecret" in file.read_bytes() for file in files)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [True, False])
+def test_erased_words_leave_the_files_of_postgres(at_once: bool) -> None:
+    """They are found no more at once, and are in no byte of the index once it was vacuumed."""
+    with LogStore.open(server().url(new_schema())) as store:
+        rows = store._rows.database
+        [secret, other] = tell(store, "the zanzibarsecret kettle", "a kettle")
+        if not at_once:
+            assert len(store.search("zanzibarsecret")) == 1
+        erase(store, secret)
+        assert store.search("zanzibarsecret") == []
+        assert [hit.session_id for hit in store.search("kettle", sort="relevance")] == [other]
+        rows.vacuum()
+        server().run("CHECKPOINT")
+        files = rows.query(
+            "SELECT pg_relation_filepath(one.oid) FROM pg_class AS one WHERE relname LIKE"
+            " '%messages%' AND relkind IN ('r', 'i') AND one.relnamespace ="
+            " to_regnamespace(current_schema)"
+        )
+        found = [(server().folder / "data" / str(path)).read_bytes() for (path,) in files]
+        assert any(b"kettle" in one for one in found)
+        assert not any(b"zanzibar" in one for one in found)
+
+
+@pytest.mark.slow
+def test_an_index_in_postgres_that_differs_is_found() -> None:
+    """A check compares the words of the index with those of the events, and a rebuild mends it."""
+    with LogStore.open(server().url(new_schema())) as store:
+        tell(store, "the kettle", "the teapot")
+        store.list_sessions()
+        for at, (change, word) in enumerate(
+            (
+                ("UPDATE {0} SET words = 'the:1 kettle:2'", "kettle"),
+                ("UPDATE {0} SET words = 'the:2 teapot:1' WHERE words @@ 'teapot'", "teapot"),
+                ("DELETE FROM {0}", "kettle"),
+            ),
+            start=1,
+        ):
+            with store._rows.database.write() as connection:
+                assert connection is not None
+                connection.execute(change.format(f"messages_v{at}_search"))
+            difference = store.rebuild(check=True).difference
+            assert difference is not None
+            assert (difference.view, difference.key) == ("messages", {"word": word})
+            store.rebuild()
+            assert store.rebuild(check=True).difference is None
+
+
 def test_what_was_erased_too_early_stops_the_index_and_no_other_view(
-    opened: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    opened_anywhere: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Words whose text nobody has can't be taken out: the index says that it has to be rebuilt."""
+    opened = opened_anywhere
     store = opened()
     [secret] = tell(store, "the zanzibarsecret kettle")
     assert len(store.search("kettle")) == 1

@@ -24,7 +24,7 @@ from lllm.projections.engine.postgres.locks import AdvisoryLock
 from lllm.projections.engine.postgres.tables import begin_making, table_names
 from lllm.projections.engine.postgres.vacuum import rewrite_tables
 
-_OF_ROWS = re.compile(r"\w+_v\d+", re.ASCII)
+_OF_ROWS = re.compile(r"\w+_v\d+(_search(_totals)?)?", re.ASCII)
 _IDLE = 4  # connections that are kept open for the next reads
 _LOCK_KEY = "hashtextextended(current_schema || '/' || CAST(? AS text), 0)"
 

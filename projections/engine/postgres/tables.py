@@ -11,8 +11,15 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
 from lllm.events.backends.postgres.server_session import MAKING_LOCK
-from lllm.events.errors import LogError, SearchUnavailable
+from lllm.events.errors import LogError
 from lllm.projections.database import RowsConnection, RowsDatabase, Statement
+from lllm.projections.engine.postgres.search_index import (
+    create_index,
+    finishing_statements,
+    tables_of_index,
+)
+from lllm.projections.engine.postgres.search_index import index_differences as index_differences
+from lllm.projections.engine.postgres.search_index import index_statements as index_statements
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
@@ -95,13 +102,10 @@ def create_tables(connection: RowsConnection, view: View, generation: int) -> No
         connection: A connection with an open transaction.
         view: The view that the tables belong to.
         generation: The number of the new generation, from 1.
-
-    Raises:
-        SearchUnavailable: A table has a search index, which is not kept in PostgreSQL yet.
     """
     for table in view.tables:
         if table.search is not None:
-            raise no_search()
+            create_index(connection, table, generation)
         name = generation_table(table.name, generation)
         columns = ", ".join(f"{column} {_TYPES[kind]}" for column, kind in table.columns.items())
         connection.execute(f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))")
@@ -159,18 +163,19 @@ def finish_tables(database: RowsDatabase, view: View, generation: int) -> None:
                     bulk.execute_long(index.create(name))
             # else the planner knows nothing of it for a minute
             bulk.execute_long(f"ANALYZE {name}")
+            if table.search is not None:
+                for sql in finishing_statements(table, generation):
+                    bulk.execute_long(sql)
 
 
-def no_search() -> SearchUnavailable:
-    """Make the error for a search in rows that PostgreSQL keeps.
+def remove_deleted_words(database: RowsDatabase, table: Table, generation: int) -> None:
+    """Do nothing: deleted rows of an index are hidden like all others, until the vacuum.
 
-    Returns:
-        The error, to be raised by the caller.
+    Args:
+        database: The database of the rows.
+        table: A table with `search`.
+        generation: The generation of its rows.
     """
-    return SearchUnavailable(
-        "A search index is not kept in PostgreSQL yet: each process that searches makes one in "
-        "memory, from the whole log."
-    )
 
 
 def show_generation(connection: RowsConnection, view: View, generation: int) -> None:
@@ -230,6 +235,10 @@ def drop_generation(database: RowsDatabase, table: Table, generation: int) -> No
     try:
         with database.write() as connection:
             assert connection is not None
+            if table.search is not None:
+                connection.execute(
+                    f"DROP TABLE IF EXISTS {', '.join(tables_of_index(table, generation))}"
+                )
             connection.execute(f"DROP TABLE IF EXISTS {name}")
     except LogError as error:
         _logger.warning("the old table %s stays in the database: %s", name, error)

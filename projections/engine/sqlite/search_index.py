@@ -9,14 +9,15 @@ index with the words and the mark are merged by `remove_deleted_words`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from itertools import zip_longest
 
-from lllm.projections.database import RowsConnection, RowsDatabase
+from lllm.projections.database import Row, RowsConnection, RowsDatabase, Statement
 from lllm.projections.table_names import search_table
-from lllm.projections.view import Table
+from lllm.projections.view import Key, Table
+from lllm.projections.words import indexed_text
 
 # `words` has dropped case and accents already. Marks are parts of words in many scripts.
 _TOKENIZER = "unicode61 remove_diacritics 2 categories ''L* N* M*''"
@@ -106,6 +107,30 @@ def drop_index(database: RowsDatabase, table: Table, generation: int) -> None:
     with database.write() as connection:
         assert connection is not None
         connection.execute(f"DROP TABLE {name}")
+
+
+def index_statements(
+    index: str, gone: Mapping[Key, str], added: Mapping[Key, str]
+) -> Iterator[Statement]:
+    """Make the statements that change an index.
+
+    Removals come first. So if a row is deleted and put again in one batch, the index has its new
+    words.
+
+    Args:
+        index: The name of the index's table.
+        gone: The texts of deleted rows, by key.
+        added: The texts of new rows, by key.
+
+    Yields:
+        The statements, and the parameters of their executions.
+    """
+    if gone:
+        rows: list[Row] = [(key[0], indexed_text(text)) for key, text in gone.items()]
+        yield f"INSERT INTO {index} ({index}, rowid, text) VALUES ('delete', ?, ?)", rows
+    if added:
+        rows = [(key[0], indexed_text(text)) for key, text in sorted(added.items())]
+        yield f"INSERT INTO {index} (rowid, text) VALUES (?, ?)", rows
 
 
 def remove_deleted_words(database: RowsDatabase, table: Table, generation: int) -> None:

@@ -14,7 +14,16 @@ from collections.abc import Iterable
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.errors import LogError
 from lllm.projections.database import RowsConnection, RowsDatabase, Statement
-from lllm.projections.engine.sqlite.search_index import create_index, drop_index, finish_index
+from lllm.projections.engine.sqlite.search_index import (
+    create_index,
+    drop_index,
+    finish_index,
+)
+from lllm.projections.engine.sqlite.search_index import index_differences as index_differences
+from lllm.projections.engine.sqlite.search_index import index_statements as index_statements
+from lllm.projections.engine.sqlite.search_index import (
+    remove_deleted_words as remove_deleted_words,
+)
 from lllm.projections.readable_view import readable_views_of
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, SearchQueryError, SQLiteBackend
 from lllm.events import codec
-from lllm.events.backends.memory import MemoryBackend
 from lllm.events.model import (
     Content,
     Error,
@@ -31,7 +32,9 @@ from lllm.events.model import (
 )
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.queries import search as queries
+from lllm.search.hits import SEARCH_SORTS
 from tests.support.histories import History
+from tests.support.search_stores import ENGINES, new_store
 
 WORDS = ("refund", "Kettle", "café", "ÉCLAIR", "naïve", "x_1", "order-7731", "日本語", "テスト",
          "手机iPhone", "환불을", "ไทยแลนด์", "हिन्दी", "ß", "don't", "—", "🙂", "A")  # fmt: skip
@@ -87,17 +90,34 @@ def texts_in(store: LogStore) -> Iterator[tuple[str, str]]:
             yield payload.about, "\n".join(f"{k}={v}" for k, v in payload.set.items())
 
 
+SAID = st.lists(st.lists(TEXTS, max_size=4), min_size=1, max_size=5)
+SOUGHT = st.lists(st.sampled_from([w for w in WORDS if w not in "—🙂"]), min_size=1, max_size=3)
+
+
 @settings(deadline=None, max_examples=15)
-@given(
-    texts=st.lists(st.lists(TEXTS, max_size=4), min_size=1, max_size=5),
-    words=st.lists(st.sampled_from([w for w in WORDS if w not in "—🙂"]), min_size=1, max_size=3),
-    size=st.sampled_from([1, 3, 400]),
-)
+@given(texts=SAID, words=SOUGHT, size=st.sampled_from([1, 3, 400]))
 def test_a_search_finds_what_a_reader_finds(
     texts: list[list[str]], words: list[str], size: int
 ) -> None:
     """Words in any script, whole or as parts of runs, whatever batches the index was made in."""
-    with pytest.MonkeyPatch.context() as patched, LogStore(MemoryBackend()) as store:
+    find_what_a_reader_finds("sqlite", texts, words, size)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=6, phases=[Phase.generate])
+@given(texts=SAID, words=SOUGHT, size=st.sampled_from([1, 3, 400]))
+def test_a_search_in_postgres_finds_it_too(
+    texts: list[list[str]], words: list[str], size: int
+) -> None:
+    """The same, where PostgreSQL keeps the index."""
+    find_what_a_reader_finds("postgres", texts, words, size)
+
+
+def find_what_a_reader_finds(
+    engine: str, texts: list[list[str]], words: list[str], size: int
+) -> None:
+    """Search a store for words, and read all of it for them."""
+    with pytest.MonkeyPatch.context() as patched, new_store(engine) as store:
         patched.setattr(projector, "BATCH", size)
         patched.setattr(rebuild, "_BATCH", size)
         assert store.search("refund") == []  # rows in memory get an index when it is asked for
@@ -129,10 +149,10 @@ def test_a_search_finds_what_a_reader_finds(
 # -- what a query says
 
 
-@pytest.fixture
-def said() -> Iterator[LogStore]:
+@pytest.fixture(params=ENGINES, scope="module")
+def said(request: pytest.FixtureRequest) -> Iterator[LogStore]:
     """A store in which a few things were said."""
-    with LogStore(MemoryBackend()) as store:
+    with new_store(request.param) as store:
         history = History(store)
         for text in ("late delivery of the kettle", "delivery late", "refunds", "the REFUND", "?"):
             history.say(history.start("p::t", "", {}, None), text)
@@ -201,28 +221,30 @@ def test_a_query_that_cant_be_read(said: LogStore, query: str, message: str) -> 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @settings(deadline=None, max_examples=60)
 @given(st.text(alphabet=" ()\"*ANDORT-:^'{}+\x00é日", max_size=12))
-def test_any_text_is_a_query_or_an_error_of_ours(text: str) -> None:
-    """No text of a user reaches SQLite as anything but words."""
-    store = _shared_store()
+def test_any_text_is_a_query_or_an_error_of_ours(engine: str, text: str) -> None:
+    """No text of a user reaches SQLite or PostgreSQL as anything but words."""
+    store = _shared_store(engine)
     with suppress(SearchQueryError):
         store.search(text)
 
 
-def _shared_store(made: list[LogStore] = []) -> LogStore:  # noqa: B006 # one for all examples
-    if not made:
-        made.append(LogStore(MemoryBackend()))
-        (history := History(made[0])).say(history.start("p::t", "", {}, None), "A D T O é日")
-    return made[0]
+@cache
+def _shared_store(engine: str) -> LogStore:
+    store = new_store(engine)
+    (history := History(store)).say(history.start("p::t", "", {}, None), "A D T O é日")
+    return store
 
 
 # -- what is searched
 
 
-def test_every_text_is_found_with_its_role() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_text_is_found_with_its_role(engine: str) -> None:
     """Messages, reasoning, calls and results of tools, errors, tasks and tags."""
-    with LogStore(MemoryBackend()) as store:
+    with new_store(engine) as store:
         history = History(store)
         session = history.start("p::t", "acme", {"env": "prod"}, None)
         recorder = session.recorder
@@ -271,9 +293,10 @@ def test_every_text_is_found_with_its_role() -> None:
     }
 
 
-def test_filters_select_by_session_role_and_time() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_filters_select_by_session_role_and_time(engine: str) -> None:
     """Tags, of the root too, tactic, state, partition, role, one session, and when it was said."""
-    with LogStore(MemoryBackend()) as store:
+    with new_store(engine) as store:
         history = History(store)
         root = history.start("p::a", "acme", {"env": "prod"}, None)
         child = history.start("p::b", "acme", {"who": "x"}, root)
@@ -309,9 +332,10 @@ def test_filters_select_by_session_role_and_time() -> None:
                 found(**wrong)
 
 
-def test_hits_come_newest_first_and_in_pages() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_hits_come_newest_first_and_in_pages(engine: str) -> None:
     """The cursor of a page leads to the next; the last has none."""
-    with LogStore(MemoryBackend()) as store:
+    with new_store(engine) as store:
         history = History(store)
         session = history.start("p::t", "", {}, None)
         for number in range(7):
@@ -326,9 +350,10 @@ def test_hits_come_newest_first_and_in_pages() -> None:
     assert pages == [[7, 6, 5], [4, 3, 2], [1]]
 
 
-def test_by_relevance_the_best_come_first() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_by_relevance_the_best_come_first(engine: str) -> None:
     """A short text with the word often is better than a long one; a note says what was left out."""
-    with pytest.MonkeyPatch.context() as patched, LogStore(MemoryBackend()) as store:
+    with pytest.MonkeyPatch.context() as patched, new_store(engine) as store:
         history = History(store)
         session = history.start("p::t", "", {}, None)
         for text in ("word word word", "word and much else that nobody asked for", "no"):
@@ -344,9 +369,80 @@ def test_by_relevance_the_best_come_first() -> None:
         assert "were not looked at" in str(hits.note)
 
 
-def test_a_filter_that_nothing_fits_ends_the_search() -> None:
+WORDS_ALONE = ("kettle", "kettle refund", "the OR order", "日本", "refund NOT kettle")
+OTHERS = ('"the kettle"', "ket*", "本", '"a the"*', "the OR 日本語", '"kettle refund" OR the',
+          "b OR (a the)")  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_both_engines_answer_alike(seed: int) -> None:
+    """The same hits in the same order; by relevance too, where single words are looked for."""
+    chance = random.Random(seed)
+    words = ["a", "b", "the", "kettle", "kettles", "refund", "日本語"]
+    texts = [" ".join(chance.choices(words, k=chance.randrange(9))) for _ in range(30)]
+    answers = []
+    for engine in ("sqlite", "postgres"):
+        with new_store(engine) as store:
+            history = History(store)
+            session = history.start("p::t", "", {}, None)
+            for text in texts:
+                history.say(session, text)
+            answers.append(
+                [
+                    (sort, query, hit.message, round(hit.score or 0, 6))
+                    for sort in SEARCH_SORTS
+                    for query in WORDS_ALONE + (OTHERS if sort == "newest" else ())
+                    for hit in store.search(query, sort=sort, limit=None)
+                ]
+            )
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.slow
+def test_long_texts_in_postgres() -> None:
+    """A phrase is found at any place, and nothing else is found for one, in a text with more places
+    than a tsvector holds; and so are very long words."""
+    long = "x" * 1_500
+    text = f"first of {'the word ' * 9_000} last delivery of {long}Y the end"
+    with new_store("postgres") as store:
+        history = History(store)
+        session = history.start("p::t", "", {}, None)
+        history.say(session, text)
+        history.say(session, "the last and the first")
+        found = {
+            query: [hit.message for hit in store.search(query)]
+            for query in ('"last delivery"', '"delivery last"', '"word the word"', '"word last"',
+                          '"of the end"', "first", '"deliv"*', '"last deliv"*', f"{long}y", long,
+                          f"{long}*", f'"{long}y the"', 'first NOT "last delivery"',
+                          '"last delivery" OR "the first"')
+        }  # fmt: skip
+        assert store.search("word", sort="relevance")[0].score
+    assert found == {
+        '"last delivery"': [1], '"delivery last"': [], '"word the word"': [1], '"word last"': [1],
+        '"of the end"': [], "first": [2, 1], '"deliv"*': [1], '"last deliv"*': [1],
+        f"{long}y": [1], long: [], f"{long}*": [1], f'"{long}y the"': [1],
+        'first NOT "last delivery"': [2], '"last delivery" OR "the first"': [2, 1],
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_text_with_more_words_than_postgres_indexes(caplog: pytest.LogCaptureFixture) -> None:
+    """The first are found, and how many are not is told."""
+    with new_store("postgres") as store:
+        history = History(store)
+        many = " ".join(map(str, range(100_000, 200_000)))
+        history.say(history.start("p::t", "", {}, None), many)
+        assert len(store.search("100000")) == 1
+        assert store.search("199999") == []
+        assert "more different words" in caplog.text
+        assert store.rebuild(check=True).difference is None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_filter_that_nothing_fits_ends_the_search(engine: str) -> None:
     """What one call looks at is bounded; the note says so, and the cursor goes on."""
-    with pytest.MonkeyPatch.context() as patched, LogStore(MemoryBackend()) as store:
+    with pytest.MonkeyPatch.context() as patched, new_store(engine) as store:
         history = History(store)
         old = history.start("p::t", "", {"env": "old"}, None)
         history.say(old, "word")

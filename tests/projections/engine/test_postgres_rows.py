@@ -21,11 +21,10 @@ import pytest
 
 from lllm import LogStore, PostgresBackend
 from lllm.doctor.age import age_of
-from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.postgres.server_url import parse_server_url
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.codec import encode
-from lllm.events.errors import LogUnavailable, SearchUnavailable, ViewError
+from lllm.events.errors import LogUnavailable, ViewError
 from lllm.events.ids import new_id
 from lllm.events.model import SessionStarted
 from lllm.projections.database import RowsConnection
@@ -52,19 +51,10 @@ from lllm.testing.writers import event
 from tests.support import random_histories
 from tests.support.echo import echo
 from tests.support.postgres import new_schema, server
+from tests.support.search_stores import LogBeside
 from tests.support.waiting import HANG
 
 pytestmark = pytest.mark.slow
-
-
-class LogBeside(MemoryBackend):
-    """A log in memory whose rows are in PostgreSQL, so that positions are those of any log."""
-
-    read_only = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.server = parse_server_url(server().url(new_schema()))
 
 
 @pytest.fixture
@@ -649,16 +639,6 @@ def test_rows_are_looked_up_again_if_others_wrote_them(url: str) -> None:
             store.list_sessions()
         assert len(one.list_sessions(tags={"by": "1"})) == 7
         assert one.rebuild(check=True).difference is None
-
-
-def test_search_has_an_index_in_memory(store: LogStore) -> None:
-    """Words are found, also those of later sessions; an index on the server is refused."""
-    echo(store)("a kettle")
-    assert len(store.search("kettle")) > 0
-    echo(store)("a teapot")
-    assert len(store.search("teapot")) > 0
-    with pytest.raises(SearchUnavailable, match="in memory"):
-        store.rebuild(search=True)
 
 
 def test_dates_of_a_session_in_a_row(store: LogStore) -> None:
