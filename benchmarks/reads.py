@@ -30,13 +30,16 @@ _LOAD = Bar(1.5, "at most")
 _WORST = Bar(150.0, "at most")
 
 
-class _Asked(TypedDict, total=False):
+class Asked(TypedDict, total=False):
+    """What a list is asked for."""
+
     tags: Mapping[str, str]
     state: str
     tactic_path: str
 
 
-def _lists(roots: int) -> dict[str, _Asked]:
+def asked_for(roots: int) -> dict[str, Asked]:
+    """Each filter, and pairs and triples of them, in a store of so many sessions."""
     rare = {USER: user_of_at_most(1_000, roots)}
     return {
         "no filter": {},
@@ -70,9 +73,9 @@ def figures(store: LogStore, path: Path, roots: int, long: str, *, quick: bool) 
 
 def _of_lists(store: LogStore, path: Path, area: str, roots: int, rounds: int) -> Iterator[Figure]:
     newest = "SELECT * FROM sessions WHERE parent IS NULL ORDER BY started DESC LIMIT 50"
-    lists = _lists(roots)
+    lists = asked_for(roots)
     with closing(sqlite3.connect(path)) as bare:
-        operations = {name: _list(store, asked) for name, asked in lists.items()}
+        operations = {name: list_of(store, asked) for name, asked in lists.items()}
         operations["bare"] = lambda: bare.execute(newest).fetchall()
         taken = in_rounds(operations, rounds)
     beside = f"the newest 50 rows by hand {median_shown(taken['bare'])}"
@@ -84,7 +87,8 @@ def _of_lists(store: LogStore, path: Path, area: str, roots: int, rounds: int) -
         )  # fmt: skip
 
 
-def _list(store: LogStore, asked: _Asked) -> Operation:
+def list_of(store: LogStore, asked: Asked) -> Operation:
+    """The list that one filter selects."""
     return lambda: store.list_sessions(limit=50, **asked)
 
 
@@ -113,7 +117,7 @@ def _of_the_worst(
     tags = dict(apart)
     smaller = min(_count(store, tag) for tag in apart)
     bar = _WORST if apart == HALVES else Bar(max(1.0, smaller / 1_000), "at most")
-    taken = in_rounds({"worst": _list(store, {"tags": tags})}, rounds)["worst"]
+    taken = in_rounds({"worst": list_of(store, {"tags": tags})}, rounds)["worst"]
     assert not store.list_sessions(tags=tags, limit=1)
     return Figure(
         area, f"list_sessions(limit=50): two tags that never meet, {smaller:,} sessions or more",

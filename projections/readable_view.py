@@ -2,7 +2,7 @@
 
 They select from the plain names of the tables, which refer to the generation that is shown. So they
 change over with it when the rows were rebuilt. They are made in SQLite files, which Datasette
-(https://datasette.io) and other programs open.
+(https://datasette.io) and other programs open, and in PostgreSQL, where times are timestamptz.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class ReadableView(msgspec.Struct, frozen=True, kw_only=True):
         select: The SELECT that it stands for, in the SQL of SQLite.
         about: A sentence on its purpose.
         columns: What a column has, by its name, where the name does not say it.
-        needs: A table without which the view is not made; "" for none.
+        needs: A table without which the view is not made in SQLite; "" for none.
+        postgres: The SELECT in PostgreSQL, with `iso_time` for times as in SQLite; "" for the same.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ReadableView(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     columns: Mapping[str, str] = {}
     needs: str = ""
+    postgres: str = ""
 
 
 def readable_views_of(view: object) -> Sequence[ReadableView]:

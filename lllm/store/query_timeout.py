@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lllm.events.errors import ConfigError, LogDamaged, StoreError
 
@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | bytes | None
 _STEPS = 1000  # instructions of SQLite's virtual machine between two checks of the time
-_ADVICE = "`lllm query --schema` lists the tables and their columns."
+ADVICE = "`lllm query --schema` lists the tables and their columns."
+
+
+class QueryRows(Protocol):
+    """The rows of a user's SQL, from SQLite or PostgreSQL."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names of the columns, none twice."""
+
+    def __iter__(self) -> Iterator[tuple[Cell, ...]]: ...
+
+    def close(self) -> None:
+        """End the statement."""
 
 
 class TimedRows:
@@ -168,8 +181,8 @@ def _error_text(error: Exception) -> str:
     if text == "no such table: events":
         return (
             f"no such table: events. A store in a folder keeps its events in JSON lines, and "
-            f"only its lists in SQL; `lllm events ID --json` prints them. {_ADVICE}"
+            f"only its lists in SQL; `lllm events ID --json` prints them. {ADVICE}"
         )
     if text.startswith(("no such table", "no such column")):
-        return f"{text}. {_ADVICE}"
+        return f"{text}. {ADVICE}"
     return f"SQLite can't run this: {text}."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import sqlite_utils
 
-from lllm.events.backend import KeepsRows
+from lllm.events.backend import KeepsRows, OnServer
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.user_sql import LentConnection
 from lllm.events.concurrency import finalizer_work
@@ -161,6 +161,11 @@ def open_database(store: StoreParts, place: ReadModel) -> StoreDatabase:
         LogUnavailable: The file can't be read.
     """
     backend = store.backend
+    if isinstance(backend, OnServer):
+        raise StoreError(
+            f"{store!r} is in PostgreSQL, and database() is for SQLite. Query it with `lllm "
+            "query`, psql or psycopg; `lllm backup copy.db` makes an SQLite file of it."
+        )
     file = backend.rows_database() if isinstance(backend, KeepsRows) else None
     if file is None or (are_in_memory(file) and not store.read_only):
         raise StoreError(

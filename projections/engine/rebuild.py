@@ -217,6 +217,7 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
             for view, generation in building.generations.items():
                 tables.show_generation(connection, view, generation)
                 store_checkpoint(connection, view, generation, building.position)
+            tables.make_readable(connection, projector.views)
     return Rebuilt(tuple(view.name for view in building.generations), building.position)
 
 

@@ -54,6 +54,9 @@ class RowTables(Protocol):
     def show_generation(self, connection: RowsConnection, view: View, generation: int) -> None:
         """Make the plain names of a view's tables refer to one generation."""
 
+    def make_readable(self, connection: RowsConnection, views: Sequence[View]) -> None:
+        """Make the SQL views for people, of all views that are shown."""
+
     def table_names(self, database: RowsDatabase) -> list[str]:
         """List the names of all tables beside which a new one is made."""
 

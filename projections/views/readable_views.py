@@ -33,6 +33,9 @@ _SUMS = ", ".join((
     "coalesce(c.wasted_nanos, 0) / 1e9 AS wasted_usd",
     *(f"coalesce(c.{name}, 0) AS {name}" for name in _COUNTS),
 ))  # fmt: skip
+_DATE = " || '-' || ".join(
+    f"substr(CAST(c.day AS text), {first}, {length})" for first, length in ((1, 4), (5, 2), (7, 2))
+)
 _SESSION = f"""s.tactic, {iso_time("s.started")} AS started_at,
     {iso_time("s.ended")} AS ended_at, {milliseconds("s.elapsed")} AS elapsed_ms,
     s.error_type, s.error_message, s.agent_calls, {_SUMS}, s.partition, s.replays, s.forks,
@@ -74,6 +77,10 @@ SESSIONS = (
         name="readable_events",
         select=f"""SELECT position, stream AS session_id, seq, {iso_time("time")} AS time_at, type,
             version, data, time FROM events""",
+        postgres=f"""SELECT e.position, e.stream AS session_id, e.seq,
+            {iso_time("e.time")} AS time_at, e.type, e.version,
+            convert_from(p.data, 'UTF8') AS data, e.time
+            FROM events AS e LEFT JOIN payloads AS p ON p.position = e.position""",
         about="The log: all events, in their order.",
         columns={
             "session_id": "the session that wrote it; a later statement has a stream of its own",
@@ -112,8 +119,7 @@ CALLS = (
 COSTS = (
     ReadableView(
         name="readable_costs",
-        select=f"""SELECT substr(c.day, 1, 4) || '-' || substr(c.day, 5, 2) || '-'
-            || substr(c.day, 7, 2) AS date, c.tactic, c.model, c.agent, {_SUMS}, c.partition, c.day
+        select=f"""SELECT {_DATE} AS date, c.tactic, c.model, c.agent, {_SUMS}, c.partition, c.day
             FROM costs AS c WHERE c.scope = ''""",
         about="The cost of all model calls, each once, by day, tactic, model and agent.",
         columns={"date": "a day, UTC", **_MONEY},

@@ -12,8 +12,12 @@ from lllm.cli.exit_codes import Finding
 from lllm.cli.options import csv_option, json_option, open_named, store_option
 
 if TYPE_CHECKING:
-    from lllm.store.query_timeout import TimedRows
-    from lllm.store.sql_database import StoreDatabase
+    from collections.abc import Sequence
+
+    from lllm.cli.render.query_schema import TableInfo
+    from lllm.events.backend import ServerAddress
+    from lllm.store.log_store import LogStore
+    from lllm.store.query_timeout import QueryRows
 
 _ROWS = 1000  # in a table, without --limit
 
@@ -72,6 +76,7 @@ def query(
       lllm query --schema
       lllm query --datasette > metadata.json; datasette runs.db -m metadata.json
 
+    A store in PostgreSQL takes PostgreSQL's SQL, in a transaction that can't write.
     The SQL `-` is read from standard input. --csv and --nl print each row as it comes. Bytes are
     shown as x'..' in a table, as hex in CSV, and as {"$base64": true, "encoded": ...} in JSON,
     which sqlite-utils can read.
@@ -80,23 +85,22 @@ def query(
         raise click.UsageError("Give only one of --json, --nl and --csv.")
     if schema + datasette + (sql is not None) != 1:
         raise click.UsageError('Give SQL, as lllm query "SELECT ...", or --schema, or --datasette.')
-    with open_named(store) as opened, closing(opened.database()) as database:
+    if schema and as_csv:
+        raise click.UsageError("The schema is printed as text, --json or --nl.")
+    if sql == "-":
+        sql = sys.stdin.read()
+    with open_named(store) as opened, closing(_queried(opened)) as place:
         if datasette:
-            from lllm.cli.render.datasette import metadata
-            from lllm.cli.render.json_text import show_json
-
-            show_json(metadata(database))
+            place.show_datasette()
             return
         if schema:
             from lllm.cli.render.query_schema import show_schema
 
-            if as_csv:
-                raise click.UsageError("The schema is printed as text, --json or --nl.")
-            show_schema(database, timeout, as_json=as_json, as_nl=as_nl)
+            show_schema(place.tables(timeout), as_json=as_json, as_nl=as_nl)
             return
         from lllm.cli.render import query_rows
 
-        with closing(_run_query(database, sql or "", parameters, timeout)) as rows:
+        with closing(_run_query(place, sql or "", parameters, timeout)) as rows:
             if as_json or as_nl:
                 count = query_rows.print_json(rows, limit, lines=as_nl)
             elif as_csv:
@@ -108,14 +112,69 @@ def query(
 
 
 def _run_query(
-    database: StoreDatabase, sql: str, parameters: dict[str, str | int], timeout: float
-) -> TimedRows:
+    place: _File | _Server, sql: str, parameters: dict[str, str | int], timeout: float
+) -> QueryRows:
     from lllm.events.errors import ConfigError
-    from lllm.store.query_timeout import TimedRows
 
-    if sql == "-":
-        sql = sys.stdin.read()
     try:
-        return TimedRows(database, sql, parameters, seconds=timeout)
+        return place.run(sql, parameters, timeout)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+
+
+class _File:
+    """A store whose rows are in an SQLite file."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._database = store.database()
+        self.close = self._database.close
+
+    def run(self, sql: str, parameters: dict[str, str | int], timeout: float) -> QueryRows:
+        from lllm.store.query_timeout import TimedRows
+
+        return TimedRows(self._database, sql, parameters, seconds=timeout)
+
+    def tables(self, timeout: float) -> Sequence[TableInfo]:
+        from lllm.cli.render.query_schema import tables_of
+
+        return tables_of(self._database, timeout)
+
+    def show_datasette(self) -> None:
+        from lllm.cli.render.datasette import metadata
+        from lllm.cli.render.json_text import show_json
+
+        show_json(metadata(self._database))
+
+
+class _Server:
+    """A store in PostgreSQL."""
+
+    def __init__(self, store: LogStore, server: ServerAddress) -> None:
+        store.list_sessions(limit=1)  # brings the rows up to date
+        self._server = server
+
+    def run(self, sql: str, parameters: dict[str, str | int], timeout: float) -> QueryRows:
+        from lllm.store.server_query import ServerRows
+
+        return ServerRows(self._server, sql, parameters, seconds=timeout)
+
+    def tables(self, timeout: float) -> Sequence[TableInfo]:
+        from lllm.cli.render.server_schema import tables_of_server
+
+        return tables_of_server(self._server, timeout)
+
+    def show_datasette(self) -> None:
+        raise click.UsageError(
+            "Datasette shows SQLite files. `lllm backup copy.db` makes one of this store."
+        )
+
+    def close(self) -> None:
+        """Do nothing: each query has a connection of its own."""
+
+
+def _queried(store: LogStore) -> _File | _Server:
+    from lllm.events.backend import OnServer
+
+    if isinstance(store.backend, OnServer):
+        return _Server(store, store.backend.server)
+    return _File(store)

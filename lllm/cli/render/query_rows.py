@@ -17,13 +17,13 @@ from rich.text import Text
 from lllm.cli.render.console import joined, plain_table, show_rows, stdout
 from lllm.cli.render.csv_text import show_csv
 from lllm.cli.render.json_text import harmless
-from lllm.store.query_timeout import Cell, TimedRows
+from lllm.store.query_timeout import Cell, QueryRows
 from lllm.terminal_safe import visible
 
 _WIDEST_NAME = 24  # columns for the names of columns beside their values
 
 
-def print_json(rows: TimedRows, limit: int | None, *, lines: bool) -> int:
+def print_json(rows: QueryRows, limit: int | None, *, lines: bool) -> int:
     """Print rows as JSON objects.
 
     Args:
@@ -47,7 +47,7 @@ def print_json(rows: TimedRows, limit: int | None, *, lines: bool) -> int:
     return count
 
 
-def print_csv(rows: TimedRows, limit: int | None) -> int:
+def print_csv(rows: QueryRows, limit: int | None) -> int:
     """Print rows as CSV; NULL is empty, bytes are hex.
 
     Args:
@@ -64,7 +64,7 @@ def print_csv(rows: TimedRows, limit: int | None) -> int:
     return show_csv(rows.columns, lines)
 
 
-def print_table(rows: TimedRows, limit: int) -> int:
+def print_table(rows: QueryRows, limit: int) -> int:
     """Print rows as a table, or one line for each value if that does not fit.
 
     Args:
@@ -90,7 +90,7 @@ def print_table(rows: TimedRows, limit: int) -> int:
     return len(page)
 
 
-def _first(rows: TimedRows, limit: int | None) -> Iterator[tuple[Cell, ...]]:
+def _first(rows: QueryRows, limit: int | None) -> Iterator[tuple[Cell, ...]]:
     return islice(rows, limit or None)
 
 

@@ -28,7 +28,7 @@ class Column(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The name of the column.
-        type: Its type in SQLite; "" if it has none.
+        type: Its type in the database; "" if it has none.
         key: True if it is part of the primary key.
     """
 
@@ -70,16 +70,14 @@ class TableInfo(msgspec.Struct, frozen=True):
     indexes: Sequence[IndexInfo]
 
 
-def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl: bool) -> None:
-    """Print the schema of a store's database.
+def show_schema(found: Sequence[TableInfo], *, as_json: bool, as_nl: bool) -> None:
+    """Print the tables of a store.
 
     Args:
-        database: The database to describe.
-        seconds: The time limit for counting all rows; 0 for no limit.
+        found: The tables, from `tables_of` or `tables_of_server`.
         as_json: True to print one JSON array.
         as_nl: True to print a JSON object on each line.
     """
-    found = tables_of(database, seconds)
     if as_json:
         show_json(array(found))
         return

@@ -263,7 +263,7 @@ class ExportsSessions(ListsSessions):
             that writes raises LogReadOnly.
 
         Raises:
-            StoreError: The store is kept in memory, or its backend keeps nothing.
+            StoreError: The store is kept in memory or in PostgreSQL, or its backend keeps nothing.
             LogUnavailable: The file can't be read.
         """
         from lllm.store.sql_database import open_database

@@ -13,6 +13,9 @@ from typing import Protocol, cast
 from lllm.events.backends.postgres.server_session import MAKING_LOCK
 from lllm.events.errors import LogError
 from lllm.projections.database import RowsConnection, RowsDatabase, Statement
+from lllm.projections.engine.postgres.literals import literal
+from lllm.projections.engine.postgres.readable import drop_dependent
+from lllm.projections.engine.postgres.readable import make_readable as make_readable
 from lllm.projections.engine.postgres.search_index import (
     create_index,
     finishing_statements,
@@ -190,15 +193,10 @@ def show_generation(connection: RowsConnection, view: View, generation: int) -> 
         name = generation_table(table.name, generation)
         shown = _columns(connection, table.name)
         if shown and shown != _columns(connection, name):
+            drop_dependent(connection, table.name)
             connection.execute(f"DROP VIEW {table.name}")
         connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT * FROM {name}")
-        connection.execute(f"COMMENT ON VIEW {table.name} IS {_literal(table.about)}")
-
-
-def _literal(text: str) -> str:
-    """Write a text as SQL, for a statement that takes no parameters; `?` stands for one."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''").replace("?", "\\x3f")
-    return f"E'{escaped}'"
+        connection.execute(f"COMMENT ON VIEW {table.name} IS {literal(table.about)}")
 
 
 def _columns(connection: RowsConnection, name: str) -> list[tuple[str, str]]:

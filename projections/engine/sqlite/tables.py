@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.errors import LogError
@@ -156,21 +156,29 @@ def show_generation(connection: RowsConnection, view: View, generation: int) -> 
         connection.execute(
             f"CREATE VIEW {table.name} AS SELECT * FROM {generation_table(table.name, generation)}"
         )
-    _make_readable(connection, view)
 
 
-def _make_readable(connection: RowsConnection, view: View) -> None:
+def make_readable(connection: RowsConnection, views: Sequence[View]) -> None:
     """Make the SQL views for people as this version of lllm defines them.
 
     They select from the plain names, which refer to the shown generation of other views, too.
+
+    Args:
+        connection: A connection with an open transaction.
+        views: The views of the store; those that are not shown are left out.
     """
-    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    tables = {str(row[0]) for row in connection.execute(sql)}
-    for readable in readable_views_of(view):
-        if readable.name in tables or (readable.needs and readable.needs not in tables):
-            continue  # a table of the user's, which is none of our business
-        connection.execute(f"DROP VIEW IF EXISTS {readable.name}")
-        connection.execute(f"CREATE VIEW {readable.name} AS {readable.select}")
+    names: dict[str, set[str]] = {"table": set(), "view": set()}
+    for kind, name in connection.execute("SELECT type, name FROM sqlite_master"):
+        names.setdefault(str(kind), set()).add(str(name))
+    tables = names["table"]
+    for view in views:
+        if not {table.name for table in view.tables} <= names["view"]:
+            continue
+        for readable in readable_views_of(view):
+            if readable.name in tables or (readable.needs and readable.needs not in tables):
+                continue  # a table of the user's, which is none of our business
+            connection.execute(f"DROP VIEW IF EXISTS {readable.name}")
+            connection.execute(f"CREATE VIEW {readable.name} AS {readable.select}")
 
 
 def table_names(database: RowsDatabase) -> list[str]:

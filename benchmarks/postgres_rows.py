@@ -1,0 +1,126 @@
+"""What rows in PostgreSQL cost: all anew, one session more, lists, sums, loading, the first page.
+
+The server is as that of `postgres_logs`. A rebuild is held beside that of the same events in an
+SQLite file.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from benchmarks.generate import fill, one_session
+from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, milliseconds
+from benchmarks.reads import asked_for, list_of
+from lllm import LogStore, PostgresBackend, SQLiteBackend
+
+AREA = "postgres"
+_SETTINGS = {
+    "fsync": "on", "full_page_writes": "on", "autovacuum": "on", "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+}  # fmt: skip
+_BUILT, _BUILT_QUICK = 10_000, 1_000  # sessions of a rebuild, about 28 events each
+_READ, _READ_QUICK = 100_000, 2_000  # small sessions of lists
+_LONG = 16  # agents of the session that is loaded, for about 200 events
+_PAGE = """
+import time
+from lllm import LogStore
+began = time.perf_counter()
+with LogStore.open({url!r}) as store:
+    assert len(store.list_sessions(limit=50)) == 50
+    print(time.perf_counter() - began)
+"""
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Everything that a reader waits for."""
+    from tests.support.postgres import Server, new_schema  # an installed lllm has no tests
+
+    server = Server(_SETTINGS)
+    try:
+        yield _rebuilt(server.url(new_schema()), _BUILT_QUICK if quick else _BUILT, quick=quick)
+        roots = _READ_QUICK if quick else _READ
+        url = server.url(new_schema())
+        log = PostgresBackend(url)
+        fill(log, roots, shape="small")
+        long = one_session(log, 0, agents=_LONG)
+        log.close()
+        with LogStore.open(url) as store:
+            yield _catching_up(store, 30 if quick else 200)
+            yield from _lists(store, roots, 20 if quick else 100)
+            yield from _sums_and_loading(store, long, 20 if quick else 100)
+        yield _first_page(url, roots, 3 if quick else 10)
+    finally:
+        server.remove()
+
+
+def _rebuilt(url: str, roots: int, *, quick: bool) -> Figure:
+    with tempfile.TemporaryDirectory(prefix="lllm-rebuilt-") as folder:
+        file = SQLiteBackend(Path(folder) / "runs.db")
+        backend = PostgresBackend(url)
+        events = fill(file, roots).events
+        fill(backend, roots)
+        with LogStore(file) as one, LogStore(backend) as other:
+            for store in (one, other):
+                store.rebuild(search=False)
+            operations = {"SQLite": one.rebuild, "PostgreSQL": other.rebuild}
+            taken = in_rounds(operations, 3 if quick else 5, warm_up=1)
+    rates = Spread.of(events * 1e9 / one for one in taken["PostgreSQL"])
+    beside = f"{median_shown(taken['PostgreSQL'])}; in SQLite {median_shown(taken['SQLite'])}"
+    what = f"rebuild of all rows but those of searches, {events:,} events"
+    return Figure(AREA, what, rates, "events/s", beside, Bar(60_000, "at least"))
+
+
+def _catching_up(store: LogStore, rounds: int) -> Figure:
+    numbers = count(1)
+
+    def catch_up() -> None:
+        store.list_sessions(limit=0)
+
+    def between() -> None:
+        catch_up()
+        one_session(store.backend, next(numbers))
+
+    between()
+    taken = in_rounds({"one": catch_up}, rounds, between=between)["one"]
+    what = "catching up with one session, and its words"
+    return Figure(AREA, what, milliseconds(taken), "ms", bar=Bar(4, "at most"))
+
+
+def _lists(store: LogStore, roots: int, rounds: int) -> Iterator[Figure]:
+    lists = asked_for(roots)
+    taken = in_rounds({name: list_of(store, asked) for name, asked in lists.items()}, rounds)
+    for name in lists:
+        what = f"list_sessions(limit=50) of {roots:,}: {name}"
+        yield Figure(AREA, what, milliseconds(taken[name]), "ms", bar=Bar(3, "at most"))
+
+
+def _sums_and_loading(store: LogStore, long: str, rounds: int) -> Iterator[Figure]:
+    taken = in_rounds(
+        {
+            "export_cost_summary()": store.export_cost_summary,
+            "export_cost_summary(group_by='model')": lambda: store.export_cost_summary(
+                group_by="model"
+            ),
+            "load_session, about 200 events": lambda: store.load_session(long),
+        },
+        rounds,
+    )
+    for what, times in taken.items():
+        bar = Bar(5 if what.startswith("load") else 10, "at most")
+        yield Figure(AREA, what, milliseconds(times), "ms", bar=bar)
+
+
+def _first_page(url: str, roots: int, rounds: int) -> Figure:
+    run = [sys.executable, "-c", _PAGE.format(url=url)]
+    seconds = []
+    for _ in range(rounds):
+        time.sleep(0.1)
+        seconds.append(float(subprocess.run(run, check=True, capture_output=True).stdout))
+    what = f"opening {roots:,} sessions in a new process, and the first page"
+    return Figure(AREA, what, Spread.of(seconds).times(1e3), "ms", bar=Bar(50, "at most"))
