@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-# SQL that is true for a session with a facet; the table, start and session are filled in.
+# SQL that is true for a session with a facet; the table, start and session are filled in. With the
+# OFFSET, PostgreSQL looks each session up. It would make a join of it, take start and session for
+# independent, and read and sort all sessions because it expects a single one.
 HAS_FACET = (
     "EXISTS (SELECT 1 FROM {} AS other"
-    " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
+    " WHERE other.facet = ? AND other.started = {} AND other.session = {} LIMIT 1 OFFSET 0)"
 )
 
 

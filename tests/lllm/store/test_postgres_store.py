@@ -133,7 +133,8 @@ def test_what_is_not_there_yet(
     """SQL is refused, and nothing is changed."""
     say(store, "It.")
     before = list(store.log.read())
-    assert main(["query", "SELECT 1", "--store", url]) == 2
+    with pytest.raises(StoreError, match="is for SQLite"):
+        store.database()
     assert main(["repair", "--store", url]) == 0
     assert list(store.log.read()) == before
     capsys.readouterr()
