@@ -21,6 +21,7 @@ from contextlib import suppress
 
 from lllm.events.backends.postgres.binary_values import BOOLEAN, TEXT
 from lllm.events.backends.postgres.connection import ServerConnection, Statement
+from lllm.events.backends.postgres.errors import ServerRefused
 from lllm.events.backends.postgres.read_events import Ask
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import RobustLock
@@ -106,11 +107,12 @@ class ServerLiveness:
             until: The time of the monotonic clock at which the connection is given up.
 
         Raises:
-            LogUnavailable: The server refuses it, or does not answer.
+            LogUnavailable: The server does not answer.
         """
         owner = self._owner
         if owner is not None and owner != self._known_owner:
-            connection.execute(self._lives, (owner.encode(), b"\x00"), until)
+            with suppress(ServerRefused):  # a role that may only append: nobody knows it, then
+                connection.execute(self._lives, (owner.encode(), b"\x00"), until)
             self._known_owner = owner
 
     def _live(self, owner: str, ending: threading.Event) -> None:

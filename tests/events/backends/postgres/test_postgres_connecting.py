@@ -294,6 +294,7 @@ def test_roles() -> None:
     schema = new_schema()
     server().run(ddl(schema))
     writes = role(schema, "EXECUTE ON FUNCTION {}.append")
+    server().run(f"REVOKE ALL ON FUNCTION {schema}.writer_lives FROM PUBLIC")
     reads = role(schema, "SELECT ON {0}.events, {0}.payloads")
     writer = PostgresBackend(server().url(schema, user=writes))
     reader = PostgresBackend(server().url(schema, user=reads))
