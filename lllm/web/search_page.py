@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from lllm.events.errors import LllmError, SearchQueryError, SearchUnavailable
+from lllm.events.errors import SearchQueryError, SearchUnavailable
+from lllm.search.hit_places import hit_places, names_of_places
 from lllm.search.hits import SearchHits
-from lllm.web.hit_places import hit_places
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 from lllm.web.session_page import PAGE
 from lllm.web.session_titles import session_titles
 
 SHOWN = 50  # hits of one page
-_READ = 20_000  # events that are read to name the places of hits; behind them, roles are named
 _ROLES = {
     "task": "what was asked", "system": "system prompts", "user": "messages of users",
     "assistant": "answers", "tool": "results of tools", "error": "errors", "tag": "tags",
@@ -67,7 +65,7 @@ def search_page(pages: StorePages, request: Request) -> Response:
         outside=_OUTSIDE,
         sort=sort,
         hits=[(hit, _pieces(hit.snippet, hit.matches)) for hit in hits],
-        places=_named(pages, hits),
+        places=names_of_places(hits, pages.store.events),
         titles=session_titles(pages.store, [hit.session_id for hit in hits]),
         note=hits.note,
         problem=problem,
@@ -101,23 +99,3 @@ def place_of_event(pages: StorePages, request: Request) -> Response:
                 page = f"?page={place // PAGE + 1}" if place >= PAGE else ""
                 return RedirectResponse(f"/sessions/{session_id}{page}#step-{step.key}", 303)
     return RedirectResponse(f"/sessions/{session_id}", 303)
-
-
-def _named(pages: StorePages, hits: SearchHits) -> dict[int, str]:
-    """Name the places of hits in steps by their positions, as the pages of sessions name them."""
-    positions: dict[str, list[int]] = {}
-    for hit in hits:
-        positions.setdefault(hit.session_id, []).append(hit.position)
-    names: dict[int, str] = {}
-    left = _READ
-    for session_id, wanted in positions.items():
-        try:
-            events = list(islice(pages.store.events(session_id), left + 1))
-        except LllmError:  # an error outside of any session, or erased meanwhile
-            continue
-        left -= len(events)
-        if left < 0:
-            break
-        found = hit_places(events, wanted)
-        names.update((position, place.name) for position, place in found.items())
-    return names

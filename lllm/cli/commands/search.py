@@ -69,6 +69,11 @@ def search(
             cursor=cursor,
             **filters,
         )
+        places: dict[int, str] = {}
+        if hits and not as_json:
+            from lllm.search.hit_places import names_of_places
+
+            places = names_of_places(hits, opened.events)
     if as_json:
         from lllm.cli.render.json_text import array, show_json
 
@@ -77,7 +82,7 @@ def search(
         from lllm.cli.render.console import stdout
         from lllm.cli.render.search import show_hits
 
-        show_hits(stdout(), hits, zone())
+        show_hits(stdout(), hits, zone(), places)
     if hits.note:
         click.echo(hits.note, err=True)
     if hits.cursor is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -18,24 +18,26 @@ _INDENT = 4  # columns
 _FOUND = "bold yellow"
 
 
-def show_hits(console: Console, hits: Sequence[SearchHit], zone: dt.tzinfo) -> None:
+def show_hits(
+    console: Console, hits: Sequence[SearchHit], zone: dt.tzinfo, places: Mapping[int, str]
+) -> None:
     """Print hits, in their order.
 
     Args:
         console: The console to print on.
         hits: The hits to print, in this order.
         zone: The time zone in which times are shown.
+        places: The names of the places of hits, by position; see `names_of_places`.
     """
     offset = formats.one_offset((hit.timestamp for hit in hits), zone)
     if offset is not None:
         show(console, Text(f"times are {offset}", "dim"))
     for hit in hits:
-        message = "" if hit.message is None else f"message {hit.message}"
         place = (
             visible(hit.session_id),
             formats.moment_below(hit.timestamp, zone, offset, seconds=True),
             Text(hit.role, "bold"),
-            message,
+            visible(places.get(hit.position, "")),
             visible(hit.tactic_path or ""),
         )
         show(console, joined(place, "  "), Padding(_snippet(hit), (0, 0, 0, _INDENT), expand=False))

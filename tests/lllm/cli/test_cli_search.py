@@ -96,7 +96,7 @@ def test_what_was_found_is_coloured_and_nothing_else_is(path: Path) -> None:
         hits = store.search("kettle red")
     console = Console(force_terminal=True, color_system="standard", width=200, markup=False)
     with console.capture() as capture:
-        show_hits(console, hits, zone_of("UTC"))
+        show_hits(console, hits, zone_of("UTC"), {})
     out = capture.get()
     assert "\x1b[1;33mkettle\x1b[0m" in out
     assert "\\x1b[31m" in out

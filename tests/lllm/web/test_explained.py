@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from lllm import LogStore, SQLiteBackend, capture
+from lllm.cli import cli
 from lllm.events.model import Usage
 from lllm.invokers.scripted import cut_off, rate_limited, tool_call
 from lllm.web.html_text import code_spans
@@ -180,6 +182,9 @@ def test_hits_are_named_as_the_session_numbers_its_steps(page: Served) -> None:
         "a · step 2, answer": f"{found}.3",
     }
     assert links(text, "Q-1 please")
+    path = str(page.store.backend.path)  # type: ignore[attr-defined]
+    told = CliRunner().invoke(cli, ["search", "Q-1", "--limit", "0", "--store", path]).output
+    assert "a · step 1, attempt 2, answer  doing" in told
 
 
 def test_results_of_tools_are_found_where_they_are_shown(page: Served, server: Loopback) -> None:

@@ -1,13 +1,15 @@
-"""Finds where the page of a session shows a text that a search found, and names the place."""
+"""Finds the step of a session that has a text which a search found, and names it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
 from lllm.events import codec
 from lllm.events.envelope import Recorded
+from lllm.events.errors import LllmError
 from lllm.events.model import (
     AgentStarted,
     Event,
@@ -22,6 +24,7 @@ from lllm.events.model import (
     ToolReturned,
 )
 from lllm.projections.session.step_names import step_name
+from lllm.search.hits import SearchHit
 
 _OF_ROLES = {"user": "message of the user", "system": "system prompt", "tool": "result of a tool"}
 _READ = frozenset(
@@ -33,8 +36,11 @@ _READ = frozenset(
 )  # fmt: skip
 
 
+_MOST = 20_000  # events that are read to name the places of hits
+
+
 class HitPlace(msgspec.Struct, frozen=True):
-    """The place of a text on the page of its session.
+    """The place of a text in its session.
 
     Attributes:
         request: The number of the attempt whose step shows it; None if it stands outside of steps.
@@ -44,6 +50,37 @@ class HitPlace(msgspec.Struct, frozen=True):
 
     request: int | None = None
     name: str = ""
+
+
+def names_of_places(
+    hits: Sequence[SearchHit], events_of: Callable[[str], Iterator[Recorded]]
+) -> dict[int, str]:
+    """Name the places of hits as `lllm show` and the page of their session name them.
+
+    Args:
+        hits: The hits of a search.
+        events_of: Reads the events of a session, as `LogStore.events`.
+
+    Returns:
+        The names by the position of the hit, as "writer · step 2, answer". A hit outside of any
+        step is left out. So are hits whose sessions come behind 20,000 events of others.
+    """
+    positions: dict[str, list[int]] = {}
+    for hit in hits:
+        positions.setdefault(hit.session_id, []).append(hit.position)
+    names: dict[int, str] = {}
+    left = _MOST
+    for session_id, wanted in positions.items():
+        try:
+            events = list(islice(events_of(session_id), left + 1))
+        except LllmError:  # an error outside of any session, or erased meanwhile
+            continue
+        left -= len(events)
+        if left < 0:
+            break
+        found = hit_places(events, wanted)
+        names.update((position, place.name) for position, place in found.items())
+    return names
 
 
 def hit_places(events: Iterable[Recorded], positions: Collection[int]) -> dict[int, HitPlace]:
