@@ -147,13 +147,13 @@ def _rows_in_sight(page: Page, viewer: Viewer) -> list[str]:
 
 
 def _shown(area: str, viewer: Viewer, rows: list[str]) -> Iterator[Figure]:
-    """How many rows say, without scrolling sideways, what a session cost and whether it failed."""
+    """How many rows say in words, not scrolled sideways, a cost, and that a session failed."""
     costs = sum("$" in row for row in rows)
     failures = [row for row in rows if "9:" in row.partition("Question")[2][:8]]
     told = sum(any(word in row.lower() for word in ("fail", "error", "✗")) for row in failures)
     for what, part, all_rows in (
         ("rows in sight that show a cost", costs, len(rows)),
-        ("failed ones in sight that say so", told, len(failures)),
+        ("failed ones in sight that say so in words", told, len(failures)),
     ):
         value = Spread.of([100 * part / all_rows if all_rows else math.nan])
         yield Figure(area, f"{what}: {viewer.name}", value, "%", f"{part} of {all_rows}")
