@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,20 +106,56 @@ def test_a_captured_call_is_below_the_span_around_it(path: Path) -> None:
     assert {span.trace for span in spans.values()} - {spans["chat four"].trace} == {f"{TRACE:032x}"}
 
 
-def test_a_call_of_anthropic_is_below_the_span_of_the_program(path: Path) -> None:
+class CountedTracer(trace.Tracer):
+    """Makes spans of its own, as the SDK of OpenTelemetry does, and remembers their names."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def start_span(self, name: str, *_: object, **__: object) -> trace.Span:  # type: ignore[override]
+        self.made.append(name)
+        context = trace.get_current_span().get_span_context()
+        number = 0xF000 + len(self.made)
+        flags = trace.TraceFlags(1)
+        return trace.NonRecordingSpan(trace.SpanContext(context.trace_id, number, False, flags))
+
+    @contextmanager
+    def start_as_current_span(self, name: str, *_: object, **__: object) -> Iterator[trace.Span]:  # type: ignore[override]
+        with trace.use_span(self.start_span(name)) as span:
+            yield span
+
+
+def test_a_call_of_anthropic_is_below_the_span_of_the_program(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And not below the span that the SDK makes itself, which may not be sent."""
+    tracer = CountedTracer()
+    monkeypatch.setattr(trace.ProxyTracer, "_tracer", property(lambda _: tracer))
     with Loopback() as server, LogStore(SQLiteBackend(path)) as store:
         server.answers(loopback_messages.replies(loopback_messages.says("Hello.")))
         url = loopback_messages.base_url(server)
         client = capture(Anthropic(base_url=url, api_key="sk-test"), log_store=store)
-        with within(0xA):
+
+        def ask() -> None:
             client.messages.create(
                 model="claude-sonnet-5",
                 max_tokens=9,
                 messages=[{"role": "user", "content": "Hi"}],
             )
-    [span] = sent(path).values()
-    assert (span.name, span.parent) == ("chat claude-sonnet-5", f"{0xA:016x}")
+
+        with within(0xA):
+            ask()
+        monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY", "false")
+        quiet = Anthropic(base_url=url, api_key="sk-test")
+        client = capture(quiet, log_store=store)
+        with within(0xA):
+            ask()
+    assert tracer.made == ["anthropic.messages.create"]  # by the first client alone
+    with OtlpReceiver() as receiver:
+        send(path, receiver)
+    assert [(span.name, span.parent) for span in receiver.all_spans] == [
+        ("chat claude-sonnet-5", f"{0xA:016x}")
+    ] * 2
 
 
 def test_what_is_said_of_a_captured_call_names_its_first_attempt(path: Path) -> None:
