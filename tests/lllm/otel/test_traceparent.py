@@ -97,6 +97,7 @@ def test_a_captured_call_is_below_the_span_around_it(path: Path) -> None:
                 with within(0xB):
                     ask("three")
         ask("four")
+        client.close()
     spans = sent(path)
     assert sorted(spans) == ["chat four", "chat one", "chat three", "chat two", "invoke_workflow s"]
     assert spans["chat one"].parent == f"{0xA:016x}"
@@ -145,11 +146,13 @@ def test_a_call_of_anthropic_is_below_the_span_of_the_program(
 
         with within(0xA):
             ask()
+        client.close()
         monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY", "false")
         quiet = Anthropic(base_url=url, api_key="sk-test")
         client = capture(quiet, log_store=store)
         with within(0xA):
             ask()
+        client.close()
     assert tracer.made == ["anthropic.messages.create"]  # by the first client alone
     with OtlpReceiver() as receiver:
         send(path, receiver)
@@ -164,6 +167,7 @@ def test_what_is_said_of_a_captured_call_names_its_first_attempt(path: Path) -> 
         server.answers(text("Hello."))
         client = capture(OpenAI(base_url=server.url, api_key="sk-test"), log_store=store)
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi."}])
+        client.close()
         [record] = store.list_sessions()
         store.tag(record.session_id, {"late": "yes"})
     with OtlpReceiver() as receiver:
