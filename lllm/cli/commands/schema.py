@@ -15,7 +15,8 @@ import click
     type=click.Choice(["month"]),
     help="Make the table of payloads with a partition for each month.",
 )
-def schema(postgres: bool, name: str | None, partition_by: str | None) -> None:
+@click.option("--rows", is_flag=True, help="Print what lllm makes for lists and sums instead.")
+def schema(postgres: bool, name: str | None, partition_by: str | None, rows: bool) -> None:
     """Print the SQL that makes the tables of a log.
 
     lllm makes the tables itself at the first use, if its role is allowed to. Otherwise an
@@ -23,11 +24,26 @@ def schema(postgres: bool, name: str | None, partition_by: str | None) -> None:
 
     \b
       lllm schema --postgres | psql -d logs
+
+    --rows prints the tables and views of lists, costs and searches. It is for reading: only the
+    role that made them can rebuild them, so lllm makes them itself.
     """
     del postgres  # the one kind of log that has a schema
+    if rows:
+        _print_rows()
+        return
     from lllm.events.backends.postgres.schema import ddl, grants
     from lllm.events.backends.postgres.server_url import SCHEMA
 
     click.echo(ddl(name or SCHEMA, partition_by))
     for line in grants(name or SCHEMA).splitlines():
         click.echo(f"-- {line}".rstrip())
+
+
+def _print_rows() -> None:
+    from lllm.projections.engine.postgres.row_script import row_statements
+    from lllm.projections.views.messages import MessagesView
+    from lllm.store.read_model import own_views
+
+    for statement in row_statements((*own_views(), MessagesView())):
+        click.echo(f"{statement};")

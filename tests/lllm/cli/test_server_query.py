@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -150,6 +151,33 @@ def test_views_for_people(url: str) -> None:
             " ORDER BY position LIMIT 1"
         ).fetchall()
         assert text == "one"
+
+
+def test_the_sql_of_rows_makes_what_a_store_makes(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lllm schema --postgres --rows`: the same columns, types and views, once events are there."""
+    assert main(["schema", "--postgres", "--rows"]) == 0
+    script = capsys.readouterr().out
+    schema, made = parse_server_url(url).schema, new_schema()
+    asked = (
+        "SELECT table_name, column_name, data_type FROM information_schema.columns"
+        " WHERE table_schema = %s AND table_name NOT IN ('erasures') ORDER BY 1, 2"
+    )
+    with psycopg.connect(parse_server_url(url).conninfo) as connection:
+        connection.execute(f'CREATE SCHEMA "{made}"; SET search_path = "{made}"')
+        for table in ("events", "payloads"):
+            connection.execute(f'CREATE TABLE {table} (LIKE "{schema}".{table})')
+        connection.execute(script.encode())
+        rows = dict.fromkeys(row[0] for row in connection.execute(asked, (made,)).fetchall())
+        assert {"sessions", "sessions_v1", "readable_calls", "messages_v1_search"} <= rows.keys()
+        stored = [
+            (re.sub(r"_v\d+", "_v1", name), *column)
+            for name, *column in connection.execute(asked, (schema,)).fetchall()
+        ]
+        found = connection.execute(asked, (made,)).fetchall()
+        assert {*found} - {*stored} <= {row for row in found if row[0] == "views_off"}
+        connection.rollback()
 
 
 def test_views_for_people_outlive_a_rebuild(url: str) -> None:
