@@ -1,6 +1,6 @@
 """Replaces all the kinds of secrets that lllm recognises by itself.
 
-It finds keys by the prefixes of their issuers (`issuer_keys`), secrets by their names
+It finds keys by the prefixes of their issuers (`api_key_formats`), secrets by their names
 (`named_credentials`) and by their formats (`credential_formats`). It finds them in plain text,
 across line breaks, and in encoded form (`escapes`, `base64_and_hex`): percent-encoding, escapes,
 invisible characters, UTF-16, base64 and hex, also one inside the other.
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from lllm.events.redaction import credential_formats, named_credentials
+from lllm.events.redaction.api_key_formats import api_key_formats
+from lllm.events.redaction.api_key_prefilter import may_begin
 from lllm.events.redaction.base64_and_hex import cut_encoded
 from lllm.events.redaction.escapes import NEXT_LINE, Plain, wrapped
-from lllm.events.redaction.issuer_key_prefilter import may_begin
-from lllm.events.redaction.issuer_keys import issuer_keys
 from lllm.events.redaction.named_credentials import Span
 from lllm.events.redaction.randomness import is_words
 from lllm.events.redaction.secret_prefilter import may_hold_secret
@@ -130,7 +130,7 @@ def _replaced(text: str, spans: Iterator[Span] | list[Span], found: Counter[str]
 def _spans(text: str) -> Iterator[Span]:
     runs = _long_runs(text)
     if runs:
-        for key in issuer_keys():
+        for key in api_key_formats():
             if key.prefix in runs and (len(key.prefix) > 1 or "." in runs):
                 for start, end in key.spans(text):
                     yield start, _with_rest(text, end), key.name
@@ -212,7 +212,7 @@ def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
             yield at + start, at + end, name
     if not may_begin(data):
         return
-    for key in issuer_keys():
+    for key in api_key_formats():
         if key.prefix in joined:
             for start, end in key.spans(joined):
                 yield at + start, at + end, key.name

@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from lllm.events.redaction.api_key_prefilter import may_begin
 from lllm.events.redaction.base64_and_hex import readable_in_hex, readable_inside
 from lllm.events.redaction.credential_prefilter import may_hold_credential, may_hold_long_credential
 from lllm.events.redaction.escapes import shown, unescaped
-from lllm.events.redaction.issuer_key_prefilter import may_begin
 
 _DEEPEST = 3  # the greatest depth of encodings in encodings
 _WINDOW, _OVERLAP = 1 << 18, 8_192  # bytes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lllm.agents.dialog import Dialog
 from lllm.agents.effects import Commit, RunTool, RunTools, Steps
-from lllm.agents.repeated_calls import CallKey, EarlierResults, call_key, first_of_each
+from lllm.agents.repeated_tool_calls import CallKey, EarlierResults, call_key, first_of_each
 from lllm.events import codec
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ParseError

@@ -35,7 +35,7 @@ def _threads() -> Instrument:
 
 
 def _langchain() -> Instrument:
-    from lllm.instrumentation.frameworks.langchain import LangChainInstrument
+    from lllm.instrumentation.frameworks.langchain_instrument import LangChainInstrument
 
     return LangChainInstrument()
 

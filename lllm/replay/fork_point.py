@@ -18,7 +18,7 @@ from lllm.replay.outcome import is_stop
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recorded_session import RecordedSession
-from lllm.store.point_in_time import PointInTime, Until
+from lllm.store.load_as_of import PointInTime, Until
 
 ForkAt: TypeAlias = ReplayPlace | PointInTime | None
 _MOST_NAMED = 5  # the most places that the message of an error lists

@@ -35,8 +35,8 @@ from lllm.sessions.load_finished import fold_finished
 from lllm.sessions.unfinished_sessions import settle_lost
 from lllm.store.crash_detection import interrupt, interrupt_dead
 from lllm.store.erasure_report import refuse_archived, refuse_gone
+from lllm.store.load_as_of import PointInTime, Until, tags_in
 from lllm.store.loaded_session import LoadedSession
-from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
 from lllm.store.session_export import FORMATS, as_json, as_recorded
 

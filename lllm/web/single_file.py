@@ -9,8 +9,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from lllm.store.load_as_of import PointInTime
 from lllm.store.log_store import LogStore, session_host
-from lllm.store.point_in_time import PointInTime
 from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web.fork_edits import fork_edits

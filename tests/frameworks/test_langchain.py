@@ -43,7 +43,7 @@ from lllm.events.model import (
     ToolFailed,
     ToolReturned,
 )
-from lllm.instrumentation.frameworks.langchain import LangChainRecorder
+from lllm.instrumentation.frameworks.langchain_recorder import LangChainRecorder
 from lllm.sessions.current_session import running_session
 from tests.support.loopback import USAGE, Loopback, Received, Reply, failure, hang, text, tool_calls
 from tests.support.loopback_streams import chat

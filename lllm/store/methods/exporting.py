@@ -13,8 +13,8 @@ from lllm.events.backends.location import local_path
 from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.model import State
 from lllm.projections.engine.rebuild import Progress
+from lllm.store.load_as_of import PointInTime
 from lllm.store.methods.listing import ListsSessions
-from lllm.store.point_in_time import PointInTime
 from lllm.times import Moment
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from lllm.events import log as logs
 from lllm.events.envelope import Recorded
 from lllm.projections.session.call_session import TacticCallSession
+from lllm.store.load_as_of import PointInTime
 from lllm.store.methods.store_parts import StoreParts
-from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
 
 

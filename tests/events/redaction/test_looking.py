@@ -17,8 +17,8 @@ import pytest
 
 from lllm.events import codec
 from lllm.events.redaction import secret_prefilter as looking
+from lllm.events.redaction.api_key_formats import api_key_formats
 from lllm.events.redaction.cut_text import cut_secrets
-from lllm.events.redaction.issuer_keys import issuer_keys
 from lllm.events.redaction.secret_prefilter import may_hold_secret
 
 _random = random.Random(20261127)
@@ -46,7 +46,7 @@ def an_example(prefix: str, regex: str) -> str:
 
 EXAMPLES = {
     f"{key.prefix} {key.regex.pattern[-30:]}": example
-    for key in issuer_keys()
+    for key in api_key_formats()
     if len(example := an_example(key.prefix, key.regex.pattern)) >= 20
     and cut_secrets(example, Counter(), look=False) != example
 }

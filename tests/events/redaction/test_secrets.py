@@ -18,8 +18,8 @@ import pytest
 
 from lllm.events import codec, model
 from lllm.events.model import Content, Part
+from lllm.events.redaction.api_key_formats import KeyFormat, api_key_formats
 from lllm.events.redaction.cut_text import cut_secrets
-from lllm.events.redaction.issuer_keys import KeyFormat, issuer_keys
 from lllm.events.redaction.randomness import is_words
 from lllm.events.redaction.redact import payload
 from lllm.events.redaction.secret_prefilter import may_hold_secret
@@ -197,7 +197,7 @@ def test_disguised_keys_are_cut(key: str, disguise: str) -> None:
 
 def test_many_issuers_are_known() -> None:
     """The keys of more than a hundred issuers' kinds are known by their prefixes."""
-    assert len({key.name for key in issuer_keys()}) > 90
+    assert len({key.name for key in api_key_formats()}) > 90
 
 
 AROUND_HEADERS = [
@@ -314,7 +314,7 @@ def test_the_bounds_of_what_may_be_words() -> None:
     assert is_words("aeioub" * 4)
     key = "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
     blob = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MGFiY2Rl"
-    (stripe,) = [one for one in issuer_keys() if one.prefix == "sk_live_"]
+    (stripe,) = [one for one in api_key_formats() if one.prefix == "sk_live_"]
     assert [len(list(stripe.spans(f"{blob[:count]}{key}"))) for count in (19, 20)] == [1, 0]
 
 
@@ -334,7 +334,7 @@ WORDY = (
 )
 
 
-@pytest.mark.parametrize("key", issuer_keys(), ids=lambda key: f"{key.name} {key.prefix}")
+@pytest.mark.parametrize("key", api_key_formats(), ids=lambda key: f"{key.name} {key.prefix}")
 def test_words_behind_a_prefix(key: KeyFormat) -> None:
     """They are a key where an issuer's keys can't be words, and an identifier elsewhere."""
     for words in WORDY:

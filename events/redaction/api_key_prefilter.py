@@ -1,7 +1,7 @@
 """Checks fast if a payload may contain an API key of a known issuer.
 
-For nearly every text the answer is no, and then none of the slow expressions of `issuer_keys` is
-tried.
+For nearly every text the answer is no, and then none of the slow expressions of `api_key_formats`
+is tried.
 
 A run is an unbroken sequence of characters that keys can consist of.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from lllm.events.redaction.issuer_keys import each_prefix
+from lllm.events.redaction.api_key_formats import each_prefix
 
 _DOTTED = re.compile(
     rb"\.(?:(?<=[bcmoprstG0-9Q]\.)(?:(?<=ya29\.)|(?<=AQ\.)|(?<=hv[sbr]\.)|(?<=SG\.)|(?<=dp\.[pcs]t\.)"

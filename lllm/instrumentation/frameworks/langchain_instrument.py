@@ -1,10 +1,9 @@
-"""Records runs of LangChain and LangGraph by their callbacks.
+"""Switches the recording of LangChain and LangGraph on and off, in the whole process.
 
     lllm.instrument("langchain", log_store=store)
 
-Each outermost run is a session, and so is an agent that runs inside another one. Nodes of a graph
-and agents that call a model are agents of their session.
-https://reference.langchain.com/python/langchain_core/callbacks/
+It registers two callback handlers with LangChain: the recorder, and one that writes on event loops
+what the recorder has staged. https://reference.langchain.com/python/langchain_core/callbacks/
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TypeVar
 
 from lllm.events.errors import BudgetExceeded, LogError
 from lllm.instrumentation.frameworks.framework_host import FrameworkHost
-from lllm.instrumentation.frameworks.langchain_runs import LangChainRecorder
+from lllm.instrumentation.frameworks.langchain_recorder import LangChainRecorder
 from lllm.instrumentation.recording_errors import isolate_recording_errors
 from lllm.store.log_store import LogStore
 

@@ -342,7 +342,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
 
 
 @cache
-def issuer_keys() -> tuple[KeyFormat, ...]:
+def api_key_formats() -> tuple[KeyFormat, ...]:
     """Return every key format.
 
     They are made at the first call: most programs never write a key, and compiling so many
