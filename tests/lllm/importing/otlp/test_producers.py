@@ -1,8 +1,7 @@
 """Real producers of spans send to the receiver: tokens and costs are those that capture records.
 
-They run in an environment of their own, with the versions in producers.txt. The environment
-variable LLLM_OTLP_PRODUCERS can name a Python that has them; otherwise the first test installs
-them, and all are skipped where that can't be done.
+They need an environment of their own, with the versions in producers.txt. `.ci/run` makes it; the
+environment variable LLLM_OTLP_PRODUCERS names its Python. Without it they are skipped.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import anthropic
@@ -115,45 +114,32 @@ def _google() -> Reply:
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+def python() -> str:
     """A Python that has the producers."""
     named = os.environ.get("LLLM_OTLP_PRODUCERS")
-    if named:
-        return named
-    place = tmp_path_factory.mktemp("producers")
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    made = place / "bin" / "python"
-    installed = subprocess.run(
-        [str(made), "-m", "pip", "install", "-q", "-r", str(HERE / "producers.txt")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if installed.returncode:
-        pytest.skip(f"the producers can't be installed: {installed.stderr[-300:]}")
-    return str(made)
+    if not named:
+        pytest.skip("LLLM_OTLP_PRODUCERS names no Python that has the packages in producers.txt")
+    return named
 
 
 def recorded_by_capture(requests: list[Received], server: Loopback, path: Path) -> lllm.LogStore:
     """The same work, recorded by lllm itself: each request is made again by the same SDK."""
     store = lllm.LogStore(lllm.SQLiteBackend(path))
-    chats = lllm.capture(
-        openai.OpenAI(base_url=server.url, api_key="k", max_retries=0), log_store=store
-    )
-    messages = lllm.capture(
-        anthropic.Anthropic(
-            base_url=loopback_messages.base_url(server), api_key="k", max_retries=0
-        ),
-        log_store=store,
-    )
-    for one in requests:
-        try:
-            if one.path.endswith("/messages"):
-                made = messages.messages.create(**one.body)
-            else:
-                made = chats.chat.completions.create(**one.body)
-            if one.body.get("stream"):
-                list(made)
-        except openai.BadRequestError:
-            pass
+    url = loopback_messages.base_url(server)
+    with (
+        openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as chats,
+        anthropic.Anthropic(base_url=url, api_key="k", max_retries=0) as messages,
+    ):
+        for client in (chats, messages):
+            lllm.capture(client, log_store=store)
+        for one in requests:
+            with suppress(openai.BadRequestError):
+                if one.path.endswith("/messages"):
+                    made = messages.messages.create(**one.body)
+                else:
+                    made = chats.chat.completions.create(**one.body)
+                if one.body.get("stream"):
+                    list(made)
     return store
 
 
