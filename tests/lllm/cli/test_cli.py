@@ -31,8 +31,8 @@ from lllm.projections.session.invoke_cost import InvokeCost
 COMMANDS = (
     "demo", "ls", "show", "search", "calls", "events", "play", "diff", "replay", "tail", "cost",
     "query", "export", "import", "tag", "annotate", "rebuild", "verify", "repair", "seal",
-    "keygen", "prove", "audit", "doctor", "backup", "web", "mcp", "erase", "hold", "release",
-    "retain", "archive", "vacuum", "schema",
+    "keygen", "prove", "audit", "doctor", "backup", "web", "mcp", "otel", "erase", "hold",
+    "release", "retain", "archive", "vacuum", "schema",
 )  # fmt: skip
 
 

@@ -50,7 +50,8 @@ class Reading:
     """The bodies of one session, each read as a later one and as the first."""
 
     def __init__(self) -> None:
-        self.conversations = Conversations(Recorder(MemoryBackend(), "t"))
+        self.recorder = Recorder(MemoryBackend(), "t")
+        self.conversations = Conversations(self.recorder)
 
     def read(self, content: bytes, operation: Operation) -> int:
         """Read a body both ways, which must be the same; returns how many messages were not read
