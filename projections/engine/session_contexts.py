@@ -47,8 +47,11 @@ class Contexts:
     def __init__(self, find_row: FindRow) -> None:
         self._find_row = find_row
         self._cache: OrderedDict[str, SessionContext] = OrderedDict()
+        self._numbers: set[int] = set()  # of the cached sessions
         # ids of sessions that were erased before they were read
         self._without_start: set[str] = set()
+        # ids of sessions that come back from an archive, until they begin again
+        self._restored: set[str] = set()
 
     def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
         """Make the ViewEvent of an event, with the session that the event is about.
@@ -69,7 +72,9 @@ class Contexts:
             return self._residue(event, payload)
         if isinstance(payload, SessionRestored):
             restored = ViewEvent(event, payload, self.of(payload.about))
-            self._cache.pop(payload.about, None)  # its events follow, and give it another number
+            # Its events follow, and give it another number. Its row may not be deleted yet.
+            self._drop(self._cache.pop(payload.about, None))
+            self._restored.add(payload.about)
             return restored
         if isinstance(payload, Erased) and payload.was == SessionStarted.type and event.seq == 1:
             self._without_start.add(event.stream)
@@ -84,7 +89,7 @@ class Contexts:
         The session's own start may have been erased, or have left the log.
         """
         found = self.of(left.about)
-        if found is None and not left.positions:
+        if found is None and not self._is_free(left, event.position):
             return ViewEvent(event, left, None)
         if (
             found is not None
@@ -104,6 +109,19 @@ class Contexts:
         )
         return ViewEvent(event, left, self._keep(known), is_residue=True)
 
+    def _is_free(self, left: SessionResidue, position: int) -> bool:
+        """True if the place that a residue claims for its session can be that session's.
+
+        Nothing else in the log tells of that place. It is before the event, and no other session
+        has it.
+        """
+        number = left.positions[0][0] if left.positions else 0
+        return (
+            0 < number < position
+            and number not in self._numbers
+            and self._find_row("number", number) is None
+        )
+
     def of(self, session_id: str) -> SessionContext | None:
         """Find the context of a session.
 
@@ -117,7 +135,7 @@ class Contexts:
         if found is not None:
             self._cache.move_to_end(session_id)
             return found
-        if storable(session_id) != session_id:
+        if session_id in self._restored or storable(session_id) != session_id:
             return None  # a stored id is always UTF-8
         return self._load("id", session_id)
 
@@ -164,12 +182,20 @@ class Contexts:
 
     def _keep(self, context: SessionContext, *, stored: bool = False) -> SessionContext:
         """Cache a context; contexts whose row is `stored` are dropped first."""
+        self._restored.discard(context.session_id)
+        self._drop(self._cache.get(context.session_id))
         self._cache[context.session_id] = context
+        self._numbers.add(context.number)
         if stored:
             self._cache.move_to_end(context.session_id, last=False)
         if len(self._cache) > _CACHED:
-            self._cache.popitem(last=False)
+            self._drop(self._cache.popitem(last=False)[1])
         return context
+
+    def _drop(self, context: SessionContext | None) -> None:
+        """Forget the number of a session that leaves the cache."""
+        if context is not None:
+            self._numbers.discard(context.number)
 
 
 def stored_contexts(database: RowsDatabase, generation: int | None = None) -> Contexts:

@@ -120,7 +120,7 @@ class PostgresBackend:
         )
         self._append_statement = append_statement(quoted)
         self._months = Months(quoted, self._pool.ask)
-        self._own = OwnAppends(quoted, parsed.shown, self._pool.ask, self.head)
+        self._own = OwnAppends(quoted, parsed.shown, self._pool.ask)
         self._eraser = PayloadEraser(quoted, parsed.shown, self._pool.ask, self._session.connect)
 
     def __repr__(self) -> str:
@@ -248,7 +248,7 @@ class PostgresBackend:
         if upto is not None and upto <= self._seen_head:
             return upto
         head = self.head()
-        if upto is None and head < self._own.last and self._own.wait(LONGEST):
+        if upto is None and head < self._own.last and self._own.wait(LONGEST, self.head):
             head = self.head()
         return head if upto is None else min(upto, head)
 
@@ -258,7 +258,7 @@ class PostgresBackend:
 
     def wait_until_visible(self, seconds: float) -> bool:
         """Wait until this process can read what it has appended; see `HidesAppends`."""
-        return self._own.wait(seconds)
+        return self._own.wait(seconds, self.head)
 
     # -- Erasing
 

@@ -28,16 +28,14 @@ class OwnAppends:
         schema: The name of the schema, quoted.
         shown: The log's URL for messages.
         ask: Executes a statement on any connection.
-        head: Asks for the head of the log.
 
     Attributes:
         last: The highest position of an append that was acknowledged; 0 if there is none.
     """
 
-    def __init__(self, schema: str, shown: str, ask: Ask, head: Callable[[], int]) -> None:
+    def __init__(self, schema: str, shown: str, ask: Ask) -> None:
         self._shown = shown
         self._ask = ask
-        self._head = head
         self._stuck_at = -1  # the head behind which nothing came for the longest time
         self.last = 0
         literal = schema.replace("'", "''")
@@ -47,11 +45,13 @@ class OwnAppends:
             f" AND classid = '{literal}.blocks'::regclass::oid)"
         )
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, head_of_log: Callable[[], int]) -> bool:
         """Wait until the last append of this process is visible.
 
         Args:
             seconds: The longest time to wait; it is at most a second in any case.
+            head_of_log: Asks for the head of the log. It is not kept, because the log that has it
+                would then be freed only by a garbage collection.
 
         Returns:
             False if an append that is still under way hides it.
@@ -63,7 +63,7 @@ class OwnAppends:
         pause, longest = _PAUSES
         while True:
             under_way = self._ask(self._under_way, ()).get_value(0, 0) == b"\x01"
-            head = self._head()
+            head = head_of_log()
             if head >= wanted:
                 return True
             if not under_way:  # a standby that took over does not have it
