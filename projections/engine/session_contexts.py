@@ -42,16 +42,20 @@ class Contexts:
 
     Args:
         find_row: A function that reads one stored row by the value of a column.
+        from_start: True if the pass begins at the start of the log.
     """
 
-    def __init__(self, find_row: FindRow) -> None:
+    def __init__(self, find_row: FindRow, *, from_start: bool = False) -> None:
         self._find_row = find_row
+        self._from_start = from_start
         self._cache: OrderedDict[str, SessionContext] = OrderedDict()
         self._numbers: set[int] = set()  # of the cached sessions
         # ids of sessions that were erased before they were read
         self._without_start: set[str] = set()
         # ids of sessions that come back from an archive, until they begin again
         self._restored: set[str] = set()
+        # ids of sessions whose start had left the log when their residue was read
+        self._claimed: set[str] = set()
 
     def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
         """Make the ViewEvent of an event, with the session that the event is about.
@@ -65,9 +69,8 @@ class Contexts:
         """
         if isinstance(payload, SessionStarted):
             # A session begins once: with the first event of its stream.
-            return ViewEvent(
-                event, payload, self._start(event, payload) if event.seq == 1 else None
-            )
+            begins = event.seq == 1 and not self._is_claimed(event.stream)
+            return ViewEvent(event, payload, self._start(event, payload) if begins else None)
         if isinstance(payload, SessionResidue):
             return self._residue(event, payload)
         if isinstance(payload, SessionRestored):
@@ -75,6 +78,7 @@ class Contexts:
             # Its events follow, and give it another number. Its row may not be deleted yet.
             self._drop(self._cache.pop(payload.about, None))
             self._restored.add(payload.about)
+            self._claimed.discard(payload.about)
             return restored
         if isinstance(payload, Erased) and payload.was == SessionStarted.type and event.seq == 1:
             self._without_start.add(event.stream)
@@ -98,6 +102,8 @@ class Contexts:
         ):
             return ViewEvent(event, left, found)
         self._without_start.discard(left.about)
+        if found is None:
+            self._claimed.add(left.about)
         known = SessionContext(
             left.positions[0][0] if found is None else found.number,
             storable(left.about),
@@ -117,10 +123,22 @@ class Contexts:
         """
         number = left.positions[0][0] if left.positions else 0
         return (
-            0 < number < position
+            bool(left.about)
+            and 0 < number < position
             and number not in self._numbers
             and self._find_row("number", number) is None
         )
+
+    def _is_claimed(self, session_id: str) -> bool:
+        """True if a session has a row, although its start comes only now.
+
+        A residue has claimed it, which an intact log has only of sessions that left it.
+        """
+        if session_id in self._restored:
+            return False
+        if session_id in self._claimed:
+            return True
+        return not self._from_start and self._find_row("id", session_id) is not None
 
     def of(self, session_id: str) -> SessionContext | None:
         """Find the context of a session.
@@ -215,4 +233,4 @@ def stored_contexts(database: RowsDatabase, generation: int | None = None) -> Co
         rows = database.query(f"SELECT {_COLUMNS} FROM {table} WHERE {column} = ?", (value,))
         return rows[0] if rows else None
 
-    return Contexts(find)
+    return Contexts(find, from_start=generation is not None)

@@ -34,7 +34,7 @@ from lllm.events.backends.jsonl import line_format as lines
 from lllm.events.digest import seal
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogError, StoreError
-from lllm.events.model import EVENTS, Event
+from lllm.events.model import EVENTS, Event, SessionResidue
 from lllm.events.values.json_values import from_plain, to_plain
 from lllm.projections.session.fold import fold
 
@@ -331,14 +331,17 @@ def histories(draw: st.DrawFn) -> list[NewEvent]:
 @given(histories())
 def test_histories(events: list[NewEvent]) -> None:
     """Any events in any order are projected; a rebuild gives the same rows; every session that a
-    list shows can be loaded, or LogError says why not."""
+    list shows can be loaded, or LogError says why not. Lists have sessions that began, or of which
+    an erasure or an archive says so."""
     still_alive()
     with LogStore(SQLiteBackend(":memory:"), runtime=Runtime()) as store:
         for first in range(0, len(events), 7):
             store.log.append(events[first : first + 7])
             listed = store.list_sessions()
         assert store.rebuild(check=True).difference is None
-        assert {one.session_id for one in listed} <= {"a", "b", "c", "d"}
+        residues = (codec.decode(one) for one in store.log.read())
+        named = {one.about for one in residues if isinstance(one, SessionResidue)}
+        assert {one.session_id for one in listed} <= {"a", "b", "c", "d"} | named
         ask(store)
 
 
