@@ -69,7 +69,7 @@ class Contexts:
         """
         if isinstance(payload, SessionStarted):
             # A session begins once: with the first event of its stream.
-            begins = event.seq == 1 and not self._is_claimed(event.stream)
+            begins = event.seq == 1 and not self._is_claimed(event)
             return ViewEvent(event, payload, self._start(event, payload) if begins else None)
         if isinstance(payload, SessionResidue):
             return self._residue(event, payload)
@@ -129,16 +129,18 @@ class Contexts:
             and self._find_row("number", number) is None
         )
 
-    def _is_claimed(self, session_id: str) -> bool:
-        """True if a session has a row, although its start comes only now.
+    def _is_claimed(self, start: Recorded) -> bool:
+        """True if a session has a row of another place, although it begins only here.
 
-        A residue has claimed it, which an intact log has only of sessions that left it.
+        A residue has claimed it, which an intact log has only of sessions that left it. A row of
+        this place is of an earlier pass, which was for other views.
         """
-        if session_id in self._restored:
+        if start.stream in self._restored:
             return False
-        if session_id in self._claimed:
+        if start.stream in self._claimed:
             return True
-        return not self._from_start and self._find_row("id", session_id) is not None
+        row = None if self._from_start else self._find_row("id", start.stream)
+        return row is not None and row[0] != start.position
 
     def of(self, session_id: str) -> SessionContext | None:
         """Find the context of a session.
