@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from lllm.audit.cosignature import WitnessKey
-from lllm.audit.http_post import shown_url
 from lllm.audit.keys import PrivateKey
 from lllm.audit.sealing import AsksRows, Sealed, sealed
 from lllm.audit.signed_note import Signature, SignedNote, parse_note
@@ -31,6 +30,7 @@ from lllm.audit.witness import Witness
 from lllm.events.backend import LogBackend
 from lllm.events.errors import AuditError, SealRefused
 from lllm.events.files.own_files import open_new_output
+from lllm.invokers.http.opener import shown_url
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

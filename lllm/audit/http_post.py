@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
-from http.client import HTTPException, HTTPMessage
-from typing import IO
+from http.client import HTTPException
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from lllm.audit.base64_text import encoded
 from lllm.events.concurrency.thread_starts import starting_threads
 from lllm.events.errors import AuditError
+from lllm.invokers.http.opener import opener, shown_url
 
 SECONDS = 10.0
 
@@ -76,34 +76,6 @@ def post(url: str, body: bytes, content_type: str, *, seconds: float = SECONDS) 
     return answer
 
 
-def shown_url(url: str) -> str:
-    """Shorten a URL for a message: a password or a query in it may be secret.
-
-    Args:
-        url: The whole URL.
-
-    Returns:
-        Its scheme, host and path.
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Returns a redirection as the answer instead of following it."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,  # noqa: ARG002
-        fp: IO[bytes],  # noqa: ARG002
-        code: int,  # noqa: ARG002
-        msg: str,  # noqa: ARG002
-        headers: HTTPMessage,  # noqa: ARG002
-        newurl: str,  # noqa: ARG002
-    ) -> None:
-        return None
-
-
 def _send(url: str, body: bytes, content_type: str, seconds: float) -> PostAnswer:
     headers = {"Content-Type": content_type, "User-Agent": "lllm"}
     parts = urlsplit(url)
@@ -112,9 +84,8 @@ def _send(url: str, body: bytes, content_type: str, seconds: float) -> PostAnswe
         headers["Authorization"] = f"Basic {encoded(unquote(user).encode())}"
     address = urlunsplit(parts._replace(netloc=host))
     request = urllib.request.Request(address, data=body, headers=headers, method="POST")
-    opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with opener.open(request, timeout=seconds) as answer:
+        with opener().open(request, timeout=seconds) as answer:
             return PostAnswer(answer.status, answer.read(_LONGEST + 1))
     except urllib.error.HTTPError as error:
         with error:

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lllm.audit.http_post import post, shown_url
+from lllm.audit.http_post import post
 from lllm.audit.verdict import AnchorCheck, Verdict
 from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import AuditError, MissingExtra
+from lllm.invokers.http.opener import shown_url
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

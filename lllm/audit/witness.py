@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from lllm.audit.base64_text import encoded
 from lllm.audit.checkpoint import parse_checkpoint
 from lllm.audit.cosignature import WitnessKey, is_cosignature
-from lllm.audit.http_post import PostAnswer, post, shown_url
+from lllm.audit.http_post import PostAnswer, post
 from lllm.audit.log_tree import AskRows, LogTree
 from lllm.audit.signed_note import MAX_SIGNATURES, Signature, SignedNote, parse_signature
 from lllm.events.backend import LogBackend
 from lllm.events.errors import AuditError, SealRefused
 from lllm.events.integrity.merkle import consistency_proof
+from lllm.invokers.http.opener import shown_url
 
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n?")
 _TRIES = 4  # other processes may have the same log cosigned meanwhile

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lllm.events.backend import LogBackend
+from lllm.invokers.http.opener import shown_url
 from lllm.otel.delivery import Delivery, Output, Wait
 from lllm.otel.exporter import Exporter, ExportSettings
 from lllm.otel.file_output import FileOutput
 from lllm.otel.json_format import JsonFormat
 from lllm.otel.otlp_format import OtlpFormat
 from lllm.otel.otlp_post import HttpOutput
-from lllm.otel.settings import OtelExport, Receiver, receiver_of, resource_of, shown_url
+from lllm.otel.settings import OtelExport, Receiver, receiver_of, resource_of
 from lllm.otel.step_spans import SpanOptions
 from lllm.store.read_model import ReadModel
 

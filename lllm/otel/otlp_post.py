@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import gzip
 import ssl
-import time
 import urllib.error
 import urllib.request
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPMessage
-from typing import IO
+from http.client import HTTPException
 
+from lllm.invokers.http.opener import opener, shown_url
+from lllm.invokers.http.retry_after import retry_after
 from lllm.otel.otlp_format import OtlpFormat, Rejected, Signal
-from lllm.otel.settings import Receiver, shown_url
+from lllm.otel.settings import Receiver
 from lllm.terminal_safe import visible
 
 SECONDS = 30.0  # for one request; OpenTelemetry's default is 10
@@ -76,11 +75,11 @@ class HttpOutput:
         self._receiver = receiver
         self._compress = compress
         self._seconds = seconds
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+        handlers = []
         if receiver.certificate is not None:
             context = ssl.create_default_context(cafile=str(receiver.certificate))
             handlers.append(urllib.request.HTTPSHandler(context=context))
-        self._opener = urllib.request.build_opener(*handlers)
+        self._opener = opener(*handlers)
 
     def send(self, signal: Signal, records: list[bytes]) -> Rejected:
         """Send records in one request.
@@ -120,8 +119,9 @@ class HttpOutput:
     def _refused(self, error: urllib.error.HTTPError, count: int, url: str) -> Rejected:
         said = f"{shown_url(url)} answers {error.code}{self._said(error)}"
         if error.code in _AGAIN:
-            wait = retry_after(error.headers.get("Retry-After"))
-            raise TryAgain(said, wait, is_failure=error.code == 500) from error
+            wait = retry_after({"retry-after": error.headers.get("Retry-After", "")})
+            seconds = None if wait is None else wait / 1_000_000_000
+            raise TryAgain(said, seconds, is_failure=error.code == 500) from error
         if error.code == 413:
             raise TooLarge(said) from error
         if error.code in _SETTINGS:
@@ -138,41 +138,6 @@ class HttpOutput:
             text = text.replace(secret, "***")
         text = " ".join("".join(one if one.isprintable() else " " for one in text).split())
         return f": {visible(text[:_SHOWN])}" if text else ""
-
-
-def retry_after(text: str | None, now: float | None = None) -> float | None:
-    """Read how long a receiver asks to wait.
-
-    Args:
-        text: The header Retry-After: seconds or a date; None if there is none.
-        now: The present time, in seconds since 1970; None for the clock's.
-
-    Returns:
-        Seconds; None if it does not say.
-    """
-    text = (text or "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(until.timestamp() - (time.time() if now is None else now), 0.0)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Returns a redirection as the answer, because following it would turn it into a GET."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,  # noqa: ARG002
-        fp: IO[bytes],  # noqa: ARG002
-        code: int,  # noqa: ARG002
-        msg: str,  # noqa: ARG002
-        headers: HTTPMessage,  # noqa: ARG002
-        newurl: str,  # noqa: ARG002
-    ) -> None:
-        return None
 
 
 def _why(error: Exception) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import msgspec
 
 from lllm.events.errors import ConfigError
+from lllm.invokers.http.opener import shown_url
 from lllm.otel.otlp_format import Signal
 
 Protocol = Literal["http/protobuf", "http/json"]
@@ -144,19 +145,6 @@ def resource_of(
     found = {"service.name": "lllm"} | _pairs(environment.get(name, ""), name)
     service = settings.service_name or environment.get("OTEL_SERVICE_NAME")
     return found | ({"service.name": service} if service else {})
-
-
-def shown_url(url: str) -> str:
-    """Shorten a URL for a message: a password or a query in it may be secret.
-
-    Args:
-        url: The whole URL.
-
-    Returns:
-        Its scheme, host and path.
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _url(settings: OtelExport, signal: Signal, environment: Mapping[str, str]) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from lllm.cli import main
 from lllm.otel import OtelExport
 from lllm.otel.delivery import Undelivered
 from lllm.otel.open_exporter import http_output, open_exporter
-from lllm.otel.otlp_post import retry_after
 from lllm.otel.sent_position import read_sent
 from lllm.otel.settings import receiver_of
 from lllm.store.log_store import session_host
@@ -223,14 +222,6 @@ def test_the_variables_of_opentelemetry() -> None:
         receiver_of(OtelExport(), {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
     about = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,x=%41", "OTEL_SERVICE_NAME": "b"}
     assert receiver_of(OtelExport(), about).resource == {"service.name": "b", "x": "A"}
-
-
-def test_retry_after_is_seconds_or_a_date() -> None:
-    """Both forms of the header, and none of them."""
-    assert retry_after("120") == 120
-    assert retry_after("Fri, 27 Nov 2026 12:00:30 GMT", 1795780800.0) == 30
-    assert retry_after("Fri, 27 Nov 2020 12:00:30 GMT") == 0
-    assert retry_after(None) is retry_after("soon") is retry_after("-1") is None
 
 
 def test_two_senders_to_one_receiver(
