@@ -244,7 +244,7 @@ def _within(limit: int) -> int:
 def _texts(transcript: Transcript) -> Iterator[str]:
     """Yield the texts of a session, each below a line that says what it is."""
     for step in transcript.steps:
-        where = f"{step.agent or 'call'} step {step.trace.step} attempt {step.trace.attempt}"
+        where = step.full_name
         for content in step.exchange.sent:
             yield f"## {where}: {content.role}\n{content.text}"
         answer = step.trace.content

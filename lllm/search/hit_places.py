@@ -44,7 +44,7 @@ class HitPlace(msgspec.Struct, frozen=True):
 
     Attributes:
         request: The number of the attempt whose step shows it; None if it stands outside of steps.
-        name: The name of that step and the part of it, as "writer · step 2, result of find_order";
+        name: The name of that step and the part of it, as "#4 writer · step 2, result of find";
             "" if it stands outside of steps.
     """
 
@@ -62,7 +62,7 @@ def names_of_places(
         events_of: Reads the events of a session, as `LogStore.events`.
 
     Returns:
-        The names by the position of the hit, as "writer · step 2, answer". A hit outside of any
+        The names by the position of the hit, as "#4 writer · step 2, answer". A hit outside of any
         step is left out. So are hits whose sessions come behind 20,000 events of others.
     """
     positions: dict[str, list[int]] = {}
@@ -162,6 +162,6 @@ class _Scan:
                 continue
             agent = self._agents.get(request.call or 0, "")
             state: State = "failure" if number in self._failed else "success"
-            name = step_name(request.step, request.attempt, state)
-            found[position] = HitPlace(number, f"{f'{agent} · ' if agent else ''}{name}, {part}")
+            name = step_name(number, request.step, request.attempt, state, agent)
+            found[position] = HitPlace(number, f"{name}, {part}")
         return found

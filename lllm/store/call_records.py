@@ -60,6 +60,7 @@ class CallRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         price_reason: The reason why an "unpriced" attempt has no price.
         wasted: True if the answer was not used, or did not arrive completely.
         tags: The tags of the session, and of its root session.
+        task: The first line of the session's task, cut at 200 characters; None without one.
         cursor: Pass it to `list_calls` with the same `sort` to get the records after this one.
     """
 
@@ -92,6 +93,7 @@ class CallRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     price_reason: str | None
     wasted: bool
     tags: dict[str, str]
+    task: str | None
     cursor: str
 
 
@@ -136,6 +138,7 @@ def record_of(found: FoundCall, sort: CallSort) -> CallRecord:
         price_reason=row.price_reason,
         wasted=bool(row.wasted),
         tags=found.tags,
+        task=row.task,
         cursor=f"{sort}.{'.'.join(map(str, found.cursor))}",
     )
 

@@ -99,7 +99,7 @@ def _title_of(one: SessionSummary) -> str:
 
 
 def _step_name_of(call: CallRecord) -> str:
-    return step_name(call.step, call.attempt, call.state)
+    return step_name(call.request, call.step, call.attempt, call.state, call.agent)
 
 
 def make_environment(zone: dt.tzinfo) -> Environment:

@@ -25,7 +25,7 @@ from lllm.projections.session.call_session import (
     ToolInterrupt,
 )
 from lllm.projections.session.exchanges import EXCHANGED, NOTHING, SentAndGot, exchanges_of
-from lllm.projections.session.step_names import step_name
+from lllm.projections.session.step_names import numbered_calls, step_name
 from lllm.projections.views.task_summary import first_line
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.summaries import SessionRecord
@@ -71,12 +71,14 @@ class Step(msgspec.Struct, kw_only=True, gc=False):
     @property
     def name(self) -> str:
         """Its name within its agent call, as `lllm show` has it."""
-        return step_name(self.trace.step, self.trace.attempt, self.trace.state)
+        trace = self.trace
+        return step_name(trace.request, trace.step, trace.attempt, trace.state)
 
     @property
     def full_name(self) -> str:
         """Its name with that of its agent."""
-        return f"{self.agent} · {self.name}" if self.agent else self.name
+        trace = self.trace
+        return step_name(trace.request, trace.step, trace.attempt, trace.state, self.agent)
 
     @property
     def wasted(self) -> bool:
@@ -93,11 +95,13 @@ class Heading(msgspec.Struct, kw_only=True, gc=False):
         session_id: The id of the session that has the agent call, or of the session that begins.
         depth: The number of sessions and agent calls around it, from 0.
         entry: The agent call, or the session.
+        name: The name of the agent, with the number of the call if there are several; or a tactic.
     """
 
     session_id: str
     depth: int
     entry: AgentCallSession | TacticCallSession
+    name: str
 
     @property
     def key(self) -> str:
@@ -212,7 +216,10 @@ def transcript_of(loaded: LoadedSession) -> Transcript:
                 made.blocks.append(entry)
                 continue
             below, depth = entry
-            made.blocks.append(Heading(session_id=below.session_id, depth=depth, entry=below))
+            heading = Heading(
+                session_id=below.session_id, depth=depth, entry=below, name=below.tactic_path
+            )
+            made.blocks.append(heading)
             if below.session_id not in seen:
                 seen.add(below.session_id)
                 made.sessions += 1
@@ -248,6 +255,7 @@ def _blocks_of(
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
     entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
     entries = sorted([*calls, *below, *session.invoke_traces], key=lambda entry: entry.started)
+    names = numbered_calls(calls)
     quiet_since = session.started
     for entry in entries:
         gap = entry.started - quiet_since
@@ -258,7 +266,9 @@ def _blocks_of(
         if isinstance(entry, TacticCallSession):
             yield entry, depth
         elif isinstance(entry, AgentCallSession):
-            yield Heading(session_id=session.session_id, depth=depth, entry=entry)
+            yield Heading(
+                session_id=session.session_id, depth=depth, entry=entry, name=names[entry.call]
+            )
             yield from _agent_steps(session.session_id, entry, depth + 1, spoken)
         else:
             yield _step(session.session_id, "", depth, entry, spoken)

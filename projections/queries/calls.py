@@ -37,6 +37,7 @@ class CallRow(msgspec.Struct, frozen=True, array_like=True):
         elapsed: Nanoseconds from the request to the end of the answer; None if it has not ended.
         first_token: Nanoseconds from the request to the first piece of a stream; None without one.
         cost_nanos: The cost in nano-dollars; None if it is unknown.
+        task: The first line of the session's task; None without one.
     """
 
     number: int
@@ -69,6 +70,7 @@ class CallRow(msgspec.Struct, frozen=True, array_like=True):
     price_reason: str | None
     cost_nanos: int | None
     wasted: int
+    task: str | None
 
 
 _PLACES = {
@@ -76,6 +78,7 @@ _PLACES = {
     "root": "s.root",
     "session_id": "s.id",
     "tactic": "s.tactic",
+    "task": "s.task",
     "state": (
         "CASE WHEN c.state = 'running' AND s.state <> 'running' THEN 'interrupted' ELSE c.state END"
     ),

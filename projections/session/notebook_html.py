@@ -11,10 +11,11 @@ import html
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.projections.session.annotations import Annotation
-from lllm.projections.session.step_names import step_name
+from lllm.projections.session.step_names import numbered_calls, step_name
 
 if TYPE_CHECKING:
     from lllm.projections.session.call_session import InvokeTrace, TacticCallSession
@@ -192,9 +193,10 @@ def _all_lines(top: TacticCallSession) -> Iterator[_Line]:
             yield _Line(depth - 1, f"{_SIGNS[session.state]} {session.tactic_path}")
         for trace in session.invoke_traces:
             yield _Line(depth, _attempt(trace))
-        for name, calls in session.agent_sessions.items():
+        names = numbered_calls(chain.from_iterable(session.agent_sessions.values()))
+        for calls in session.agent_sessions.values():
             for call in calls:
-                yield _Line(depth, f"{_SIGNS[call.state]} agent {name}")
+                yield _Line(depth, f"{_SIGNS[call.state]} agent {names[call.call]}")
                 for step, traces in call.invoke_traces.items():
                     yield from (_Line(depth + 1, _attempt(trace)) for trace in traces)
                     for tool in call.interrupts.get(step, []):
@@ -204,7 +206,7 @@ def _all_lines(top: TacticCallSession) -> Iterator[_Line]:
 
 
 def _attempt(trace: InvokeTrace) -> str:
-    name = step_name(trace.step, trace.attempt, trace.state)
+    name = step_name(trace.request, trace.step, trace.attempt, trace.state)
     parts = [f"{_SIGNS[trace.state]} {name}", trace.model or trace.asked]
     if trace.elapsed is not None:
         parts.append(_seconds(trace.elapsed))

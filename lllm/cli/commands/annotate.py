@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lllm.cli.annotation_values import parse_value
@@ -10,13 +12,17 @@ from lllm.cli.options import id_argument, open_named, store_option, usage_errors
 from lllm.events.errors import LogUnavailable
 from lllm.terminal_safe import visible
 
+if TYPE_CHECKING:
+    from lllm.store.log_store import LogStore
+
 
 @click.command()
 @store_option
 @id_argument
 @click.argument("judged", metavar="NAME[=VALUE]")
 @click.option("--step", type=click.IntRange(min=1), metavar="N",
-              help="Judge the attempt with this number in the session.")  # fmt: skip
+              help="Judge one attempt to call a model: its number, which `lllm show`, `lllm calls` "
+              "and the page write as #N.")  # fmt: skip
 @click.option("--comment", metavar="TEXT", help="The reason, in words.")
 @click.option("--by", metavar="WHO", help="The name of the person or program that judges.")
 def annotate(
@@ -38,6 +44,8 @@ def annotate(
     with open_named(store, on_error="raise") as opened, usage_errors():
         session_id = opened.find_id(prefix)
         value = parse_value(text) if equals else None
+        if step is not None:
+            _check_step(opened, session_id, step)
         try:
             opened.annotate(session_id, name=name, value=value, step=step, comment=comment, by=by)
         except LogUnavailable as error:
@@ -46,3 +54,16 @@ def annotate(
     click.echo(visible(session_id))
     for said in now:
         click.echo(f"  {annotation_line(said)}")
+
+
+def _check_step(store: LogStore, session_id: str, step: int) -> None:
+    """Refuse a number that no attempt of the session has."""
+    own = [
+        one.request
+        for one in store.list_calls(session_id=session_id, limit=None)
+        if one.session_id == session_id
+    ]
+    if step in own:
+        return
+    has = f"it has #1 to #{max(own)}" if own else "it has none"
+    raise click.UsageError(f"The session {session_id} has no call #{step} of a model; {has}.")

@@ -16,11 +16,12 @@ from rich.text import Text
 from lllm.cli.render import formats
 from lllm.cli.render.console import joined, plain_table, show_rows, sign
 from lllm.events.errors import InvokeError
+from lllm.projections.session.step_names import step_name
 from lllm.store.call_records import CallRecord
 from lllm.terminal_safe import visible
 
-_ERROR = 64  # characters shown of an error: in lines, and in a narrow table
-_SHORT_ERROR = 28
+_CUTS = ((64, 64), (40, 40), (28, 28))  # characters of an error and of a task, the widest first
+_TASK = 64  # characters of a task in lines
 _INDENT = 4  # columns
 _OURS = f"{InvokeError.__name__}: "  # left out, because the text that follows is enough
 
@@ -36,16 +37,16 @@ def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo)
     offset = formats.one_offset((one.timestamp for one in records), zone)
     show_rows(
         console,
-        (_table(records, zone, offset, longest) for longest in (_ERROR, _SHORT_ERROR)),
+        (_table(records, zone, offset, *cuts) for cuts in _CUTS),
         (_lines(one, zone, offset, console.width - _INDENT) for one in records),
         offset,
     )
 
 
 def _table(
-    records: Sequence[CallRecord], zone: dt.tzinfo, offset: str | None, longest: int
+    records: Sequence[CallRecord], zone: dt.tzinfo, offset: str | None, longest: int, task: int
 ) -> Table:
-    """Make a table with errors cut to `longest` characters."""
+    """Make a table with errors cut to `longest` characters, and tasks to `task`."""
     started = "STARTED" if offset is None else f"STARTED ({offset})"
     table = plain_table()
     columns: list[tuple[str, Callable[[CallRecord], Text]]] = [
@@ -55,6 +56,7 @@ def _table(
             lambda one: Text(formats.moment_below(one.timestamp, zone, offset, seconds=True)),
         ),
         ("", lambda one: sign(one.state)),
+        ("CALL", lambda one: Text(_name(one))),
         ("MODEL", lambda one: Text(_model(one))),
         ("TOOK", lambda one: Text(formats.duration(one.elapsed))),
     ]
@@ -65,6 +67,8 @@ def _table(
         ("OUT", lambda one: Text(_count(one.completion_tokens))),
         ("COST", _cost),
     ]
+    if any(one.task for one in records):
+        columns.append(("TASK", lambda one: Text(formats.cut(visible(one.task or ""), task))))
     if any(one.error is not None for one in records):
         columns.append(("ERROR", lambda one: _error(one, longest)))
     for name, _ in columns:
@@ -91,15 +95,24 @@ def _lines(
     used = one.prompt_tokens is not None and one.completion_tokens is not None
     details = joined(
         (
-            Text(_model(one), "bold"),
+            Text(_name(one), "bold"),
+            _model(one),
             f"first {_first_token(one)}" if one.first_token is not None else "",
             formats.tokens(one.prompt_tokens or 0, one.completion_tokens or 0) if used else "",
             _cost(one),
         )
     )
     yield Padding(details, (0, 0, 0, _INDENT), expand=False)
+    if one.task:
+        task = Text(formats.cut(visible(one.task), min(_TASK, room)), "dim")
+        yield Padding(task, (0, 0, 0, _INDENT), expand=False)
     if one.error is not None:
         yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
+
+
+def _name(one: CallRecord) -> str:
+    """Name the attempt as `lllm show` and the page do."""
+    return visible(step_name(one.request, one.step, one.attempt, one.state, one.agent))
 
 
 def _first_token(one: CallRecord) -> str:

@@ -64,7 +64,7 @@ def annotation_line(said: Annotation, place: str | None = None) -> str:
     if said.value is not None:
         line += f"={shortened(said.value, _VERDICT)}"
     if said.step is not None:
-        line += f" ({shortened(place or f'request {said.step:,}', _VERDICT)})"
+        line += f" ({shortened(place or f'#{said.step}', _VERDICT)})"
     if said.comment:
         line += f": {shortened(said.comment, 2 * _VERDICT)}"
     return line if said.by is None else f"{line}, says {shortened(said.by, _VERDICT)}"

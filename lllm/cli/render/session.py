@@ -25,7 +25,7 @@ from lllm.projections.session.call_session import (
 )
 from lllm.projections.session.exchanges import EXCHANGED, NOTHING, Exchanges, exchanges_of
 from lllm.projections.session.invoke_cost import InvokeCost
-from lllm.projections.session.step_names import step_name
+from lllm.projections.session.step_names import numbered_calls, step_name
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.log_store import LogStore
 from lllm.store.summaries import SessionRecord
@@ -174,14 +174,16 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
 def _places(session: TacticCallSession) -> dict[int, str]:
     """Name the attempts of a session by their numbers in it, which annotations have."""
     places = {
-        trace.request: f"{call.agent_name} · {step_name(trace.step, trace.attempt, trace.state)}"
+        trace.request: step_name(
+            trace.request, trace.step, trace.attempt, trace.state, call.agent_name
+        )
         for calls in session.agent_sessions.values()
         for call in calls
         for traces in call.invoke_traces.values()
         for trace in traces
     }
     for trace in session.invoke_traces:
-        places[trace.request] = step_name(trace.step, trace.attempt, trace.state)
+        places[trace.request] = step_name(trace.request, trace.step, trace.attempt, trace.state)
     return places
 
 
@@ -205,9 +207,10 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
     entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
     entries = sorted([*calls, *below, *session.invoke_traces], key=lambda entry: entry.started)
+    names = numbered_calls(calls)
     for entry in entries:
         if isinstance(entry, AgentCallSession):
-            _add_call(tree, session.session_id, entry, details)
+            _add_call(tree, session.session_id, entry, names[entry.call], details)
         elif isinstance(entry, TacticCallSession):
             branch = tree.add(_heading(entry))
             branch.add(labelled("id", visible(entry.session_id)))
@@ -245,11 +248,13 @@ def _price_source(trace: InvokeTrace) -> str:
 # -- agents
 
 
-def _add_call(tree: Tree, session_id: str, call: AgentCallSession, details: Details) -> None:
+def _add_call(
+    tree: Tree, session_id: str, call: AgentCallSession, name: str, details: Details
+) -> None:
     branch = tree.add(
         joined(
             (
-                Text.assemble("agent ", (visible(call.agent_name), "bold")),
+                Text.assemble("agent ", (visible(name), "bold")),
                 state_text(call.state),
                 formats.nanoseconds(call.elapsed) if call.elapsed is not None else "",
                 _cost_text(call.cost, call.wasted_cost),
@@ -286,7 +291,7 @@ def _add_attempt(tree: Tree, trace: InvokeTrace) -> Tree:
 
 
 def _attempt_line(trace: InvokeTrace) -> Text:
-    step = step_name(trace.step, trace.attempt, trace.state)
+    step = step_name(trace.request, trace.step, trace.attempt, trace.state)
     return joined(
         (
             Text.assemble(sign(trace.state), f" {step}"),

@@ -57,14 +57,17 @@ def test_a_table_in_a_pipe(path: Path, run: Run, session_ids: list[str]) -> None
     what went wrong."""
     lines = run("calls", "--store", path).splitlines()
     assert re.split("  +", lines[0]) == [
-        "SESSION", lines[0][28:48].strip(), "MODEL", "TOOK", "FIRST", "IN", "OUT", "COST", "ERROR",
+        "SESSION", lines[0][28:48].strip(), "CALL", "MODEL", "TOOK", "FIRST", "IN", "OUT", "COST",
+        "ERROR",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[1:]] == [session_ids[n] for n in (1, 1, 0, 0)]
     running, unpriced, limited, slow = lines[1:]
-    assert "▸  house-model" in running
-    assert re.search(r"✓  house-model +2.0 s +1,200 +300 +unpriced$", unpriced)
-    assert re.search(r"✗  gpt-4o +100 ms +\$0.000009 +429 E: m$", limited)
-    assert re.search(r"✓  gpt-4o +12.0 s +500 ms +1,200 +300 +\$0.0123$", slow)
+    assert re.search(r"▸  #2 step 2 +house-model", running)
+    assert re.search(r"✓  #1 step 1 +house-model +2.0 s +1,200 +300 +unpriced$", unpriced)
+    assert re.search(
+        r"✗  #2 one · step 2, attempt 1 +gpt-4o +100 ms +\$0.000009 +429 E: m$", limited
+    )
+    assert re.search(r"✓  #1 one · step 1 +gpt-4o +12.0 s +500 ms +1,200 +300 +\$0.0123$", slow)
 
 
 @pytest.mark.parametrize(
@@ -146,13 +149,13 @@ def test_nothing(path: Path, tmp_path: Path, run: Run) -> None:
 
 
 def test_terminals(path: Path, session_ids: list[str]) -> None:
-    """A table of 120 columns; on 80 two lines for each attempt, none wider, and whole ids."""
-    for columns in (80, 120):
+    """A table of 150 columns; on 80 two lines for each attempt, none wider, and whole ids."""
+    for columns in (80, 150):
         shown = on_terminal(columns, "calls", "--session", session_ids[0], "--store", path)
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
         assert max(len(line.rstrip()) for line in plain.splitlines()) <= columns
         assert plain.split().count(session_ids[0]) == 2
-        assert ("MODEL" in plain) == (columns == 120)
+        assert ("MODEL" in plain) == (columns == 150)
         assert "429 E: m" in plain
         assert "12.0 s" in plain
 

@@ -63,13 +63,13 @@ def test_a_conversation_with_tools(
             answer = client.chat.completions.create(model=CHAT, messages=messages, tools=TOOLS)
             messages += [answer.choices[0].message, *more]
     lines = shown(run, store, recorder.session_id)
-    assert between(lines, "✓ step 1", "✓ step 2") == [
+    assert between(lines, "✓ #1 step 1", "✓ #2 step 2") == [
         "system Be brief.",
         "user How many live in Berlin?",
         'tool population {"city":"Berlin"} → 3.7',
         'tool population {"city":"Rome"} → 2.8',
     ]
-    assert between(lines, "✓ step 2", "✓ step 3") == ["answer 3.7 million."]
+    assert between(lines, "✓ #2 step 2", "✓ #3 step 3") == ["answer 3.7 million."]
     assert lines[-3:][1:] == ["user Thanks.", "answer You are welcome."]
     assert not any("null" in line for line in lines)
     assert store.list_sessions()[0].task == "How many live in Berlin?"
@@ -101,13 +101,13 @@ def test_other_dialects(
         client.responses.create(model="gpt-5-mini", input="Look.", instructions="Be good.")
         recorder.deliver({"rows": 1})
     lines = shown(run, store, recorder.session_id)
-    assert between(lines, "✓ step 1", "✓ step 2") == [
+    assert between(lines, "✓ #1 step 1", "✓ #2 step 2") == [
         "user Berlin?",
         "answer Let me look.",
         'tool population {"city": "Berlin"} → 3.7',
     ]
-    assert between(lines, "✓ step 2", "✓ step 3") == ["answer 3.7 million."]
-    assert between(lines, "✓ step 3", "delivered") == [
+    assert between(lines, "✓ #2 step 2", "✓ #3 step 3") == ["answer 3.7 million."]
+    assert between(lines, "✓ #3 step 3", "delivered") == [
         "system Be good.", "user Look.", "reasoning Hm.", 'tool look {"a":1}',
     ]  # fmt: skip
     assert lines[-1] == 'delivered {"rows":1}'
@@ -149,5 +149,8 @@ def test_what_failed_and_what_is_no_text(
             client.chat.completions.create(model=CHAT, messages=asked)
         client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
     lines = shown(run, store, recorder.session_id)
-    assert between(lines, "✗ step 1", "✓ step 2")[1:] == ["user What is it?", "user (1 image)"]
+    assert between(lines, "✗ #1 step 1", "✓ #2 step 2")[1:] == [
+        "user What is it?",
+        "user (1 image)",
+    ]
     assert lines[-3:] == ["user one", "user two", "answer (2 embedding)"]

@@ -131,6 +131,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     path = str(tmp_path / "runs.db")
     with LogStore(SQLiteBackend(path)) as store:
         one, _ = ask(store, "a", "b")
+        store.annotate(one, name="tone", value="kind of", step=2)
     runner = CliRunner()
 
     def run(*arguments: str) -> str:
@@ -140,10 +141,11 @@ def test_the_command_line(tmp_path: Path) -> None:
 
     said = run("annotate", one, "correct=true", "--comment", "\x1b[31mfine", "--by", "ada")
     assert "  correct=true: \\x1b[31mfine, says ada" in said
-    run("annotate", one, "tone=kind of", "--step", "2")
+    refused = runner.invoke(cli, ["annotate", one, "tone=kind", "--step", "9", "--store", path])
+    assert (refused.exit_code, "has no call #9" in refused.output) == (2, True)
     shown = run("show", one)
     assert "note correct=true: \\x1b[31mfine, says ada" in shown
-    assert "note tone=kind of (request 2)" in shown
+    assert "note tone=kind of (#2)" in shown
     listed = json.loads(run("ls", "--annotation", "correct=true", "--annotation", "tone", "--json"))
     assert [found["session_id"] for found in listed] == [one]
     lines = run("export", "--dataset", "--annotation", "correct").splitlines()

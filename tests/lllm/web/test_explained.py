@@ -123,7 +123,7 @@ def test_headings_name_what_was_asked(page: Served) -> None:
     assert "<title>Waste some, success · " in text
     assert '<span class="title">Waste some</span>' in text
     assert (
-        "Waste some</a>: a · step 1, attempt 2</h1>"
+        "Waste some</a>: #2 a · step 1, attempt 2</h1>"
         in page.get(f"/sessions/{found}/steps/{found}/2")[2]
     )
 
@@ -175,16 +175,16 @@ def test_hits_are_named_as_the_session_numbers_its_steps(page: Served) -> None:
     assert places == {
         "what was asked": "",
         "tags": "",
-        "a · step 1, attempt 1, system prompt": f"{found}.1",
-        "a · step 1, attempt 1, message of the user": f"{found}.1",
-        "a · step 1, attempt 2, answer": f"{found}.2",
-        "a · step 1, attempt 2, result of find_order": f"{found}.2",
-        "a · step 2, answer": f"{found}.3",
+        "#1 a · step 1, attempt 1, system prompt": f"{found}.1",
+        "#1 a · step 1, attempt 1, message of the user": f"{found}.1",
+        "#2 a · step 1, attempt 2, answer": f"{found}.2",
+        "#2 a · step 1, attempt 2, result of find_order": f"{found}.2",
+        "#3 a · step 2, answer": f"{found}.3",
     }
     assert links(text, "Q-1 please")
     path = str(page.store.backend.path)  # type: ignore[attr-defined]
     told = CliRunner().invoke(cli, ["search", "Q-1", "--limit", "0", "--store", path]).output
-    assert "a · step 1, attempt 2, answer  doing" in told
+    assert "#2 a · step 1, attempt 2, answer  doing" in told
 
 
 def test_results_of_tools_are_found_where_they_are_shown(page: Served, server: Loopback) -> None:
@@ -201,7 +201,7 @@ def test_results_of_tools_are_found_where_they_are_shown(page: Served, server: L
         client.chat.completions.create(model="gpt-4o", messages=asked)
     text = page.get("/search?q=xylophone&role=tool")[2]
     ((address, name),) = re.findall(r'<a href="(/sessions/\w+/at/\d+)">([^<]+)</a>', text)
-    assert name == "step 1, result of find"
+    assert name == "#1 step 1, result of find"
     place, _, step = page.get(address)[1]["location"].partition("#")
     shown = page.get(place)[2]
     body = shown.partition(f'id="{step}"')[2].partition("</details>")[0]

@@ -196,22 +196,47 @@ def test_steps_and_failed_tools_are_named_alike_everywhere(page: Served) -> None
     path = str(page.store.backend.path)  # type: ignore[attr-defined]
     told = CliRunner().invoke(cli, ["show", one.session_id, "--store", path])
     calls = page.get(f"/calls?session={one.session_id}")[2]
-    for name in ("step 1, attempt 1", "step 1, attempt 2", "step 2"):
-        assert f"{name}" in outline
-        assert f"a · {name} <" in transcript
-        assert f"{name} · gpt-4o-mini" in told.output
-        assert f"· {name}</a>" in calls
-    assert "note tone=good (a · step 1, attempt 2)" in told.output
+    listed = CliRunner().invoke(cli, ["calls", "--session", one.session_id, "--store", path])
+    names = ("step 1, attempt 1", "step 1, attempt 2", "step 2")
+    for number, name in enumerate(names, 1):
+        assert f"#{number} {name}" in outline
+        assert f"#{number} a · {name} <" in transcript
+        assert f"#{number} {name} · gpt-4o-mini" in told.output
+        assert f">#{number} a · {name}</a>" in calls
+        assert f"#{number} a · {name} " in listed.output
+    assert "note tone=good (#2 a · step 1, attempt 2)" in told.output
     assert "step 2, attempt" not in text + told.output + calls
     assert "✗ find_order failed" in outline
     assert transcript.count("✗ find_order failed") == 2
     assert transcript.count('<span class="role">answer</span>') == 1
 
 
+def test_calls_of_one_agent_are_numbered(page: Served) -> None:
+    def thrice(one: Doing) -> str:
+        agent = one.agents["a"]
+        for number in range(3):
+            agent.open(f"d{number}")
+            agent.receive("Hello?")
+            agent.respond()
+        return "done"
+
+    Doing(thrice, config(["a", "b", "c"]), log_store=page.store)("go", tags={"calls": "three"})
+    (one,) = page.store.list_sessions(tags={"calls": "three"})
+    text = page.get(f"/sessions/{one.session_id}")[2]
+    path = str(page.store.backend.path)  # type: ignore[attr-defined]
+    told = CliRunner().invoke(cli, ["show", one.session_id, "--store", path]).output
+    for number in (1, 2, 3):
+        assert f"agent <b>a, call {number}</b>" in text
+        assert f"#{number} a · step 1" in text
+        assert f"agent a, call {number}  " in told
+
+
 def test_the_dearest_call_and_the_day_are_named(page: Served) -> None:
     one = page.store.list_sessions(tags={"customer": "alice"})[0]
     text = page.get(f"/sessions/{one.session_id}")[2]
-    (key,) = re.findall(r'<dt>dearest call</dt><dd><a href="#(step-[^"]+)">a · step \d</a>', text)
+    (key,) = re.findall(
+        r'<dt>dearest call</dt><dd><a href="#(step-[^"]+)">#\d a · step \d</a>', text
+    )
     assert f'id="{key}"' in text
     days = page.get("/cost")[2]
     after = one.timestamp.date()
