@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.cli.render.formats import counted
-from lllm.projections.queries.call_statistics import CALL_GROUPS, CallGroup, CallStatistics
+from lllm.projections.queries.call_statistics import CALL_GROUPS, CallGroup, CallSummary
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 
@@ -27,8 +27,8 @@ def health_page(pages: StorePages, request: Request) -> Response:
     by = request.query_params.get("by") or "model"
     after = query.after or "7d"
 
-    def summarized(group_by: str) -> tuple[list[CallStatistics], CallStatistics, bool]:
-        found = pages.store.summarize_calls(
+    def summarized(group_by: str) -> CallSummary:
+        return pages.store.summarize_calls(
             group_by=_as_group(group_by),
             model=model or None,
             tactic_path=query.tactic or None,
@@ -38,10 +38,9 @@ def health_page(pages: StorePages, request: Request) -> Response:
             tz=pages.zone,
             partition=query.partition or None,
         )
-        return found.groups, found.total, found.complete
 
-    groups, total, complete = summarized(by)
-    times, _, _ = summarized("hour" if after in ("1d", "today", "yesterday") else "day")
+    summary = summarized(by)
+    times = summarized("hour" if after in ("1d", "today", "yesterday") else "day").groups
     shared = urlencode([("after", after), *([("before", query.before)] if query.before else [])])
     return pages.render(
         request,
@@ -52,9 +51,10 @@ def health_page(pages: StorePages, request: Request) -> Response:
         after=after,
         period=_period(after, query.before),
         all_groups=CALL_GROUPS,
-        groups=groups,
-        total=total,
-        complete=complete,
+        groups=summary.groups,
+        total=summary.total,
+        complete=summary.complete,
+        removed=summary.removed_calls,
         times=times,
         slowest=max((one.elapsed_p95 or 0.0 for one in times), default=0.0),
         shared=shared,

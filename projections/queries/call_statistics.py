@@ -22,6 +22,7 @@ from lllm.projections.days import local_time
 from lllm.projections.queries import session_tags
 from lllm.projections.queries.call_filter_sql import walk
 from lllm.projections.queries.filters import CallFilter
+from lllm.projections.queries.removed_calls import removed_calls
 from lllm.projections.queries.rows import convert_rows
 from lllm.projections.queries.sessions import reading
 from lllm.projections.view import storable
@@ -74,11 +75,15 @@ class CallSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
             in order of time.
         complete: False if more attempts match than are read at once. Then the statistics are those
             of the newest ones.
+        removed_calls: The number of attempts in archived and erased sessions, which the statistics
+            leave out: only their number and cost are left. The filters by tags, tactic, time (to
+            the quarter of an hour), partition and requested model hold for it; others do not.
     """
 
     total: CallStatistics
     groups: list[CallStatistics]
     complete: bool
+    removed_calls: int = 0
 
 
 def call_summary(
@@ -104,12 +109,14 @@ def call_summary(
     def read(database: RowsDatabase) -> CallSummary:
         with reading(database) as connection:
             found = call_timings(connection, wanted, MOST + 1)
+            removed = removed_calls(connection, wanted)
         complete = len(found) <= MOST
         found = found[:MOST]
         return CallSummary(
             total=_statistics(None, found),
             groups=[] if group_by is None else _groups(found, group_by, zone),
             complete=complete,
+            removed_calls=removed,
         )
 
     return read

@@ -135,7 +135,7 @@ def _sum_up(
         from lllm.events.codec import encode
 
         show_json(encode(summary).decode())
-    if not summary.total.calls:
+    if not summary.total.calls and not summary.removed_calls:
         raise Finding("No call of a model matches.")
     if not as_json:
         from lllm.cli.render.call_statistics import show_call_statistics

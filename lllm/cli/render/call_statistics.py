@@ -34,6 +34,9 @@ def show_call_statistics(console: Console, summary: CallSummary, by: str) -> Non
     if not summary.complete:
         show(console, Text(f"Of the newest {formats.counted(summary.total.calls, 'call')} only; "
                            "--after and --before choose others.", "yellow"))  # fmt: skip
+    if summary.removed_calls:
+        removed = formats.counted(summary.removed_calls, "call")
+        show(console, Text(f"Without {removed} of archived and erased sessions.", "dim"))
 
 
 def _cells(one: CallStatistics, streams: bool) -> list[Text]:

@@ -142,7 +142,14 @@ def test_marked_in_costs(
     all_of = {"tags": {"user": "a"}}
     calls = store.export_cost_summary(**all_of)["calls"]  # type: ignore[arg-type]
     assert calls > 0
+    every = store.summarize_calls()
+    assert every.removed_calls == 0
     archive(store, tmp_path / "old", tags={"user": "a"})
+    left = store.summarize_calls()
+    assert (left.total.calls + calls, left.removed_calls) == (every.total.calls, calls)
+    assert store.summarize_calls(tags={"user": "a"}, model="*", after="1h").removed_calls == calls
+    for other in ({"tags": {"user": "b"}}, {"model": "no"}, {"before": "1h"}, {"partition": "no"}):
+        assert store.summarize_calls(**other).removed_calls == 0  # type: ignore[arg-type]
     record(store, "d")
     for _ in range(2):
         assert store.export_cost_summary()["archived_count"] == 1
@@ -156,6 +163,8 @@ def test_marked_in_costs(
     assert "by 1 archived session." in capsys.readouterr().out
     assert main(["cost", "--prices", "current", "--store", str(tmp_path / "runs.db")]) == 0
     assert "Left out: 1 archived session" in capsys.readouterr().out
+    assert main(["calls", "--by", "model", "--store", str(tmp_path / "runs.db")]) == 0
+    assert f"Without {calls} call" in capsys.readouterr().out
 
 
 def test_command(store: LogStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
