@@ -22,6 +22,15 @@ class OpenedSession:
         self._reader = reader
         self._last: tuple[FoundSession, Transcript] | None = None
 
+    def is_kept(self, session_id: str) -> bool:
+        """Tell whether a session is in memory, as of some time.
+
+        Args:
+            session_id: The whole id of the session.
+        """
+        last = self._last
+        return last is not None and last[0].row.id == session_id
+
     def open(self, session_id: str) -> Transcript:
         """Return a session, and load it unless it is the one in memory and has not changed.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from lllm import times
 from lllm.cli.render import formats
 from lllm.cli.render.price_breakdown import price_breakdown
+from lllm.events.errors import LllmError
 from lllm.projections.session.invoke_cost import dollars
 from lllm.projections.session.step_names import step_name
 from lllm.store.call_records import CallRecord
@@ -33,7 +36,20 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).with_name("templates")
 FRAGMENT = "x-lllm-part"  # the header with which the script asks for a part of a page
 WASTED = "wasted: paid for answers that were not used, or did not arrive completely"
+_SENT_HERE = Markup("<!-- the rest follows -->")
 SIGNS = {"success": "✓", "failure": "✗", "running": "●", "interrupted": "◌"}
+
+
+class Later(NamedTuple):
+    """The part of a page that takes longer than the others.
+
+    Attributes:
+        template: The name of its file in `templates`.
+        values: A function that collects the values that the template uses.
+    """
+
+    template: str
+    values: Callable[[], Mapping[str, object]]
 
 
 class StorePages:
@@ -69,16 +85,47 @@ class StorePages:
             template: The name of the file in `templates`.
             **values: The values that the template uses.
         """
-        text = self._environment.get_template(template).render(
-            path=request.url.path,
-            store_name=self._name,
-            version=__version__,
-            zone_name=zone_name(self.zone),
-            read_only=self.read_only,
-            form_token=self.form_token.of,
-            **values,
+        return HTMLResponse(self._text(request, template, values))
+
+    def stream(
+        self, request: Request, template: str, later: Later, /, **values: object
+    ) -> Response:
+        """Answer with a page whose first part is sent before the rest is made.
+
+        The status is sent with the first part. So an error in the rest is shown on the page.
+
+        Args:
+            request: The HTTP request.
+            template: The name of the file in `templates`. It ends the first part with `sent_here`,
+                and has the rest where it calls `rest`.
+            later: The rest.
+            **values: The values that the template uses.
+        """
+
+        def rest() -> Markup:
+            try:
+                return Markup(self._text(request, later.template, later.values()))
+            except LllmError as error:
+                return Markup('<p class="error" role="alert">{}</p>').format(str(error))
+
+        pieces = self._environment.get_template(template).generate(
+            self._shared(request) | values, sent_here=_SENT_HERE, rest=rest
         )
-        return HTMLResponse(text)
+        return StreamingResponse(_parts(pieces), media_type="text/html")
+
+    def _text(self, request: Request, template: str, values: Mapping[str, object]) -> str:
+        found = self._environment.get_template(template)
+        return found.render(self._shared(request), **values)
+
+    def _shared(self, request: Request) -> dict[str, object]:
+        return {
+            "path": request.url.path,
+            "store_name": self._name,
+            "version": __version__,
+            "zone_name": zone_name(self.zone),
+            "read_only": self.read_only,
+            "form_token": self.form_token.of,
+        }
 
     def error_page(self, request: Request, status: int, text: str) -> Response:
         """Answer with a page that says what was wrong.
@@ -91,6 +138,17 @@ class StorePages:
         answer = self.render(request, "error.html", status=status, text=text)
         answer.status_code = status
         return answer
+
+
+def _parts(pieces: Iterable[str]) -> Iterator[str]:
+    """Join the pieces of a page into what is sent together."""
+    part: list[str] = []
+    for piece in pieces:
+        part.append(piece)
+        if piece == _SENT_HERE:
+            yield "".join(part)
+            part.clear()
+    yield "".join(part)
 
 
 def _title_of(one: SessionSummary) -> str:

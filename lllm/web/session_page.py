@@ -15,17 +15,20 @@ from lllm.projections.session.call_session import TacticCallSession
 from lllm.store.log_store import session_host
 from lllm.web.fork_edits import fork_edits
 from lllm.web.images import image_of
-from lllm.web.pages import FRAGMENT, StorePages
-from lllm.web.transcript import Block, Step, Transcript, result_of
+from lllm.web.pages import FRAGMENT, Later, StorePages
+from lllm.web.transcript import Block, Opening, Step, Transcript, result_of
 
 PAGE = 100  # steps of one page
 _IN_PAGE = 100_000  # characters of texts in a page; the steps behind are fetched when unfolded
+_LONG = 500  # calls; the page of a session with more is sent in two parts
 CUT = 4_000  # characters of one text on the page of its session
 _EVENTS = 500  # events of one page
 
 
 def session_page(pages: StorePages, request: Request) -> Response:
     """Answer with one session.
+
+    The heading of a long session is sent before its events are read, which can take a second.
 
     Args:
         pages: Renders the answer, and has the store.
@@ -35,20 +38,33 @@ def session_page(pages: StorePages, request: Request) -> Response:
     session_id = pages.store.find_id(given)
     if session_id != given:
         return RedirectResponse(f"/sessions/{session_id}", 303)
-    transcript = pages.opened.open(session_id)
-    number = _page_number(request, len(transcript.steps))
-    blocks = _page_of(transcript, number)
-    only_part = request.headers.get(FRAGMENT) == "session"
-    return pages.render(
+    if request.headers.get(FRAGMENT) == "session":
+        return pages.render(request, "_whole_session.html", **_values_for_page(pages, request))
+    row = session_host(pages.store).reader.find(session_id, below=False).row
+    position = pages.store.log.head()
+    if (row.calls or 0) < _LONG or pages.opened.is_kept(session_id):
+        values = _values_for_page(pages, request)
+        return pages.render(request, "session.html", position=position, **values)
+    return pages.stream(
         request,
-        "_session.html" if only_part else "session.html",
-        **values_of(transcript, blocks),
-        edits=fork_edits(pages.store, transcript),
-        versions=session_host(pages.store).reader.definition_versions(transcript.definitions),
-        page=number,
-        last_page=max(1, -(-len(transcript.steps) // PAGE)),
-        position=pages.store.log.head(),
+        "session.html",
+        Later("_session.html", lambda: _values_for_page(pages, request)),
+        opening=Opening(session_id, row.state, row.tactic, row.task),
+        position=position,
+        calls=row.calls,
     )
+
+
+def _values_for_page(pages: StorePages, request: Request) -> dict[str, object]:
+    """Load a session, and collect what the template uses for one page of it."""
+    transcript = pages.opened.open(request.path_params["session_id"])
+    number = _page_number(request, len(transcript.steps))
+    return values_of(transcript, _page_of(transcript, number)) | {
+        "edits": fork_edits(pages.store, transcript),
+        "versions": session_host(pages.store).reader.definition_versions(transcript.definitions),
+        "page": number,
+        "last_page": max(1, -(-len(transcript.steps) // PAGE)),
+    }
 
 
 def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
@@ -62,13 +78,13 @@ def values_of(transcript: Transcript, blocks: list[Block]) -> dict[str, object]:
     session = record.session
     begin, whole = _span(session)
     return {
+        "opening": transcript.opening,
         "record": record,
         "session": session,
         "blocks": blocks,
         "steps": transcript.steps,
         "dearest": transcript.dearest,
         "notes": transcript.notes,
-        "title": transcript.title,
         "failed": [step for step in transcript.steps if step.trace.error is not None],
         "wasteful": [step for step in transcript.steps if step.wasted],
         "retried": [step for step in transcript.steps if step.retry is not None],
@@ -103,7 +119,7 @@ def step_page(pages: StorePages, request: Request) -> Response:
         "_step_body.html" if only_part else "step.html",
         record=record,
         session=record.session,
-        title=transcript.title,
+        title=transcript.opening.title,
         step=step,
         notes=transcript.notes,
         edits=fork_edits(pages.store, transcript),

@@ -16,6 +16,7 @@ from lllm.events.model import (
     SessionAnnotated,
     SessionEdited,
     SessionStarted,
+    State,
 )
 from lllm.projections.session.annotations import Annotation, annotations_in
 from lllm.projections.session.call_session import (
@@ -144,6 +145,27 @@ class QuietTime(msgspec.Struct, kw_only=True, gc=False):
 Block = Step | Heading | AgentOutcome | QuietTime
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """What the heading of a session says. Its row has all of it.
+
+    Attributes:
+        session_id: The id of the session.
+        state: Its state.
+        tactic_path: The path of its tactic.
+        task: The first line of what was asked; None if there is none.
+    """
+
+    session_id: str
+    state: State
+    tactic_path: str
+    task: str | None
+
+    @property
+    def title(self) -> str:
+        """What was asked, on one line; without a task, the path of the tactic."""
+        return cut(task_line(self.task), _TITLE) if self.task else self.tactic_path
+
+
 class Transcript(msgspec.Struct):
     """A session, arranged for its page.
 
@@ -162,11 +184,11 @@ class Transcript(msgspec.Struct):
     sessions: int = 1
 
     @property
-    def title(self) -> str:
-        """What was asked, on one line; without a task, the path of the tactic."""
-        task = self.record.task
+    def opening(self) -> Opening:
+        """What is known of it before its events are read, too."""
+        session, task = self.record.session, self.record.task
         line = None if task is None else first_line(result_text(task))
-        return cut(task_line(line), _TITLE) if line else self.record.session.tactic_path
+        return Opening(session.session_id, session.state, session.tactic_path, line)
 
     @property
     def definitions(self) -> set[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.client
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -17,12 +19,24 @@ from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli import cli
 from lllm.cli.render.session import details_of
 from lllm.events.envelope import Recorded
+from lllm.events.errors import LogDamaged
 from lllm.invokers.scripted import rate_limited, tool_call
 from lllm.store.log_store import session_host
+from lllm.web import session_page
 from lllm.web.html_text import markdown, task_line
 from lllm.web.list_query import ListQuery
 from tests.support.runs import Doing, config
-from tests.support.web_page import HOSTILE, Served, answer_with_tool, ask, find_order, served
+from tests.support.web_page import (
+    HOSTILE,
+    TOKEN,
+    Served,
+    answer_with_tool,
+    ask,
+    find_order,
+    served,
+)
+
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def test_the_list_shows_what_was_asked_and_what_it_cost(page: Served) -> None:
@@ -437,6 +451,56 @@ def test_a_session_is_read_once_until_something_new_is_said_of_it(tmp_path: Path
             store.erase_session(found, reason="asked")
             assert page.get(f"/sessions/{found}")[0] == 410
             assert page.get(step)[0] == 410
+
+
+class WaitingReads(SQLiteBackend):
+    """A log whose sessions can be read when somebody lets them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.may_read = threading.Event()
+        self.damaged = False
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        if stream is not None:
+            assert self.may_read.wait(20)
+            if self.damaged:
+                raise LogDamaged("An event <b>here</b> differs from what was written.", position=3)
+        return super().read(after=after, upto=upto, stream=stream)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_heading_of_a_long_session_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """It is sent before the events are read. An error in them is told below it."""
+    monkeypatch.setattr(session_page, "_LONG", 2)
+    log = WaitingReads(tmp_path / "runs.db")
+    log.may_read.set()
+    with LogStore(log) as store:
+        found = answer_with_tool(store)
+        log.damaged = damaged
+        log.may_read.clear()
+        with served(store) as page:
+            connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=20)
+            connection.request("GET", f"/sessions/{found}", headers=AUTHORIZED)
+            answer = connection.getresponse()
+            first = answer.read1().decode()
+            log.may_read.set()
+            text = first + answer.read().decode()
+            connection.close()
+            again = page.get(f"/sessions/{found}")[2]
+    assert "order: A-17" in first
+    assert "reading 2 calls" in first
+    if damaged:
+        assert '<p class="error" role="alert">An event &lt;b&gt;here&lt;/b&gt; differs' in text
+    else:
+        assert "is on its way" in text
+        assert "reading 2 calls" not in again
+        without = re.sub(r'<p class="loading".*?-->', "", text)
+        assert re.sub(r'value="[^"]*"', "", without) == re.sub(r'value="[^"]*"', "", again)
 
 
 @pytest.mark.parametrize("form", ["show", "json"])
