@@ -211,6 +211,25 @@ class ReadsDigests(Protocol):
 
 
 @runtime_checkable
+class ReadsWithDigests(Protocol):
+    """A log that can read the payloads of some types, and of the other events only the digests."""
+
+    def read_with_digests(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded | tuple[int, bytes]]:
+        """Read all events in order, but not the payloads of all types.
+
+        Args:
+            types: The types that are read as a whole, as "llm.responded".
+            after: Read the events after this position; 0 for the beginning.
+            upto: The last position to read; None for the current head.
+
+        Returns:
+            The events of these types, and the position and digest of each other event.
+        """
+
+
+@runtime_checkable
 class ReadsPastDamage(Protocol):
     """A log that can continue reading after a damaged place."""
 
@@ -584,6 +603,31 @@ def read_digests(
     if isinstance(log, ReadsDigests):
         return log.read_digests(after=after, upto=upto)
     return digest_pages(log.read(after=after, upto=upto))
+
+
+def read_with_digests(
+    log: LogBackend, types: Collection[str], *, after: int = 0, upto: int | None = None
+) -> Iterator[Recorded | tuple[int, bytes]]:
+    """Read the events of some types, and the digests of all others, from any log.
+
+    Args:
+        log: The backend, of any class.
+        types: The types that are read as a whole, as "llm.responded".
+        after: Read the events after this position; 0 for the beginning.
+        upto: The last position to read; None for the current head.
+
+    Returns:
+        The events of these types, and the position and digest of each other event, in order.
+
+    Raises:
+        LogDamaged: A stored event differs from what was written.
+    """
+    if isinstance(log, ReadsWithDigests):
+        return log.read_with_digests(types, after=after, upto=upto)
+    return (
+        event if event.type in types else (event.position, event.digest)
+        for event in log.read(after=after, upto=upto)
+    )
 
 
 def archived_leaves(log: LogBackend, *, after: int = 0, upto: int) -> Iterator[tuple[int, bytes]]:

@@ -29,6 +29,7 @@ from lllm.events.backend import (
     LogBackend,
     read_digests,
     read_types,
+    read_with_digests,
 )
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
@@ -332,6 +333,12 @@ class BufferedLog:
     ) -> Iterator[Recorded]:
         """Read the backend's events of some types, as `ReadsByType.read_types` does."""
         return read_types(self.backend, types, after=after, upto=upto)
+
+    def read_with_digests(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded | tuple[int, bytes]]:
+        """Read the backend's events of some types, as `ReadsWithDigests` does."""
+        return read_with_digests(self.backend, types, after=after, upto=upto)
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """Read the digests of the backend's events, as `ReadsDigests.read_digests` does."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from lllm.events.backend import LogBackend, archived_leaves, read_types
+from lllm.events.backend import LogBackend, archived_leaves, read_types, read_with_digests
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.leaves import leaf_pages
@@ -107,13 +107,14 @@ def events_and_digests(
         nonlocal reached
         archived = archived_leaves(log, after=reached, upto=upto)
         leaf = next(archived, None)
-        for event in log.read(after=after, upto=upto):
+        for found in read_with_digests(log, types, after=after, upto=upto):
+            event = found if isinstance(found, Recorded) else OtherEvent(*found)
             while leaf is not None and leaf[0] < event.position:
                 reached = leaf[0]
                 yield OtherEvent(*leaf)
                 leaf = next(archived, None)
             reached = event.position
-            yield event if event.type in types else OtherEvent(reached, event.digest)
+            yield event
         while leaf is not None:
             yield OtherEvent(*leaf)
             leaf = next(archived, None)

@@ -25,7 +25,6 @@ from lllm.events.backends.postgres.append_call import (
 from lllm.events.backends.postgres.binary_values import (
     decode_bigint,
     decode_bigints,
-    encode_texts,
 )
 from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
@@ -106,7 +105,7 @@ class PostgresBackend:
         self._session = ServerSession(parsed, read_only=read_only, partition_by=by)
         self._pool = ConnectionPool(self._session.connect, parsed.shown)
         self._channel = tables.identifier(f"lllm.{parsed.schema}")
-        self._reader = EventReader(quoted, parsed.shown, self._pool.ask)
+        self._reader = EventReader(quoted, parsed.shown, self._pool)
         self._head = Statement(f"SELECT {quoted}.head()")
         self._seen_head = 0  # up to here, no event can appear any more
         self._may_read: bool | None = None  # None if the server was not asked yet
@@ -238,7 +237,13 @@ class PostgresBackend:
         """Read the events of some types; see `ReadsByType`."""
         if not types:
             return iter(())
-        return self._reader.read_types(encode_texts(sorted(types)), max(after, 0), self._upto(upto))
+        return self._reader.read_types(types, max(after, 0), self._upto(upto))
+
+    def read_with_digests(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded | tuple[int, bytes]]:
+        """Read the events of some types, and the digests of others; see `ReadsWithDigests`."""
+        return self._reader.read_with_digests(types, max(after, 0), self._upto(upto))
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """Read the digests of events; see `ReadsDigests`."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import select
+import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from lllm.events.errors import MissingExtra
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
+_OWED_SECONDS = 10.0  # for the result of what was sent by `run_later`
 _PREPARED_FROM = 2  # the use of a statement from which it is prepared
 _numbers = count()
 
@@ -140,6 +143,40 @@ class ServerConnection:
                 self._result(until)
             self._pgconn.send_query_prepared(statement.name, parameters, statement.formats, 1)
             return self._result(until)
+
+    def execute_beside(self, statement: Statement, parameters: Sequence[bytes | None]) -> PGresult:
+        """Execute a statement while other threads of this process run, with no deadline.
+
+        libpq waits for the whole result without Python's lock. Waiting as in `execute` would take
+        that lock for each part of a result, and wait for the other threads each time. Another
+        thread can end the waiting with `break_off`.
+
+        Args:
+            statement: The statement.
+            parameters: The parameters in binary form.
+
+        Returns:
+            The result, in binary form.
+
+        Raises:
+            ConnectionLost: There is no result; the connection is closed.
+        """
+        with _Closing(self):
+            self._finish(time.monotonic() + _OWED_SECONDS)
+            found = self._pgconn.exec_params(
+                statement.sql, parameters, statement.types, statement.formats, 1
+            )
+            if found.status != self._pq.ExecStatus.TUPLES_OK:
+                raise ConnectionLost(f"{self._server}: {found.get_error_message()}")
+            return found
+
+    def break_off(self) -> None:
+        """Make a thread in `execute_beside` fail at once."""
+        with (
+            suppress(OSError, self._error),
+            socket.socket(fileno=os.dup(self._pgconn.socket)) as one,
+        ):
+            one.shutdown(socket.SHUT_RDWR)
 
     def run(self, script: str, until: float) -> None:
         """Run statements without parameters, as one transaction.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 CONNECTIONS = 8  # of one log in one process
-_READING_SECONDS = 60.0  # for a page, or for a head
+READING_SECONDS = 60.0  # for a page, or for a head
 _SILENCE = 5.0  # seconds for which nothing is tried after a server did not answer
 
 
@@ -101,7 +101,7 @@ class ConnectionPool:
         Raises:
             LogUnavailable: The server can't be reached, or refuses the statement.
         """
-        until = time.monotonic() + _READING_SECONDS
+        until = time.monotonic() + READING_SECONDS
         for _ in range(2):
             with suppress(ConnectionLost), self.lend(until) as connection:
                 return connection.execute(statement, parameters, until)

@@ -1,9 +1,12 @@
-"""Reads events in pages; between two pages, no transaction or connection is held."""
+"""Reads events in pages; between two pages, no transaction or connection is held.
+
+From the second page on, a thread reads the next page while the caller uses one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.events.backend import DIGESTS_AT_ONCE, DigestPage
 from lllm.events.backends.postgres.binary_values import (
@@ -14,20 +17,35 @@ from lllm.events.backends.postgres.binary_values import (
     decode_bigint,
     encode_bigint,
     encode_bigints,
+    encode_texts,
 )
 from lllm.events.backends.postgres.connection import Statement
+from lllm.events.backends.postgres.connection_pool import ConnectionPool
 from lllm.events.backends.postgres.errors import ServerRefused
+from lllm.events.backends.postgres.read_ahead import PageAhead
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-_EVENTS = 1_000  # events in a page
+Ask = Callable[[Statement, Sequence[bytes | None]], "PGresult"]
+
+_FIRST_EVENTS = 1_000  # events in the first page
+_EVENTS = 4_000  # events in each page after it
 _BYTES = 8 << 20  # bytes of payloads from which a page is full
 _UNDEFINED_TABLE = "42P01"
 
-Ask = Callable[[Statement, Sequence[bytes | None]], "PGresult"]
+# position, stream, seq, time, type, version, payload, digest: what a Recorded has, in its order
+_Row = tuple[int, str, int, int, str, int, bytes | None, bytes]
+
+
+class _Pages(NamedTuple):
+    """The statements for the first page, and for those after it."""
+
+    first: Statement
+    others: Statement
 
 
 class EventReader:
@@ -36,16 +54,18 @@ class EventReader:
     Args:
         schema: The name of the schema, quoted.
         shown: The log's URL for messages.
-        ask: Executes a statement on any connection.
+        pool: The connections.
     """
 
-    def __init__(self, schema: str, shown: str, ask: Ask) -> None:
+    def __init__(self, schema: str, shown: str, pool: ConnectionPool) -> None:
         self._shown = shown
-        self._ask = ask
+        self._pool = pool
         types = (BIGINT, BIGINT)
-        self._all = Statement(_page(schema, ""), types)
-        self._stream = Statement(_page(schema, "AND e.stream = $3"), (*types, TEXT))
-        self._types = Statement(_page(schema, "AND e.type = ANY($3)"), (*types, TEXT_ARRAY))
+        some = "type = ANY($3)"
+        self._all = _pages(schema, types)
+        self._stream = _pages(schema, (*types, TEXT), events="AND stream = $3")
+        self._types = _pages(schema, (*types, TEXT_ARRAY), events=f"AND {some}")
+        self._some = _pages(schema, (*types, TEXT_ARRAY), payloads=f"e.{some}")
         self._kept = Statement(
             f"SELECT position, data FROM {schema}.kept_payloads WHERE position = ANY ($1)",
             (BIGINT_ARRAY,),
@@ -59,26 +79,27 @@ class EventReader:
     def read(self, after: int, upto: int, stream: str | None) -> Iterator[Recorded]:
         """Read the events of a range of positions; see `LogBackend.read`."""
         if stream is None:
-            return self._pages(self._all, after, upto)
-        return self._pages(self._stream, after, upto, stream.encode())
+            return self._events(self._all, after, upto)
+        return self._events(self._stream, after, upto, stream.encode())
 
-    def read_types(self, types: bytes, after: int, upto: int) -> Iterator[Recorded]:
-        """Read the events of some types; see `ReadsByType`.
+    def read_types(self, types: Collection[str], after: int, upto: int) -> Iterator[Recorded]:
+        """Read the events of some types; see `ReadsByType`."""
+        return self._events(self._types, after, upto, encode_texts(sorted(types)))
 
-        Args:
-            types: The types, as a parameter of the type TEXT_ARRAY.
-            after: Read the events after this position.
-            upto: The last position to read.
-
-        Returns:
-            The events, in order of their positions.
-        """
-        return self._pages(self._types, after, upto, types)
+    def read_with_digests(
+        self, types: Collection[str], after: int, upto: int
+    ) -> Iterator[Recorded | tuple[int, bytes]]:
+        """Read the events of some types, and the digests of others; see `ReadsWithDigests`."""
+        wanted = frozenset(types) or {""}
+        given = encode_texts(sorted(wanted))
+        for page in self._pages(self._some, after, upto, given):
+            for row in self._with_kept(page, wanted):
+                yield _recorded(row) if row[4] in wanted else (row[0], row[7])
 
     def read_digests(self, after: int, upto: int) -> Iterator[DigestPage]:
         """Read the digests of all events; see `ReadsDigests`."""
         while after < upto:
-            found = self._ask(self._digests, (encode_bigint(after), encode_bigint(upto)))
+            found = self._pool.ask(self._digests, (encode_bigint(after), encode_bigint(upto)))
             page = [
                 (decode_bigint(found.get_value(row, 0) or b""), found.get_value(row, 1) or b"")
                 for row in range(found.ntuples)
@@ -89,76 +110,124 @@ class EventReader:
             if len(page) < DIGESTS_AT_ONCE:
                 return
 
-    def _pages(
-        self, statement: Statement, after: int, upto: int, *parameters: bytes
+    def _events(
+        self, statements: _Pages, after: int, upto: int, *parameters: bytes
     ) -> Iterator[Recorded]:
-        while after < upto:
-            given = (encode_bigint(after), encode_bigint(upto), *parameters)
-            found = self._ask(statement, given)
-            size = 0
-            kept = self._kept_of(found)
-            for row in range(found.ntuples):
-                event = self._event(found, row, kept)
-                size += len(event.data)
-                after = event.position
-                yield event
-            if found.ntuples < _EVENTS and size < _BYTES:
-                return
+        for page in self._pages(statements, after, upto, *parameters):
+            yield from map(_recorded, self._with_kept(page))
 
-    def _kept_of(self, found: PGresult) -> Mapping[int, bytes]:
-        """Read what stays of the payloads that are not in a page, because they were erased."""
-        missing = [
-            decode_bigint(found.get_value(row, 0) or b"")
-            for row in range(found.ntuples)
-            if found.get_value(row, 7) is None
-        ]
+    def _pages(
+        self, statements: _Pages, after: int, upto: int, *parameters: bytes
+    ) -> Iterator[list[_Row]]:
+        if after >= upto:
+            return
+        given = (encode_bigint(after), encode_bigint(upto), *parameters)
+        found, most = self._pool.ask(statements.first, given), _FIRST_EVENTS
+        while True:
+            page = _decoded(found)
+            last = len(page) < most and sum(len(row[6] or b"") for row in page) < _BYTES
+            if last or page[-1][0] >= upto:
+                yield page
+                return
+            given = (encode_bigint(page[-1][0]), *given[1:])
+            ahead, most = PageAhead(self._pool, statements.others, given), _EVENTS
+            yield page
+            del page
+            found = ahead.result()
+
+    def _with_kept(self, page: Sequence[_Row], wanted: Collection[str] = ()) -> Iterator[_Row]:
+        """Add what stays of payloads that are not in their table, because they were erased.
+
+        Args:
+            page: The rows of a page.
+            wanted: The types whose payloads were read; none for all.
+
+        Yields:
+            The rows.
+
+        Raises:
+            LogDamaged: A payload is missing; the rows before it were yielded.
+        """
+        missing = [row[0] for row in page if row[6] is None and (not wanted or row[4] in wanted)]
         if not missing:
-            return {}
+            yield from page
+            return
+        kept = self._kept_of(missing)
+        lost = frozenset(missing) - kept.keys()
+        for row in page:
+            position, stream, seq, time, type_, version, data, digest = row
+            if position in lost:
+                raise LogDamaged(
+                    f"{self._shown}, position {position}: the payload of event {seq} of {stream!r} "
+                    "is missing in the table of payloads. Restore it from a backup.",
+                    position=position,
+                    stream=stream,
+                )
+            data = kept.get(position, data)
+            yield position, stream, seq, time, type_, version, data, digest
+
+    def _kept_of(self, positions: Sequence[int]) -> Mapping[int, bytes]:
+        """Read what stays of payloads that were erased, by their positions."""
         try:
-            kept = self._ask(self._kept, (encode_bigints(missing),))
+            found = self._pool.ask(self._kept, (encode_bigints(positions),))
         except ServerRefused as error:
             if error.sqlstate == _UNDEFINED_TABLE:  # a log in which nothing can be erased yet
                 return {}
             raise
-        return {
-            decode_bigint(kept.get_value(row, 0) or b""): kept.get_value(row, 1) or b""
-            for row in range(kept.ntuples)
-        }
-
-    def _event(self, found: PGresult, row: int, kept: Mapping[int, bytes]) -> Recorded:
-        position, stream, seq, time, type_, version, digest, data = (
-            found.get_value(row, column) for column in range(8)
-        )
-        at, name = decode_bigint(position or b""), (stream or b"").decode()
-        if data is None:
-            data = kept.get(at)
-        if data is None:
-            raise LogDamaged(
-                f"{self._shown}, position {at}: the payload of event {decode_bigint(seq or b'')} "
-                f"of {name!r} is missing in the table of payloads. Restore it from a backup.",
-                position=at,
-                stream=name,
-            )
-        return Recorded(
-            at, name, decode_bigint(seq or b""), decode_bigint(time or b""),
-            (type_ or b"").decode(), decode_bigint(version or b""), data, digest or b"",
-        )  # fmt: skip
+        kept: list[tuple[int, bytes]] = _decoded(found)
+        return dict(kept)
 
 
-def _page(schema: str, condition: str) -> str:
-    """Make the statement for a page, which ends early if its payloads are long.
+def _recorded(row: _Row) -> Recorded:
+    return Recorded(*row)  # type: ignore[arg-type]  # a missing payload was found, or is an error
 
-    The length of a payload is known without reading it.
+
+def _decoded(found: PGresult) -> list[Any]:
+    """Decode the rows of a result in binary form, in psycopg's compiled code if it has any."""
+    with importing():
+        from psycopg.adapt import Transformer
+        from psycopg.pq import Format
+
+    decoder = Transformer()
+    decoder.set_pgresult(found, format=Format.BINARY)
+    return decoder.load_rows(0, found.ntuples, tuple)
+
+
+def _pages(
+    schema: str, types: Sequence[int], *, events: str = "", payloads: str | None = None
+) -> _Pages:
+    """Make the statements for pages, which end early if their payloads are long.
+
+    The length of a payload is known without reading it. Each payload is looked up by itself: for a
+    long page, a join might read the whole table.
+
+    Args:
+        schema: The name of the schema, quoted.
+        types: The numbers of the parameters' types.
+        events: A condition that the events match besides their range.
+        payloads: A condition for the events `e` whose payloads are read; None for all.
+
+    Returns:
+        The statements.
     """
-    return f"""
-        SELECT position, stream, seq, time, type, version, digest, data FROM (
-            SELECT e.*, p.data,
-                sum(octet_length(p.data)) OVER (
-                    ORDER BY e.position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-                ) AS before
+    data = f"(SELECT data FROM {schema}.payloads AS p WHERE p.position = e.position)"
+    if payloads is not None:
+        data = f"CASE WHEN {payloads} THEN {data} END"
+    first, others = (
+        Statement(
+            f"""
+        SELECT position, stream, seq, time, type, version, data, digest FROM (
+            SELECT *, sum(octet_length(data)) OVER (
+                ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS before
             FROM (
-                SELECT * FROM {schema}.events AS e
-                WHERE e.position > $1 AND e.position <= $2 {condition}
-                ORDER BY e.position LIMIT {_EVENTS}
-            ) AS e LEFT JOIN {schema}.payloads AS p USING (position)
-        ) AS page WHERE coalesce(before, 0) < {_BYTES} ORDER BY position"""
+                SELECT e.*, {data} AS data FROM {schema}.events AS e
+                WHERE position > $1 AND position <= $2 {events}
+                ORDER BY position LIMIT {many}
+            ) AS e
+        ) AS page WHERE coalesce(before, 0) < {_BYTES} ORDER BY position""",
+            types,
+        )
+        for many in (_FIRST_EVENTS, _EVENTS)
+    )
+    return _Pages(first, others)
