@@ -32,12 +32,13 @@ from lllm.web.calls_page import calls_page
 from lllm.web.compare_page import compare_page
 from lllm.web.cost_page import cost_page
 from lllm.web.definition_page import definition_page
+from lllm.web.events_page import events_page
 from lllm.web.health_page import health_page
 from lllm.web.notes import note_from_form, note_from_json
 from lllm.web.openapi import ANNOTATIONS, ENDPOINTS
 from lllm.web.pages import StorePages
 from lllm.web.search_page import place_of_event, search_page
-from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
+from lllm.web.session_page import exported_session, session_page, step_page, step_text
 from lllm.web.sessions_page import sessions_page, sums_part
 from lllm.web.store_page import store_page
 

@@ -37,6 +37,27 @@ _TEMPLATES = Path(__file__).with_name("templates")
 FRAGMENT = "x-lllm-part"  # the header with which the script asks for a part of a page
 WASTED = "wasted: paid for answers that were not used, or did not arrive completely"
 _SENT_HERE = Markup("<!-- the rest follows -->")
+WORDS = (
+    (
+        "wasted",
+        "What was paid for answers that were not used, or did not arrive completely: they "
+        "did not fit their format, were cut off, or the attempt was made again.",
+    ),
+    ("unpriced", "A call whose price is not known. It adds nothing to the sums, which say so."),
+    ("cached", "The share of all input tokens that the provider read from its cache."),
+    ("step", "One turn of a model within a call of its agent."),
+    (
+        "attempt",
+        "One try to call a model for a step. If it fails and is made again, the attempts are "
+        "numbered. #5 is the fifth attempt of its session.",
+    ),
+    ("repeated", "An attempt after which the model was called again for the same step."),
+    ("interrupted", "The process of the session ended before the session did."),
+    (
+        "prompt v2",
+        "The second version of what an agent is given: prompt, tools, model, parameters.",
+    ),
+)
 SIGNS = {"success": "✓", "failure": "✗", "running": "●", "interrupted": "◌"}
 
 
@@ -220,5 +241,5 @@ def make_environment(zone: dt.tzinfo) -> Environment:
         "price_breakdown": price_breakdown,
         "dollars": dollars,
     }
-    made.globals |= {"signs": SIGNS, "wasted_means": WASTED}
+    made.globals |= {"signs": SIGNS, "wasted_means": WASTED, "words_mean": WORDS}
     return made

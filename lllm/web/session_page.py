@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from lllm.cli.render.session_tree import attempts, family
-from lllm.events.envelope import Recorded
 from lllm.events.errors import SessionNotFound
 from lllm.events.model import Part
 from lllm.projections.session.call_session import TacticCallSession
@@ -18,11 +18,11 @@ from lllm.web.images import image_of
 from lllm.web.pages import FRAGMENT, Later, StorePages
 from lllm.web.transcript import Block, Opening, Step, Transcript, result_of
 
+_LLLM = Path(__file__).parents[1].as_posix()  # the folder of the package
 PAGE = 100  # steps of one page
 _IN_PAGE = 100_000  # characters of texts in a page; the steps behind are fetched when unfolded
 _LONG = 500  # calls; the page of a session with more is sent in two parts
 CUT = 4_000  # characters of one text on the page of its session
-_EVENTS = 500  # events of one page
 
 
 def session_page(pages: StorePages, request: Request) -> Response:
@@ -145,30 +145,6 @@ def step_text(pages: StorePages, request: Request) -> Response:
     return PlainTextResponse(texts[wanted].encode("utf-8", "backslashreplace"))
 
 
-def events_page(pages: StorePages, request: Request) -> Response:
-    """Answer with the stored events of a session, 500 on each page.
-
-    Args:
-        pages: Renders the answer, and has the store.
-        request: The HTTP request, whose path has the session's id.
-    """
-    session_id = pages.store.find_id(request.path_params["session_id"])
-    first = int(request.query_params.get("from", "1"))
-    shown: list[Recorded] = []
-    more = False
-    for number, event in enumerate(pages.store.events(session_id), 1):
-        if number < first:
-            continue
-        if len(shown) == _EVENTS:
-            more = True
-            break
-        shown.append(event)
-    return pages.render(
-        request, "events.html", session_id=session_id, events=shown,
-        first=first, next_from=first + _EVENTS if more else None, cut=2_000,
-    )  # fmt: skip
-
-
 def exported_session(pages: StorePages, request: Request) -> Response:
     """Answer with the export of a session, as `lllm export` writes it.
 
@@ -270,6 +246,13 @@ def _models(session: TacticCallSession) -> list[str]:
     return list(names)
 
 
+def _is_library(path: str) -> bool:
+    """True for files of Python, of installed packages and of lllm, but not for lllm's demo."""
+    if path == f"{_LLLM}/demo.py" or path.endswith("/site-packages/lllm/demo.py"):
+        return False
+    return "/site-packages/" in path or "/lib/python" in path or path.startswith(f"{_LLLM}/")
+
+
 def _own_line(traceback: str | None) -> str | None:
     """Return the last line of a traceback in the user's own code, with the line below it."""
     if not traceback:
@@ -281,7 +264,7 @@ def _own_line(traceback: str | None) -> str | None:
         if not stripped.startswith('File "'):
             continue
         path = stripped[6:].partition('"')[0].replace("\\", "/")
-        if "/site-packages/" in path or "/lllm/" in path or "/lib/python" in path:
+        if _is_library(path):
             continue
         below = lines[number + 1].strip() if number + 1 < len(lines) else ""
         found = f"{stripped}: {below}" if below and not below.startswith("File ") else stripped

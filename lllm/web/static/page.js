@@ -241,6 +241,7 @@ const KEYS = {
 };
 
 addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key === "k") { event.preventDefault(); $("#words").focus(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog")) {
     if (event.key === "Escape") event.target.blur();

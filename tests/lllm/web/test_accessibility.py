@@ -31,9 +31,10 @@ def test_pages_are_for_everybody(browser: Browser, page: Served, scheme: str) ->
     tab.goto(f"{page.address}/?token={TOKEN}")
     for path in (
         "/", "/?model=gpt*&sort=cost", f"/sessions/{a}", f"/sessions/{b}", f"/sessions/{failed}",
-        "/cost", "/health", "/calls", "/search?q=kettle",
-        f"/compare?a={a}&b={b}", "/store", f"/sessions/{a}/events",
-        version, "/compare", "/?state=failure&after=today",
+        f"/sessions/{a}/steps/{a}/1", "/cost", "/cost?by=day", "/health", "/calls",
+        "/search?q=kettle", f"/compare?a={a}&b={b}", f"/compare?id={a}&id={b}&id={failed}",
+        "/store",
+        f"/sessions/{a}/events", version, "/compare", "/?state=failure&after=today",
     ):  # fmt: skip
         tab.goto(page.address + path)
         tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")

@@ -131,8 +131,10 @@ def test_keys(browser: Browser, page: Served) -> None:
         tab.keyboard.press("g")
         tab.keyboard.press("c")
         tab.wait_for_url("**/cost")
-        tab.keyboard.press("/")
-        assert tab.evaluate("document.activeElement.tagName") == "INPUT"
+        for keys in ("/", "Control+k"):
+            tab.keyboard.press(keys)
+            assert tab.evaluate("document.activeElement.id") == "words"
+            tab.keyboard.press("Escape")
 
 
 @pytest.mark.parametrize("width", [400, 1280])

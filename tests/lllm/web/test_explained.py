@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import lllm
 from lllm import LogStore, SQLiteBackend, capture
 from lllm.cli import cli
 from lllm.events.model import Usage
 from lllm.invokers.scripted import cut_off, rate_limited, tool_call
 from lllm.web.html_text import code_spans
+from lllm.web.session_page import _own_line
 from tests.lllm.instrumentation.asking import chat_client, close_clients
 from tests.support import loopback
 from tests.support.loopback import Loopback
@@ -128,18 +130,25 @@ def test_headings_name_what_was_asked(page: Served) -> None:
     )
 
 
-def test_two_sessions_are_picked_to_be_compared(page: Served) -> None:
-    """By check boxes of the list, or of the page itself; the older one is A."""
+def test_sessions_are_picked_to_be_compared(page: Served) -> None:
+    """By check boxes of the list, or of the page itself; the oldest one is A."""
     older, newer = ids_by_task(page)["Waste some"], ids_by_task(page)["Fail"]
     for path in ("/", "/compare"):
         text = page.get(path)[2]
         assert f'name="id" value="{older}" form="compare"' in text
         assert '<form class="' in text
         assert 'id="compare" action="/compare"' in text
-    assert "Check two below" in text
+    assert "Check two to 8 below" in text
     assert "One is checked: check another." in page.get(f"/compare?a={older}")[2]
     three = "&".join(f"id={one.session_id}" for one in page.store.list_sessions())
-    assert "3 are checked: leave two." in page.get(f"/compare?{three}")[2]
+    text = page.get(f"/compare?{three}")[2]
+    assert re.findall(r"First difference of <a[^>]+>A and ([BC])</a>", text) == ["B", "C"]
+    assert '<th scope="col">C: <a' in text
+    beside = text.partition("Answers side by side")[2]
+    assert beside.count("<td>") >= 3
+    assert "≠" in beside
+    many = "&".join(f"id={older[:length]}" for length in range(10, 20))
+    assert "at most 8 are compared" in page.get(f"/compare?{many}")[2]
     text = page.get(f"/compare?id={newer}&id={older}")[2]
     assert "First difference" in text
     assert re.findall(r'<b>([AB])</b>.*?href="/sessions/(\w+)"', text) == [
@@ -224,3 +233,37 @@ def test_what_is_gone_is_marked(tmp_path: Path) -> None:
                 assert re.search(r'class="mark" title="erased on [^"]+">erased</span>', text), path
                 assert 'name="id"' not in text
                 assert "without a task" not in text
+
+
+def test_words_are_explained_and_events_are_near(page: Served) -> None:
+    """What "wasted" means is text on each page, not a hint for a mouse; a step has its events."""
+    for path in ("/", "/cost", "/health", "/calls", "/store"):
+        words = page.get(path)[2].partition('<details class="words">')[2]
+        assert "<dt>wasted</dt><dd>What was paid for answers that were not used" in words
+    found = ids_by_task(page)["Waste some"]
+    text = page.get(f"/sessions/{found}")[2]
+    assert '<p class="wasted">wasted: paid for answers that were not used' in text
+    (address,) = [one for one in links(text, "raw events") if one.endswith("=2")]
+    events = page.get(address)[2]
+    assert events.index("llm.requested") < events.index("llm.responded")
+    assert "session.started" not in events
+    assert "has no request 9" in page.get(f"/sessions/{found}/events?request=9")[2]
+
+
+def test_long_json_is_folded(page: Served) -> None:
+    with page.store.session("shop::long", task=[*range(40)]):
+        pass
+    (found,) = page.store.list_sessions(tactic_path="shop::long")
+    text = page.get(f"/sessions/{found.session_id}")[2]
+    assert '<details class="folded"><summary>42 lines: [ 0, 1, 2' in text
+
+
+def test_the_line_of_ones_own_code() -> None:
+    lines = [
+        'File "/x/lllm/app.py", line 3, in f', "    g()",
+        'File "/v/lib/python3.11/site-packages/httpx/a.py", line 2, in g', "    h()",
+        f'File "{Path(lllm.__file__).parent}/agents/agent.py", line 9, in h', "    raise E",
+    ]  # fmt: skip
+    assert _own_line("\n".join(lines)) == f"{lines[0]}: g()"
+    demo = 'File "/v/lib/python3.11/site-packages/lllm/demo.py", line 2, in call'
+    assert _own_line(demo) == demo
