@@ -23,6 +23,7 @@ from lllm.events.errors import (
     SessionWasArchived,
     SessionWasErased,
 )
+from lllm.pricing.repricing import OtherPrices
 from lllm.store.log_store import LogStore
 from lllm.time_zones import LOCAL
 from lllm.web import live
@@ -54,6 +55,7 @@ def make_app(
     name: str = "",
     zone: dt.tzinfo = LOCAL,
     read_only: bool = False,
+    prices: OtherPrices | None = None,
 ) -> ASGIApp:
     """Make an ASGI application that shows a store.
 
@@ -65,11 +67,12 @@ def make_app(
         name: The name of the store on the pages; "" to show its backend.
         zone: The time zone in which times are shown, and times without an offset are read.
         read_only: True to let nobody write notes and scores.
+        prices: Prices that the page of costs offers beside the recorded and the current ones.
 
     Returns:
         The application.
     """
-    pages = StorePages(store, name or repr(store.backend), zone, read_only=read_only)
+    pages = StorePages(store, name or repr(store.backend), zone, read_only=read_only, prices=prices)
 
     def route(path: str, page: Callable[[StorePages, Request], Response]) -> Route:
         def answer(request: Request) -> Response:  # a plain function: it runs in a thread

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.pricing.cost_summary import CostGroup
+from lllm.web.cost_over_time import days_of, named_groups
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 
@@ -33,6 +35,7 @@ _COUNTED = {
         "hold for its sub-tactics."
     ),
 }
+_DAYS = 30
 _SHOWN = 200  # groups; how many more there are is said
 
 
@@ -47,21 +50,30 @@ def cost_page(pages: StorePages, request: Request) -> Response:
     by = request.query_params.get("by") or "tactic"
     as_model = request.query_params.get("as_model") or None
     prices = request.query_params.get("prices") or "recorded"
-    if prices not in ("recorded", "current"):
-        raise ValueError(f"prices is recorded or current, not {prices!r}")
+    if prices not in pages.prices:
+        raise ValueError(f"prices is one of {', '.join(pages.prices)}; not {prices!r}")
     filters = query.filters()
     summary = pages.store.export_cost_summary(
         **filters,
         tz=pages.zone,
         group_by=by,
-        prices="current" if prices == "current" else "recorded",
+        prices=pages.prices[prices],
         as_model=as_model,
     )
+    # The sums by day of all sessions are ready, in UTC. With a filter, each session is read, and
+    # for the days of a tag even more of it: these are made only if they are asked for.
+    ready = pages.zone is dt.UTC and not query.chips()
+    divided = by != "day" and (not by.startswith("tag:") or "each_day" in request.query_params)
     days = pages.store.export_cost_summary(
-        **filters | ({} if filters["after"] else {"after": "30d"}),
+        **filters | ({} if filters["after"] or ready else {"after": "30d"}),
         tz=pages.zone,
-        group_by="day",
-    )
+        group_by=["day", by] if divided else "day",
+        prices=pages.prices[prices],
+        as_model=as_model,
+    )["groups"]
+    if ready:
+        days = sorted(days, key=lambda day: day["key"] or "")[-_DAYS:]
+    names = named_groups(summary["groups"]) if divided else []
     dearest = pages.store.list_sessions(**filters, tz=pages.zone, sort="cost", limit=10)
     return pages.render(
         request,
@@ -73,11 +85,17 @@ def cost_page(pages: StorePages, request: Request) -> Response:
         summary=summary,
         shown=summary["groups"][:_SHOWN],
         most=max((group["total_cost_usd"] for group in summary["groups"]), default=0.0),
-        days=sorted(days["groups"], key=lambda group: group["key"] or ""),
+        names=names,
+        days_words=""
+        if query.after
+        else f", the last {_DAYS} days{' with calls' if ready else ''}",
+        each_day=by.startswith("tag:") and not divided,
+        days=days_of(days, names, lambda day, group: _sessions_of(_on(query, day), by, group)),
         dearest=dearest,
         day_link=lambda day: query.url(after=day, before=_next_day(day)),
         as_model=as_model or "",
         prices=prices,
+        all_prices=list(pages.prices),
         repriced=as_model is not None or prices != "recorded",
         link=lambda group: _sessions_of(query, by, group),
     )
@@ -97,6 +115,16 @@ def _sessions_of(query: ListQuery, by: str, group: CostGroup) -> str | None:
     if by == "model":
         return query.url(model=key)
     return query.url(agent=key) if key else None  # calls outside of agents have no name for one
+
+
+def _days_words(query: ListQuery, *, ready: bool) -> str:
+    if query.after:
+        return ""
+    return f", the last {_DAYS} days{' with calls' if ready else ''}"
+
+
+def _on(query: ListQuery, day: str) -> ListQuery:
+    return msgspec.structs.replace(query, after=day, before=_next_day(day), cursor="")
 
 
 def _next_day(day: str) -> str:

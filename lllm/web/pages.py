@@ -33,6 +33,8 @@ from lllm.web.session_titles import session_title
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from lllm.pricing.repricing import OtherPrices
+
 _TEMPLATES = Path(__file__).with_name("templates")
 FRAGMENT = "x-lllm-part"  # the header with which the script asks for a part of a page
 WASTED = "wasted: paid for answers that were not used, or did not arrive completely"
@@ -81,16 +83,27 @@ class StorePages:
         name: The name of the store on the pages.
         zone: The time zone in which times are shown.
         read_only: True for pages without forms that write to the store.
+        prices: Prices that the page of costs offers beside the recorded and the current ones.
 
     Attributes:
+        prices: The prices that the page of costs offers, by the word in its address.
         opened: Loads sessions, and keeps the last one.
         form_token: Makes the tokens of the forms that write.
     """
 
     def __init__(
-        self, store: LogStore, name: str, zone: dt.tzinfo, *, read_only: bool = False
+        self,
+        store: LogStore,
+        name: str,
+        zone: dt.tzinfo,
+        *,
+        read_only: bool = False,
+        prices: OtherPrices | None = None,
     ) -> None:
         self.store = store
+        self.prices: dict[str, OtherPrices] = {"recorded": "recorded", "current": "current"}
+        if prices is not None:
+            self.prices["given"] = prices
         self.read_only = read_only or store.read_only
         self.form_token = FormToken()
         self.opened = OpenedSession(session_host(store).reader)

@@ -20,6 +20,9 @@ from lllm.events.errors import MissingExtra
 @click.option("--unsafe-no-auth", is_flag=True,
               help="Require no token: every account of this machine can read it and write notes.",
               )  # fmt: skip
+@click.option("--prices", metavar="FILE",
+              help="A JSON or TOML file with prices, which the page of costs offers as 'given'.",
+              )  # fmt: skip
 @click.option("--read-only", is_flag=True, help="Let nobody write notes and scores.")
 @zone_options
 def web(
@@ -28,6 +31,7 @@ def web(
     host: str,
     open_browser: bool,
     unsafe_no_auth: bool,
+    prices: str | None,
     read_only: bool,
 ) -> None:
     """Show the store in a browser: sessions, steps, costs and calls. Ctrl-C ends it.
@@ -38,6 +42,7 @@ def web(
     pip install 'lllm[web]'.
     """
     try:
+        from lllm.cli.price_file import prices_of
         from lllm.web.access import new_token
         from lllm.web.app import make_app
         from lllm.web.server import listen, make_server
@@ -50,7 +55,7 @@ def web(
         app = make_app(
             opened, token=token, host=shown, port=number,
             name=shown_location(opened.backend, store_location(store)), zone=zone(),
-            read_only=read_only,
+            read_only=read_only, prices=None if prices is None else prices_of(prices),
         )  # fmt: skip
         address = f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
         click.echo(f"{address}\nCtrl-C ends it.")

@@ -283,7 +283,18 @@ def test_events_and_exports_are_what_the_store_says(page: Served) -> None:
 def test_costs_lead_to_their_sessions(page: Served) -> None:
     text = page.get("/cost?by=tag%3Acustomer")[2]
     assert f'href="/?tag={quote("customer=alice", safe="")}"' in text
-    assert page.get("/cost?by=model&as_model=gpt-4o")[0] == 200
+    for by, key in (("model", "gpt-4o-mini"), ("tag:customer", "alice"), ("day", "")):
+        text = page.get(f"/cost?by={quote(by)}&each_day=yes")[2]
+        days = text.partition("days-title")[2].partition("</section>")[0]
+        assert ("</svg> " + key in days) == bool(key)
+        assert bool(re.search(r'<td><a href="/\?[^"]*after=[^"]+">\$0\.', days)) == bool(key)
+    assert "Show each day by customer" in page.get("/cost?by=tag%3Acustomer")[2]
+    plain, other = (page.get(f"/cost?by=model{more}")[2] for more in ("", "&as_model=gpt-4o"))
+    dearer = [one.partition("days-title")[2].partition("</section>")[0] for one in (plain, other)]
+    assert re.findall(r'class="cost">(\$[^<]+)', dearer[0]) < re.findall(
+        r'class="cost">(\$[^<]+)', dearer[1]
+    )
+    assert "recorded, current; not" in page.get("/cost?prices=given")[2]
 
 
 def test_calls_and_comparison_and_store(page: Served) -> None:
