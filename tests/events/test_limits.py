@@ -184,12 +184,12 @@ def test_a_hole_at_the_end(tmp_path: Path) -> None:
         file = segments_of(path)[0].path
         size = file.stat().st_size
         with file.open("r+b") as opened:
-            opened.truncate(size + 500 * MEGABYTE)
+            opened.truncate(size + 100 * MEGABYTE)
         with little_memory():
-            assert verify(log).torn_bytes == 500 * MEGABYTE
+            assert verify(log).torn_bytes == 100 * MEGABYTE
             log.append(batch("b", 0))
         (aside,) = torn.files_set_aside(path)
-        assert aside.stat().st_size == 500 * MEGABYTE
+        assert aside.stat().st_size == 100 * MEGABYTE
         assert aside.stat().st_blocks * 512 < MEGABYTE
         with file.open("r+b") as opened:
             opened.truncate(6_000 * MEGABYTE)
