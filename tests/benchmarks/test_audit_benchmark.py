@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks import audits
 
 
+@pytest.mark.slow
 def test_figures(tmp_path: Path) -> None:
     """Each figure that has a bar is measured, on a small store."""
     found = list(audits.figures(tmp_path / "audit", 10, rounds=1))

@@ -344,4 +344,4 @@ def _value(group: str, session: Session) -> str | None:
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestAnyHistory.settings = settings(max_examples=10, stateful_step_count=30, deadline=None)

@@ -281,6 +281,7 @@ def test_who_waits_sees_that_the_holder_is_gone() -> None:
     assert left[0].f_locals["frames"] is left  # a debugger still finds what was there
 
 
+@pytest.mark.slow
 def test_a_recorder_has_no_holes(tmp_path: Path) -> None:
     """Wherever staging and committing are interrupted, what is staged next follows, and all that
     was staged is stored once."""

@@ -640,6 +640,7 @@ class TestPages:
         told = verified.damages[0]
         assert all(stream == told.stream or stream in told.what for stream in lost)
 
+    @pytest.mark.slow
     def test_a_large_part(self, tmp_path: Path) -> None:
         """A part that led to thousands of rows is one damage, and they are read from their pages;
         one that holds what is nowhere is another, found without looking at each position."""
@@ -803,6 +804,7 @@ def appends_of(content: bytes) -> list[tuple[int, int]]:
 class TestFlippedBitInALine:
     """One bit of a JSONL file is another."""
 
+    @pytest.mark.slow
     def test_each_byte(self, logs: Path) -> None:
         """Whichever byte of a line has a bit flipped, in an append of one event or of several, the
         position and session are named and every other append is read; unless all events are as they

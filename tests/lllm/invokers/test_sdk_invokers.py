@@ -486,6 +486,7 @@ def answer_text(invoker: SdkInvoker, asked: Request) -> str:
         invoker.close()
 
 
+@pytest.mark.slow
 def test_they_travel_to_a_worker(running: Loopback) -> None:
     """A pickled invoker works in a spawned process, with the key it was given."""
     spawn = multiprocessing.get_context("spawn")

@@ -138,6 +138,7 @@ def test_erased_sessions_are_left_out(desk: Path, capfd: pytest.CaptureFixture[s
     assert "was erased" in out
 
 
+@pytest.mark.slow
 def test_archived_sessions_are_replayed(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """From the folder of archives and from one file, all or by their ids; nothing is written."""
     with sqlite_store(desk / "runs.db") as store:

@@ -257,6 +257,7 @@ def test_rows_after_any_history(kind: str, seed: int, tmp_path: Path) -> None:
 # -- to the byte
 
 
+@pytest.mark.slow
 def test_split_pages_and_foreign_deletes(tmp_path: Path) -> None:
     """Shuffled, grown and split pages, and rows that another program deleted without
     secure_delete: copies stay until the VACUUM, and none stays behind it."""
