@@ -39,6 +39,7 @@ from lllm.events.errors import AppendConflict, AppendTooLarge, LogError, LogRead
 from lllm.events.follow import announcements
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import LogGap
+from lllm.events.reads_of_parts import StreamPart, read_positions, read_streams
 from lllm.events.statements import statement
 
 OnError = Literal["hold", "raise"]
@@ -339,6 +340,14 @@ class BufferedLog:
     ) -> Iterator[Recorded | tuple[int, bytes]]:
         """Read the backend's events of some types, as `ReadsWithDigests` does."""
         return read_with_digests(self.backend, types, after=after, upto=upto)
+
+    def read_streams(self, parts: Sequence[StreamPart]) -> Iterator[Recorded]:
+        """Read parts of several streams of the backend, as `ReadsParts.read_streams` does."""
+        return read_streams(self.backend, parts)
+
+    def read_positions(self, positions: Sequence[int]) -> Iterator[Recorded]:
+        """Read the backend's events at some positions, as `ReadsParts.read_positions` does."""
+        return read_positions(self.backend, positions)
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """Read the digests of the backend's events, as `ReadsDigests.read_digests` does."""

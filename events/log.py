@@ -30,6 +30,7 @@ from lllm.events.backend import (
 from lllm.events.backends.rows_file import open_rows
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.follow import follow
+from lllm.events.reads_of_parts import ReadsParts, StreamPart
 
 __all__ = [
     "Announcements",
@@ -51,12 +52,14 @@ __all__ = [
     "OpensLog",
     "Progress",
     "ReadsByType",
+    "ReadsParts",
     "ReadsPastDamage",
     "ReadsWithDigests",
     "Recorded",
     "RemovesEvents",
     "ReportsHealth",
     "RewritesTables",
+    "StreamPart",
     "follow",
     "open_rows",
     "persists",

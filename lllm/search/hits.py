@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -13,6 +13,7 @@ from lllm.events.backend import LogBackend
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
+from lllm.events.reads_of_parts import read_positions
 from lllm.projections.database import RowsDatabase
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.search import (
@@ -138,7 +139,8 @@ def search_of(
             found = search_messages(
                 connection, parsed, narrowed, limit, by_relevance=sort == "relevance"
             )
-        hits = (_hit(log, one, found, phrases) for one in found.messages)
+        events = _events_of(log, found.messages)
+        hits = (_hit(events, one, found, phrases) for one in found.messages)
         cursor = None if found.behind is None else str(found.behind)
         return SearchHits(
             filter(None, hits), examined=found.examined, note=_note(found, sort), cursor=cursor
@@ -183,11 +185,14 @@ def _note(found: FoundMessages, sort: str) -> str | None:
 
 
 def _hit(
-    log: LogBackend, found: FoundMessage, answer: FoundMessages, phrases: Sequence[Phrase]
+    events: Mapping[int, Recorded],
+    found: FoundMessage,
+    answer: FoundMessages,
+    phrases: Sequence[Phrase],
 ) -> SearchHit | None:
     """Make a hit; None if the text was erased meanwhile."""
     position, number = position_of(found.id)
-    event = _event_at(log, position)
+    event = events.get(position)
     said: MessageText | None = None
     if event is not None:
         texts = texts_of(codec.decode(event))
@@ -208,6 +213,15 @@ def _hit(
         matches=snippet.matches,
         score=None if found.score is None else -found.score,
     )
+
+
+def _events_of(log: LogBackend, found: Sequence[FoundMessage]) -> Mapping[int, Recorded]:
+    """Read the events of messages, by their positions; those that can't be read are left out."""
+    positions = [position_of(one.id)[0] for one in found]
+    try:
+        return {event.position: event for event in read_positions(log, positions)}
+    except LogDamaged:
+        return {at: event for at in positions if (event := _event_at(log, at)) is not None}
 
 
 def _event_at(log: LogBackend, position: int) -> Recorded | None:

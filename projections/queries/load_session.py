@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import partial
+from itertools import groupby
 from operator import attrgetter
 
 import msgspec
@@ -18,10 +19,11 @@ from lllm.events.digest import check_stream
 from lllm.events.envelope import Recorded
 from lllm.events.integrity.session_root import check_root
 from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
+from lllm.events.reads_of_parts import StreamPart, read_streams
 from lllm.projections.database import RowsConnection, RowsDatabase
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.rows import convert_rows
+from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.sessions import SessionRow
 
 
@@ -68,11 +70,8 @@ def _statements_about(
     connection: RowsConnection, rows: Sequence[SessionRow]
 ) -> list[tuple[int, str]]:
     """Find statements about sessions, such as later tags, in order."""
-    found: list[tuple[int, str]] = []
-    for row in rows:
-        found += connection.execute(
-            "SELECT position, stream FROM statements WHERE session = ?", (row.number,)
-        )
+    select = "SELECT position, stream FROM statements WHERE session"
+    found = rows_by_key(connection, select, [row.number for row in rows])
     return sorted(convert_rows(found, list[tuple[int, str]], "statements"))
 
 
@@ -89,13 +88,9 @@ def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
     Raises:
         LogDamaged: An event differs from what was written.
     """
-    ranges = [(row.id, row.number, row.last_position) for row in found.family]
-    ranges += [(stream, position, position) for position, stream in found.statements]
-    events: list[Recorded] = []
-    for stream, first, last in ranges:
-        events += _verified(log.read(after=first - 1, upto=last, stream=stream))
-    events.sort(key=attrgetter("position"))
-    return events
+    parts = [StreamPart(row.id, row.number - 1, row.last_position) for row in found.family]
+    parts += [StreamPart(stream, at - 1, at) for at, stream in found.statements]
+    return _read_verified(log, parts)
 
 
 def read_definitions(
@@ -122,15 +117,12 @@ def read_definitions(
         for payload in map(codec.decode, filter(partial(_may_refer, edited), events))
         if isinstance(payload, AgentStarted | LLMRequested) and payload.definition is not None
     }
-    definitions: list[Recorded] = []
     with session_queries.reading(database) as connection:
         places = {
             stream: session_queries.definition_position(connection, stream) for stream in streams
         }
-    for stream, position in places.items():
-        if position is not None:
-            definitions += _verified(log.read(after=position - 1, upto=position, stream=stream))
-    return sorted(definitions, key=lambda event: event.position)
+    parts = [StreamPart(stream, at - 1, at) for stream, at in places.items() if at is not None]
+    return _read_verified(log, parts)
 
 
 def _may_refer(edited: Container[str], event: Recorded) -> bool:
@@ -165,6 +157,15 @@ def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
             return [gap for one in gaps for gap in _verified([one])]
         last[event.stream] = event.seq
     return []
+
+
+def _read_verified(log: LogBackend, parts: Sequence[StreamPart]) -> list[Recorded]:
+    """Read parts of different streams, and check them; in the order of the log."""
+    events: list[Recorded] = []
+    for _, of_stream in groupby(read_streams(log, parts), key=attrgetter("stream")):
+        events += _verified(of_stream)
+    events.sort(key=attrgetter("position"))
+    return events
 
 
 def _verified(events: Iterable[Recorded]) -> list[Recorded]:

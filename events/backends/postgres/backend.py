@@ -38,6 +38,7 @@ from lllm.events.backends.postgres.server_session import ServerSession
 from lllm.events.backends.postgres.server_url import parse_server_url
 from lllm.events.envelope import NewEvent, Recorded, conflict
 from lllm.events.errors import ConfigError, LogReadOnly, LogUnavailable
+from lllm.events.reads_of_parts import StreamPart
 
 if TYPE_CHECKING:
     from lllm.events.health import Health
@@ -244,6 +245,24 @@ class PostgresBackend:
     ) -> Iterator[Recorded | tuple[int, bytes]]:
         """Read the events of some types, and the digests of others; see `ReadsWithDigests`."""
         return self._reader.read_with_digests(types, max(after, 0), self._upto(upto))
+
+    def read_streams(self, parts: Sequence[StreamPart]) -> Iterator[Recorded]:
+        """Read parts of several streams; see `ReadsParts`."""
+        if not parts:
+            return iter(())
+        ends = [part.upto for part in parts if part.upto is not None]
+        head = self._upto(max(ends) if len(ends) == len(parts) else None)
+        return self._reader.read_streams(
+            [
+                (stream, max(after, 0), head if upto is None else min(upto, head))
+                for stream, after, upto in parts
+            ]
+        )
+
+    def read_positions(self, positions: Sequence[int]) -> Iterator[Recorded]:
+        """Read the events at some positions; see `ReadsParts`."""
+        upto = self._upto(max(positions, default=0))
+        return self._reader.read_positions([at for at in positions if 0 < at <= upto])
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """Read the digests of events; see `ReadsDigests`."""

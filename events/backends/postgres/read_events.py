@@ -23,6 +23,7 @@ from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
 from lllm.events.backends.postgres.errors import ServerRefused
 from lllm.events.backends.postgres.read_ahead import PageAhead
+from lllm.events.codec import is_utf8
 from lllm.events.concurrency.late_imports import importing
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
@@ -66,6 +67,10 @@ class EventReader:
         self._stream = _pages(schema, (*types, TEXT), events="AND stream = $3")
         self._types = _pages(schema, (*types, TEXT_ARRAY), events=f"AND {some}")
         self._some = _pages(schema, (*types, TEXT_ARRAY), payloads=f"e.{some}")
+        self._parts = Statement(_page_of_parts(schema), (TEXT_ARRAY, BIGINT_ARRAY, BIGINT_ARRAY))
+        self._positions = Statement(
+            _page(schema, _FIRST_EVENTS, "position = ANY($1)"), (BIGINT_ARRAY,)
+        )
         self._kept = Statement(
             f"SELECT position, data FROM {schema}.kept_payloads WHERE position = ANY ($1)",
             (BIGINT_ARRAY,),
@@ -96,6 +101,38 @@ class EventReader:
             for row in self._with_kept(page, wanted):
                 yield _recorded(row) if row[4] in wanted else (row[0], row[7])
 
+    def read_streams(self, parts: Sequence[tuple[str, int, int]]) -> Iterator[Recorded]:
+        """Read parts of several streams; see `ReadsParts`.
+
+        Args:
+            parts: The streams, each with the position before its part, and the last one; at least
+                one.
+
+        Yields:
+            The events.
+        """
+        left = [part for part in parts if is_utf8(part[0])]  # no stream has another name
+        while left:
+            streams, after, upto = zip(*left, strict=True)
+            given = (encode_texts(streams), encode_bigints(after), encode_bigints(upto))
+            page: list[tuple[int, *_Row]] = _decoded(self._pool.ask(self._parts, given))
+            rows = [row[1:] for row in page]
+            yield from map(_recorded, self._with_kept(rows))
+            if not _is_full(rows, _FIRST_EVENTS):
+                return
+            left = left[page[-1][0] - 1 :]
+            left[0] = (left[0][0], page[-1][1], left[0][2])
+
+    def read_positions(self, positions: Sequence[int]) -> Iterator[Recorded]:
+        """Read the events at some positions; see `ReadsParts`."""
+        left = sorted(set(positions))
+        while left:
+            page = _decoded(self._pool.ask(self._positions, (encode_bigints(left),)))
+            yield from map(_recorded, self._with_kept(page))
+            if not _is_full(page, _FIRST_EVENTS):
+                return
+            left = [at for at in left if at > page[-1][0]]
+
     def read_digests(self, after: int, upto: int) -> Iterator[DigestPage]:
         """Read the digests of all events; see `ReadsDigests`."""
         while after < upto:
@@ -125,8 +162,7 @@ class EventReader:
         found, most = self._pool.ask(statements.first, given), _FIRST_EVENTS
         while True:
             page = _decoded(found)
-            last = len(page) < most and sum(len(row[6] or b"") for row in page) < _BYTES
-            if last or page[-1][0] >= upto:
+            if not _is_full(page, most) or page[-1][0] >= upto:
                 yield page
                 return
             given = (encode_bigint(page[-1][0]), *given[1:])
@@ -178,6 +214,10 @@ class EventReader:
         return dict(kept)
 
 
+def _is_full(page: Sequence[_Row], most: int) -> bool:
+    return len(page) >= most or sum(len(row[6] or b"") for row in page) >= _BYTES
+
+
 def _recorded(row: _Row) -> Recorded:
     return Recorded(*row)  # type: ignore[arg-type]  # a missing payload was found, or is an error
 
@@ -210,24 +250,49 @@ def _pages(
     Returns:
         The statements.
     """
+    condition = f"position > $1 AND position <= $2 {events}"
+    return _Pages(
+        Statement(_page(schema, _FIRST_EVENTS, condition, payloads), types),
+        Statement(_page(schema, _EVENTS, condition, payloads), types),
+    )
+
+
+def _page(schema: str, most: int, events: str, payloads: str | None = None) -> str:
     data = f"(SELECT data FROM {schema}.payloads AS p WHERE p.position = e.position)"
     if payloads is not None:
         data = f"CASE WHEN {payloads} THEN {data} END"
-    first, others = (
-        Statement(
-            f"""
+    return f"""
         SELECT position, stream, seq, time, type, version, data, digest FROM (
             SELECT *, sum(octet_length(data)) OVER (
                 ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS before
             FROM (
                 SELECT e.*, {data} AS data FROM {schema}.events AS e
-                WHERE position > $1 AND position <= $2 {events}
-                ORDER BY position LIMIT {many}
+                WHERE {events} ORDER BY position LIMIT {most}
             ) AS e
-        ) AS page WHERE coalesce(before, 0) < {_BYTES} ORDER BY position""",
-            types,
-        )
-        for many in (_FIRST_EVENTS, _EVENTS)
-    )
-    return _Pages(first, others)
+        ) AS page WHERE coalesce(before, 0) < {_BYTES} ORDER BY position"""
+
+
+def _page_of_parts(schema: str) -> str:
+    """Make the statement for a page of parts of streams; each row begins with the part's number.
+
+    A stream is read by its index, in the order of its numbers.
+    """
+    return f"""
+        SELECT number, position, stream, seq, time, type, version, data, digest FROM (
+            SELECT *, sum(octet_length(data)) OVER (
+                ORDER BY number, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS before
+            FROM (
+                SELECT part.number, e.*,
+                    (SELECT data FROM {schema}.payloads AS p WHERE p.position = e.position) AS data
+                FROM unnest($1, $2, $3) WITH ORDINALITY AS part (name, after, upto, number)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM {schema}.events
+                    WHERE stream = part.name COLLATE "C"
+                        AND position > part.after AND position <= part.upto
+                    ORDER BY seq LIMIT {_FIRST_EVENTS}
+                ) AS e
+                ORDER BY part.number, e.seq LIMIT {_FIRST_EVENTS}
+            ) AS e
+        ) AS page WHERE coalesce(before, 0) < {_BYTES} ORDER BY number, seq"""

@@ -11,6 +11,7 @@ from lllm import PostgresBackend
 from lllm.events.backends.postgres import connection_pool, read_ahead
 from lllm.events.digest import erase
 from lllm.events.errors import LogUnavailable
+from lllm.events.reads_of_parts import StreamPart
 from lllm.testing.writers import event
 from tests.support.postgres import new_schema, server
 from tests.support.postgres_proxy import Proxy
@@ -92,3 +93,21 @@ def test_a_server_that_falls_silent_in_the_middle(
             list(events)
         proxy.silent.clear()
         log.close()
+
+
+def test_parts(log: PostgresBackend) -> None:
+    """Several streams, and single positions, are read in pages, too."""
+    events = list(log.read())
+    of_a, of_b = events[:6_000], events[6_000:]
+    last = events[-1].position
+    parts = [
+        StreamPart("b", 0, last),
+        StreamPart("nothing", 0, last),
+        StreamPart("\udc80", 0, last),
+        StreamPart("a", of_a[9].position, of_a[2_500].position),
+    ]
+    assert list(log.read_streams(parts)) == of_b + of_a[10:2_501]
+    assert list(log.read_streams([])) == []
+    positions = [one.position for one in events[::2]]
+    assert list(log.read_positions([*reversed(positions), 0, -1, last + 1, 7])) == events[::2]
+    assert list(log.read_positions([])) == []
