@@ -76,6 +76,10 @@ class SQLDialect(Protocol):
         """
 
 
+# Begins a transaction in which all queries of a PostgreSQL connection see the same state.
+POSTGRES_READS = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
 class _SQLite:
     """SQLite: https://sqlite.org/lang.html."""
 
@@ -107,7 +111,7 @@ class _PostgreSQL:
     """PostgreSQL, through psycopg: https://www.psycopg.org/psycopg3/docs/basic/params.html."""
 
     def begin(self) -> str:
-        return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        return POSTGRES_READS
 
     def contains(self, text: str) -> str:
         return f"strpos({text}, ?) > 0"

@@ -19,7 +19,6 @@ from lllm.events.statements import statement
 from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.skip_damage import skip_corrupt_events_of
 from lllm.projections.queries import running_sessions
-from lllm.projections.queries import sessions as session_queries
 
 _PATIENCE = 0.5  # seconds that a reader waits for writers
 # nanoseconds without an event, for a session that is written elsewhere
@@ -50,7 +49,7 @@ def interrupt_dead(
     Returns:
         True if any interrupted session was found.
     """
-    with session_queries.reading(database) as connection:
+    with database.snapshot() as connection:
         running = running_sessions.running(connection)
     owners = {(session.owner, session.host) for session in running}
     dead = {owner for owner, host in owners if liveness.is_dead(owner, host)}

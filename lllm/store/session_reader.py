@@ -88,7 +88,7 @@ class SessionReader:
         """
 
         def running(database: RowsDatabase) -> list[running_sessions.Running]:
-            with session_queries.reading(database) as connection:
+            with database.snapshot() as connection:
                 return running_sessions.running(connection)
 
         for session in self.ask(running) if session_ids else ():

@@ -288,7 +288,7 @@ class _RowChanges:
                 if not change.kept:
                     continue
             elif self._new is not None and key in self._new:
-                new.append((*key, *change.applied_to(self._empty).values()))
+                new.append((*key, *{**self._empty, **puts, **adds}.values()))
                 continue
             groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
         if self._new is not None:

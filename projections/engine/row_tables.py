@@ -30,7 +30,7 @@ class RowTables(Protocol):
         """Create the empty tables for one generation of a view."""
 
     def write_changes(self, connection: RowsConnection, statements: Iterable[Statement]) -> None:
-        """Write the changes of a batch, in the transaction that the caller has begun."""
+        """Write the last changes of the caller's transaction; it may be committed with them."""
 
     def fill_tables(self, database: RowsDatabase, statements: Iterable[Statement]) -> None:
         """Write changes to tables that are not shown yet."""

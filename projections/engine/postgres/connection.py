@@ -20,12 +20,12 @@ from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from lllm.events.errors import LogError, LogUnavailable, ViewError
 from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable, Row, Statement, Value
-from lllm.projections.dialect import for_psycopg
+from lllm.projections.dialect import POSTGRES_READS, for_psycopg
 
 # Reads are planned for their values: how many rows a facet has decides which index serves.
 # Joins keep their order (https://www.postgresql.org/docs/current/explicit-joins.html).
@@ -118,7 +118,9 @@ class PostgresConnection:
 
     def __init__(self, conninfo: str, schema: str, shown: str, *, writes: bool = False) -> None:
         self._shown = shown
+        self._writes = writes
         self._begins = False  # a transaction begins with the next statement
+        self._owes_result = False  # of a statement that was sent ahead
         self._staging: dict[tuple[str, str], str] = {}  # temporary tables
         self._made = 0
         with self._translating():
@@ -158,24 +160,65 @@ class PostgresConnection:
         """
         with self._translating():
             self._begin_now()
+            if sql == POSTGRES_READS:
+                self._send_ahead(sql)
+                return self.raw.cursor()
             return self.raw.execute(for_psycopg(sql).encode(), tuple(parameters))
 
     def begin(self) -> None:
         """Begin a transaction, together with the next statement."""
         self._begins = True
 
+    def send_ahead(self, sql: str) -> None:
+        """Send a statement, whose result is awaited before the next one is sent.
+
+        Args:
+            sql: The statement, of whose rows nothing is needed.
+
+        Raises:
+            LogError: The connection is lost.
+        """
+        with self._translating():
+            self._await_result()
+            self._send_ahead(sql)
+
+    def _send_ahead(self, sql: str) -> None:
+        self.raw.pgconn.send_query(sql.encode())
+        self._owes_result = True
+        self.raw.pgconn.flush()
+
+    def _await_result(self) -> None:
+        """Wait for the result of the statement that was sent ahead, if there is one."""
+        if not self._owes_result:
+            return
+        self._owes_result = False
+        connection = self.raw.pgconn
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLIN)
+        while connection.flush() or connection.is_busy():
+            if not poll.poll(ANSWER_SECONDS * 1000):
+                connection.finish()
+                raise psycopg.OperationalError(
+                    f"the server has not answered for {ANSWER_SECONDS:g} seconds"
+                )
+            connection.consume_input()
+        while (result := connection.get_result()) is not None:
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise psycopg.OperationalError(result.get_error_message())
+
     def _begin_now(self) -> None:
+        self._await_result()
         if self._begins:
             self._begins = False
             self.raw.execute(b"BEGIN")
 
     def commit(self) -> None:
-        """Commit what was written since `begin`.
+        """Commit what was written since `begin`, if that has not been done.
 
         Raises:
             LogError: It is not known whether it was committed.
         """
-        if not self._begins:
+        if not self._begins and self.raw.info.transaction_status != TransactionStatus.IDLE:
             self.execute("COMMIT")
 
     def execute_long(self, sql: str) -> None:
@@ -236,6 +279,8 @@ class PostgresConnection:
     def execute_all(self, statements: Sequence[Statement]) -> None:
         """Run statements in order, without waiting for the result of one before the next is sent.
 
+        The last one may be a COMMIT.
+
         Args:
             statements: The statements in the common form, with the parameters of each execution.
 
@@ -244,6 +289,8 @@ class PostgresConnection:
             OverflowError: A number has more than 64 bits.
             LogError: As for `execute`.
         """
+        with self._translating():
+            self._await_result()
         with self._translating(), self.raw.pipeline():
             self._begin_now()
             for sql, rows in statements:
@@ -267,6 +314,10 @@ class PostgresConnection:
 
     def is_usable(self) -> bool:
         """True if the idle connection is open; the server sends nothing before it closes one."""
+        try:
+            self._await_result()
+        except psycopg.Error:
+            self.close()
         if self.raw.closed:
             return False
         poll = select.poll()
@@ -276,11 +327,15 @@ class PostgresConnection:
     def end_transaction(self) -> None:
         """Roll back what is not committed; a lost connection is closed."""
         self._begins = False
-        if self.raw.info.transaction_status == TransactionStatus.IDLE:
-            return
         self._staging = {}  # the transaction may have made some of them
         try:
-            self.raw.rollback()
+            self._await_result()
+            if self.raw.info.transaction_status == TransactionStatus.IDLE:
+                return
+            if self._writes:
+                self.raw.rollback()
+            else:
+                self._send_ahead("ROLLBACK")
         except psycopg.Error:
             self.close()
 

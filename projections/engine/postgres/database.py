@@ -20,6 +20,7 @@ from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.projections.database import Row
 from lllm.projections.engine.postgres.connection import PostgresConnection, quoted
+from lllm.projections.engine.postgres.literals import literal
 from lllm.projections.engine.postgres.locks import AdvisoryLock
 from lllm.projections.engine.postgres.tables import begin_making, table_names
 from lllm.projections.engine.postgres.vacuum import rewrite_tables
@@ -75,7 +76,8 @@ class _Writer:
             self._held.discard(name)
             if found is not None and found.is_usable():
                 with suppress(LogUnavailable):  # a connection that ended has no locks
-                    found.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})", (name,))
+                    key = _LOCK_KEY.replace("?", literal(name))
+                    found.send_ahead(f"SELECT pg_advisory_unlock({key})")
 
     def after_fork(self) -> PostgresConnection | None:
         """Forget the parent's connection; the caller keeps it, since closing it would end it."""
@@ -240,7 +242,7 @@ class PostgresRows:
             yield connection
         finally:
             connection.end_transaction()
-            if connection.is_usable() and len(self._free) < _IDLE and not self._closed:
+            if not connection.raw.closed and len(self._free) < _IDLE and not self._closed:
                 self._free.append(connection)
             else:
                 connection.close()

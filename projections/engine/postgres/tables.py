@@ -33,6 +33,7 @@ _TYPES = {
     "INTEGER": "bigint", "TEXT": 'text COLLATE "C"', "REAL": "double precision", "BLOB": "bytea"
 }  # fmt: skip
 _UNAWAITED: Statement = ("SET LOCAL synchronous_commit = off", [()])
+_COMMIT: Statement = ("COMMIT", [()])
 _INDEX_MEMORY = "128MB"  # for making an index
 _MAKING = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'))"
 
@@ -118,16 +119,16 @@ def create_tables(connection: RowsConnection, view: View, generation: int) -> No
 
 
 def write_changes(connection: RowsConnection, statements: Iterable[Statement]) -> None:
-    """Write the changes of a batch, without waiting between the statements.
+    """Write the changes of a batch and commit them, without waiting between the statements.
 
-    Its commit does not wait for the disk or for standbys: rows and checkpoint come from the log,
+    The commit does not wait for the disk or for standbys: rows and checkpoint come from the log,
     and can be made again.
 
     Args:
         connection: A connection with an open transaction.
         statements: The statements and their parameters.
     """
-    _bulk(connection).execute_all([_UNAWAITED, *statements])
+    _bulk(connection).execute_all([_UNAWAITED, *statements, _COMMIT])
 
 
 def fill_tables(database: RowsDatabase, statements: Iterable[Statement]) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, get_args
@@ -415,6 +416,25 @@ def test_a_lost_connection(store: LogStore, url: str) -> None:
     with pytest.raises(LogUnavailable):
         delete_and_lose(rows, url)
     assert len(store.list_sessions()) == 2
+
+
+def test_no_reader_leaves_a_transaction_open(store: LogStore, url: str) -> None:
+    """What is sent without waiting is done: the end of a transaction, and the end of a lock."""
+    echo(store)("one")
+    store.list_sessions()
+    rows = rows_of(store)
+    left = (
+        "SELECT (SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'),"
+        " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock')"
+    )
+    until = time.monotonic() + HANG
+    while rows.query(left) != [(0, 0)]:
+        assert time.monotonic() < until
+    with sessions.reading(rows) as connection:
+        kill_connections(url)
+        with pytest.raises(LogUnavailable):
+            connection.execute("SELECT 1")
+    assert len(store.list_sessions()) == 1
 
 
 def test_many_rows_at_once(store: LogStore) -> None:
