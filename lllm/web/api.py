@@ -1,4 +1,4 @@
-"""Serves the data of the pages as JSON under /api: lists, sessions, events, costs, comparisons.
+"""Serves the data of the pages as JSON under /api: lists, sessions, searches, costs, comparisons.
 
 It uses the methods of `LogStore`, with the same filters and fields. See `openapi` for the
 addresses.
@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.events.exported_lines import as_jsonl
+from lllm.search.hit_places import names_of_places
+from lllm.search.hits import SearchHit
 from lllm.store.call_records import CallRecord
 from lllm.store.summaries import SessionSummary
 from lllm.web.call_query import CallQuery
@@ -43,6 +45,22 @@ class CallPage(msgspec.Struct):
 
     calls: list[CallRecord]
     next: str | None
+
+
+class SearchPage(msgspec.Struct):
+    """One page of the results of a search.
+
+    Attributes:
+        hits: The messages that were found, in the requested order.
+        steps: The names of the steps that show them, as "#2 writer · step 1, answer", by position.
+        next: The cursor of the next page; None if there is none.
+        note: What the search left out; None for nothing.
+    """
+
+    hits: list[SearchHit]
+    steps: dict[str, str]
+    next: str | None
+    note: str | None
 
 
 class ApiError(msgspec.Struct):
@@ -98,11 +116,41 @@ def api_costs(pages: StorePages, request: Request) -> Response:
     query = ListQuery.of(request.query_params.multi_items())
     by = [one for one in request.query_params.getlist("by") if one]
     as_model = request.query_params.get("as_model") or None
+    prices = pages.prices_of(request.query_params.get("prices"))
     return _json(
         pages.store.export_cost_summary(
-            **query.filters(), tz=pages.zone, group_by=by, as_model=as_model
+            **query.filters(), tz=pages.zone, group_by=by, prices=prices, as_model=as_model
         )
     )
+
+
+def api_search(pages: StorePages, request: Request) -> Response:
+    """Answer with messages that a search found; see `LogStore.search`."""
+    asked = request.query_params
+    query = ListQuery.of(pair for pair in asked.multi_items() if pair[0] != "sort")
+    hits = pages.store.search(
+        asked.get("q", ""),
+        role=asked.get("role") or None,
+        session_id=pages.store.find_id(asked["session"]) if asked.get("session") else None,
+        **query.facets(),
+        tz=pages.zone,
+        sort=asked.get("sort") or "newest",  # type: ignore[arg-type]  # the store checks it
+        limit=_limit(request),
+        cursor=query.cursor or None,
+    )
+    steps = names_of_places(hits, pages.store.events)
+    named = {str(position): name for position, name in steps.items()}
+    return _json(SearchPage(list(hits), named, hits.cursor, hits.note))
+
+
+def api_store(pages: StorePages, request: Request) -> Response:
+    """Answer with the state of the store, as `lllm doctor --json` prints it."""
+    from lllm.cli.render.doctor import checkup_as_json
+    from lllm.doctor.examine import examine
+
+    del request
+    text = checkup_as_json(examine(pages.store, tz=pages.zone))
+    return Response(text, media_type="application/json")
 
 
 def api_session(pages: StorePages, request: Request) -> Response:

@@ -49,15 +49,14 @@ def cost_page(pages: StorePages, request: Request) -> Response:
     query = ListQuery.of(request.query_params.multi_items())
     by = request.query_params.get("by") or "tactic"
     as_model = request.query_params.get("as_model") or None
-    prices = request.query_params.get("prices") or "recorded"
-    if prices not in pages.prices:
-        raise ValueError(f"prices is one of {', '.join(pages.prices)}; not {prices!r}")
+    asked = request.query_params.get("prices") or "recorded"
+    prices = pages.prices_of(asked)
     filters = query.filters()
     summary = pages.store.export_cost_summary(
         **filters,
         tz=pages.zone,
         group_by=by,
-        prices=pages.prices[prices],
+        prices=prices,
         as_model=as_model,
     )
     # The sums by day of all sessions are ready, in UTC. With a filter, each session is read, and
@@ -68,7 +67,7 @@ def cost_page(pages: StorePages, request: Request) -> Response:
         **filters | ({} if filters["after"] or ready else {"after": "30d"}),
         tz=pages.zone,
         group_by=["day", by] if divided else "day",
-        prices=pages.prices[prices],
+        prices=prices,
         as_model=as_model,
     )["groups"]
     if ready:
@@ -94,9 +93,9 @@ def cost_page(pages: StorePages, request: Request) -> Response:
         dearest=dearest,
         day_link=lambda day: query.url(after=day, before=_next_day(day)),
         as_model=as_model or "",
-        prices=prices,
+        chosen_prices=asked,
         all_prices=list(pages.prices),
-        repriced=as_model is not None or prices != "recorded",
+        repriced=as_model is not None or asked != "recorded",
         link=lambda group: _sessions_of(query, by, group),
     )
 

@@ -81,9 +81,19 @@ ENDPOINTS: dict[str, tuple[Endpoint, str, tuple[tuple[str, str], ...], Any]] = {
         api.api_costs, "Sum up costs.",
         (*_FILTERS, *_CONDITIONS,
          ("by", "tactic, model, agent, day or tag:KEY; repeat it for groups in groups"),
+         ("prices", "recorded, current, or given: those of lllm web --prices"),
          ("as_model", "price all calls as this model's")),
         CostSummary,
     ),
+    "/api/search": (
+        api.api_search, "Find messages by their words.",
+        (("q", "words, as lllm search takes them"),
+         ("role", "task, tag, system, user, assistant, tool, error or note"),
+         ("session", "of this session and those below it"),
+         *_FILTERS, *_PAGED, ("sort", "newest or relevance")),
+        api.SearchPage,
+    ),
+    "/api/store": (api.api_store, "The state of the store, as lllm doctor says it.", (), None),
     "/api/compare": (
         api.api_compare, "Compare two sessions.",
         (("a", "the id of a session"), ("b", "the id of another")), None,
@@ -148,7 +158,7 @@ def _operation(
     several = {"tag", "note"} | ({"by"} if path == "/api/costs" else set())
     asked: list[dict[str, object]] = [
         {
-            "name": name, "in": "query", "description": about, "required": name in ("a", "b"),
+            "name": name, "in": "query", "description": about, "required": name in ("a", "b", "q"),
             "schema": {"type": "array", "items": {"type": "string"}} if name in several
             else {"type": "string"},
         }

@@ -161,6 +161,20 @@ class StorePages:
             "form_token": self.form_token.of,
         }
 
+    def prices_of(self, word: str | None) -> OtherPrices:
+        """Find the prices that an address asks for.
+
+        Args:
+            word: "recorded", "current" or "given"; None for the recorded ones.
+
+        Raises:
+            ValueError: There are no such prices.
+        """
+        found = self.prices.get(word or "recorded")
+        if found is None:
+            raise ValueError(f"prices is one of {', '.join(self.prices)}; not {word!r}")
+        return found
+
     def error_page(self, request: Request, status: int, text: str) -> Response:
         """Answer with a page that says what was wrong.
 

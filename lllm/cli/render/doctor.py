@@ -39,7 +39,7 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
         Finding: The store has a problem; raised after everything is printed.
     """
     if as_json:
-        show_json(encode(msgspec.to_builtins(checkup, enc_hook=str)).decode())
+        show_json(checkup_as_json(checkup))
     else:
         console = stdout()
         for remark in checkup.remarks:
@@ -55,6 +55,15 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
     problems = checkup.count("problem")
     if problems:
         raise Finding(f"The store has {counted(problems, 'problem')}.")
+
+
+def checkup_as_json(checkup: Checkup) -> str:
+    """Make the JSON of the result of examining a store.
+
+    Args:
+        checkup: The result of the examination.
+    """
+    return encode(msgspec.to_builtins(checkup, enc_hook=str)).decode()
 
 
 def _table(checkup: Checkup) -> Table:

@@ -39,7 +39,6 @@ def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()
         Finding: The log or a seal is damaged; raised after everything is printed.
         NotKnown: Nothing is wrong, but a seal could not be checked.
     """
-    damages = verified.damages
     if as_json:
         from lllm.cli.render.json_text import show_json
         from lllm.events.codec import encode
@@ -51,17 +50,29 @@ def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()
             found["checkpoints"] = [_as_json(one) for one in extensions]
         show_json(encode(found).decode())
     else:
-        for damage in damages[:_LINES]:
-            click.echo(_damage_line(damage))
-        if len(damages) > _LINES:
-            click.echo(f"... and {len(damages) - _LINES:,} more (use --json for all)")
-        for line in _notes(verified):
+        for line in verification_lines(verified, extensions):
             click.echo(line)
-        for line in _order(verified, extensions):
-            click.echo(line)
-        if not damages:
-            click.echo(NOT_SHOWN)
     _conclude(verified, extensions)
+
+
+def verification_lines(verified: Verified, extensions: Sequence[Extension] = ()) -> Iterator[str]:
+    """Describe the result of a verification: damages first, then what was checked.
+
+    Args:
+        verified: The result of the verification.
+        extensions: The result of the check of each seal.
+
+    Yields:
+        The lines, without hostile characters.
+    """
+    damages = verified.damages
+    yield from map(_damage_line, damages[:_LINES])
+    if len(damages) > _LINES:
+        yield f"... and {len(damages) - _LINES:,} more (use --json for all)"
+    yield from _notes(verified)
+    yield from _order(verified, extensions)
+    if not damages:
+        yield NOT_SHOWN
 
 
 def _conclude(verified: Verified, extensions: Sequence[Extension]) -> None:

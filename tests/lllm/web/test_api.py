@@ -28,6 +28,8 @@ def answered(page: Served, path: str) -> tuple[int, object]:
         ("/api/calls/summary", "?by=hour&after=1d"),
         ("/api/costs", "?by=tactic&by=model"),
         ("/api/costs", "?as_model=gpt-4o&by=day"),
+        ("/api/search", "?q=kettle&role=tool&sort=relevance&limit=1"),
+        ("/api/store", ""),
         ("/api/openapi.json", ""),
     ],
 )
@@ -67,7 +69,8 @@ def test_pages_follow_each_other(page: Served) -> None:
     [
         "/api/sessions?limit=0", "/api/sessions?limit=x", "/api/sessions?limit=1001",
         "/api/sessions?state=odd", "/api/sessions?cursor=odd", "/api/calls?sort=odd",
-        "/api/costs?by=odd", "/api/costs?as_model=odd", "/api/sessions/odd", "/api/compare",
+        "/api/costs?by=odd", "/api/costs?prices=odd", "/api/search?q=(odd", "/api/search",
+        "/api/costs?as_model=odd", "/api/sessions/odd", "/api/compare",
         "/api/compare?a=odd&b=odd", "/api/nothing", "/api/calls?slower=odd",
     ],
 )  # fmt: skip

@@ -280,6 +280,12 @@ def test_events_and_exports_are_what_the_store_says(page: Served) -> None:
     assert page.get(f"/sessions/{found}/export.exe")[0] == 400
 
 
+def test_the_store_is_verified_when_asked(page: Served) -> None:
+    assert "Check every event now" in page.get("/store")[2]
+    text = page.get("/store?verify=yes")[2]
+    assert re.search(r"Integrity: good. [\d,]+ events in [\d,]+ streams", text)
+
+
 def test_costs_lead_to_their_sessions(page: Served) -> None:
     text = page.get("/cost?by=tag%3Acustomer")[2]
     assert f'href="/?tag={quote("customer=alice", safe="")}"' in text
