@@ -35,6 +35,7 @@ from lllm.web.html_text import task_line
 
 OPEN_ALL = 8  # steps; a session with no more is shown unfolded
 _SPOKEN: frozenset[type[Event]] = EXCHANGED | {RetryScheduled, SessionEdited}
+_ASKED = 80  # characters of a message of the user, in a heading
 _TITLE = 120  # characters of what was asked, in a heading
 _GAP = 1_000_000_000  # nanoseconds without anything that is marked
 
@@ -80,6 +81,14 @@ class Step(msgspec.Struct, kw_only=True, gc=False):
         """Its name with that of its agent."""
         trace = self.trace
         return step_name(trace.request, trace.step, trace.attempt, trace.state, self.agent)
+
+    @property
+    def asked(self) -> str:
+        """The first line of the last message of the user that it was the first to send; or ""."""
+        for content in reversed(self.exchange.sent):
+            if content.role == "user":
+                return cut(first_line(content.text) or "", _ASKED)
+        return ""
 
     @property
     def wasted(self) -> bool:

@@ -242,6 +242,7 @@ def test_calls_of_one_agent_are_numbered(page: Served) -> None:
     for number in (1, 2, 3):
         assert f"agent <b>a, call {number}</b>" in text
         assert f"#{number} a · step 1" in text
+        assert f'#{number} step 1 <span class="dim">Hello?</span>' in text
         assert f"agent a, call {number}  " in told
 
 
