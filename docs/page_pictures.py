@@ -2,7 +2,7 @@
 
     python docs/page_pictures.py
 
-They are what a headless Chromium shows of the list and of one session.
+They are what a headless Chromium shows of the list, of one session and of the costs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WIDTH = 1280  # pixels
 
 
 def main() -> None:
-    """Run the demo, and take a picture of its list and of its first session."""
+    """Run the demo, and take a picture of its list, of its first session and of its costs."""
     browser = next(filter(None, map(shutil.which, NAMES)))
     with tempfile.TemporaryDirectory() as made:
         os.chdir(made)
@@ -40,10 +40,12 @@ def main() -> None:
             started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             for name, path, height in (
                 ("web-list", "", 440), ("web-session", f"sessions/{first}", 700),
+                ("web-cost", "cost?by=tag%3Acustomer&each_day=yes", 520),
             ):  # fmt: skip
                 page = started.new_page(viewport={"width": WIDTH, "height": height})
-                page.goto(f"{address}{path}?{token}")
-                page.wait_for_selector("#live.on")
+                page.goto(f"{address}{path}{'&' if '?' in path else '?'}{token}")
+                if name != "web-cost":
+                    page.wait_for_selector("#live.on")
                 page.wait_for_timeout(500)  # milliseconds, until the sums are there
                 page.screenshot(path=FOLDER / f"{name}.png")
                 page.close()
