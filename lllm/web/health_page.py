@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from urllib.parse import urlencode
 
@@ -41,7 +42,23 @@ def health_page(pages: StorePages, request: Request) -> Response:
 
     summary = summarized(by)
     times = summarized("hour" if after in ("1d", "today", "yesterday") else "day").groups
-    shared = urlencode([("after", after), *([("before", query.before)] if query.before else [])])
+    chosen = [("model", model), ("tactic", query.tactic), *(("tag", pair) for pair in query.tag)]
+    chosen += [("partition", query.partition), ("after", after), ("before", query.before)]
+    chosen = [(name, value) for name, value in chosen if value]
+
+    def calls_with(*changes: tuple[str, str]) -> str:
+        """Make the address of the calls that the page sums up, with other filters besides."""
+        names = {name for name, _ in changes}
+        kept = [(name, value) for name, value in chosen if name not in names]
+        return f"/calls?{urlencode([*changes, *kept])}"
+
+    def calls_of(group: str | None) -> str | None:
+        if by in ("day", "hour") and group:
+            return calls_with(("sort", "elapsed"), *_span(group))
+        if by not in ("model", "provider", "tactic") or not group:
+            return None  # the list of calls has no such filter
+        return calls_with((by, group), ("sort", "elapsed"))
+
     return pages.render(
         request,
         "health.html",
@@ -56,9 +73,21 @@ def health_page(pages: StorePages, request: Request) -> Response:
         complete=summary.complete,
         removed=summary.removed_calls,
         times=times,
+        calls_of=calls_of,
+        calls_at=lambda time: calls_with(*_span(time)),
+        failed_calls=calls_with(("state", "failure")),
+        limited_calls=calls_with(("error", "429")),
         slowest=max((one.elapsed_p95 or 0.0 for one in times), default=0.0),
-        shared=shared,
     )
+
+
+def _span(began: str) -> list[tuple[str, str]]:
+    """Return the filters for a day, as "2026-01-31", or an hour, as "2026-01-31 18:00"."""
+    begin = dt.datetime.fromisoformat(began)
+    if " " not in began:
+        return [("after", began), ("before", f"{begin + dt.timedelta(days=1):%Y-%m-%d}")]
+    end = begin + dt.timedelta(hours=1)
+    return [("after", f"{begin:%Y-%m-%dT%H:%M}"), ("before", f"{end:%Y-%m-%dT%H:%M}")]
 
 
 def _period(after: str, before: str) -> str:

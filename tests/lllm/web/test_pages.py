@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import http.client
 import re
 import threading
@@ -308,6 +309,15 @@ def test_calls_and_comparison_and_store(page: Served) -> None:
     assert "gpt-4o-mini" in page.get("/calls?model=gpt*")[2]
     assert "99 % within" in page.get("/health?by=agent")[2]
     assert page.get("/health?by=odd")[0] == 400
+    text = page.get("/health?by=tactic&tag=customer%3Dalice")[2]
+    addresses = [html.unescape(one) for one in re.findall(r'href="(/calls\?[^"]+)"', text)]
+    assert any("after=20" in one for one in addresses)
+    assert any("tactic=" in one for one in addresses)
+    for address in addresses:
+        assert "tag=customer%3Dalice" in address
+        listed_calls = page.get(address)[2]
+        assert '<input name="tag" value="customer=alice"' in listed_calls
+        assert "<tr data-key=" in listed_calls
     a, b = (
         page.store.list_sessions(tags={"customer": name})[0].session_id for name in ("alice", "bob")
     )
