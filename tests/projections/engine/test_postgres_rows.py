@@ -428,8 +428,9 @@ def test_no_reader_leaves_a_transaction_open(store: LogStore, url: str) -> None:
         " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock')"
     )
     until = time.monotonic() + HANG
-    while rows.query(left) != [(0, 0)]:
-        assert time.monotonic() < until
+    with psycopg.connect(parse_server_url(url).conninfo, autocommit=True) as other:
+        while other.execute(left).fetchall() != [(0, 0)]:
+            assert time.monotonic() < until
     with sessions.reading(rows) as connection:
         kill_connections(url)
         with pytest.raises(LogUnavailable):
