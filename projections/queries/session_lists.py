@@ -47,9 +47,8 @@ def list_sessions(
         selection.source += f" CROSS JOIN sessions AS s ON s.number = f.session {TOTALS}"
         begin_behind_start(selection, cursor, oldest_first=oldest_first)
         sql = f"SELECT {COLUMNS} {selection.sql} ORDER BY {order} LIMIT ?"
-        rows += connection.execute(
-            sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
-        )
+        most = ALL if limit is None else min(limit, ALL)
+        rows += connection.execute(sql, (*selection.parameters, most)).fetchall()
     found = session_rows(rows)
     found.sort(key=lambda row: (row.started, row.id), reverse=not oldest_first)
     return found if limit is None else found[:limit]
@@ -104,9 +103,8 @@ def sorted_sessions(
                 SELECT f.session AS number, {sorted_by} AS value {selection.sql}
                 ORDER BY value {direction}, f.session {direction} LIMIT ?
             ) AS f CROSS JOIN sessions AS s ON s.number = f.number {TOTALS}"""
-        rows += connection.execute(
-            sql, (*selection.parameters, ALL if limit is None else min(limit, ALL))
-        )
+        most = ALL if limit is None else min(limit, ALL)
+        rows += connection.execute(sql, (*selection.parameters, most)).fetchall()
     found = session_rows(rows)
     found.sort(key=lambda row: (sort_value(row, by), row.number), reverse=falling)
     return found if limit is None else found[:limit]
