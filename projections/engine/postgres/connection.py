@@ -26,6 +26,7 @@ from psycopg.types.numeric import Int8Dumper
 from lllm.events.errors import LogError, LogUnavailable, ViewError
 from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable, Row, Statement, Value
 from lllm.projections.dialect import POSTGRES_READS, for_psycopg
+from lllm.projections.engine.postgres.pipeline import Pipeline
 
 # Reads are planned for their values: how many rows a facet has decides which index serves.
 # Joins keep their order (https://www.postgresql.org/docs/current/explicit-joins.html).
@@ -127,6 +128,7 @@ class PostgresConnection:
             given = conninfo_to_dict(conninfo)
             bounded = make_conninfo("", **{**_TIMEOUTS, **given})
             self.raw = _BoundedConnection.connect(bounded, autocommit=True)
+        self._pipeline = Pipeline(self.raw.pgconn)
         adapters = self.raw.adapters
         adapters.register_dumper(int, Int8Dumper)
         adapters.register_dumper(bool, _BoolDumper)
@@ -289,18 +291,11 @@ class PostgresConnection:
             OverflowError: A number has more than 64 bits.
             LogError: As for `execute`.
         """
+        first = [("BEGIN", ())] if self._begins else []
+        self._begins = False
         with self._translating():
             self._await_result()
-        with self._translating(), self.raw.pipeline():
-            self._begin_now()
-            for sql, rows in statements:
-                insert = _INSERT.fullmatch(sql) if len(rows) > 1 else None
-                if insert is not None:
-                    self.raw.execute(_insert_of_json(sql), (_as_json(insert[2], rows),))
-                    continue
-                statement = for_psycopg(sql).encode()
-                for row in rows:
-                    self.raw.execute(statement, row)
+            self._pipeline.run([*first, *_single(statements)], ANSWER_SECONDS)
 
     def _staged(self, table: str, columns: str) -> str:
         """Make an empty temporary table for some columns of a table, or find it."""
@@ -364,8 +359,19 @@ def quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
+def _single(statements: Iterable[Statement]) -> Iterator[tuple[str, Row]]:
+    """Make one execution of each INSERT, and one for each row of other statements."""
+    for sql, rows in statements:
+        insert = _INSERT.fullmatch(sql) if len(rows) > 1 else None
+        if insert is not None:
+            yield _insert_of_json(sql), (_as_json(insert[2], rows),)
+        else:
+            for row in rows:
+                yield sql, row
+
+
 @lru_cache(maxsize=1_000)
-def _insert_of_json(sql: str) -> bytes:
+def _insert_of_json(sql: str) -> str:
     """Write an INSERT of one row as one of any number of rows, whose parameter is JSON.
 
     So it is one statement, planned once, which needs no types of columns: those of the table count.
@@ -375,8 +381,8 @@ def _insert_of_json(sql: str) -> bytes:
     table, columns, action = insert.groups()
     return (
         f"INSERT INTO {table} ({columns}) SELECT {columns}"
-        f" FROM json_populate_recordset(NULL::{table}, %s){action}"
-    ).encode()
+        f" FROM json_populate_recordset(NULL::{table}, ?){action}"
+    )
 
 
 def _as_json(columns: str, rows: Sequence[Row]) -> str:
