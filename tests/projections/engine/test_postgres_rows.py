@@ -28,7 +28,7 @@ from lllm.events.codec import encode
 from lllm.events.errors import LogUnavailable, ViewError
 from lllm.events.ids import new_id
 from lllm.events.model import SessionStarted
-from lllm.projections.database import RowsConnection
+from lllm.projections.database import DuplicateRow, RowsConnection
 from lllm.projections.engine.postgres.connection import PostgresConnection
 from lllm.projections.engine.postgres.database import PostgresRows
 from lllm.projections.engine.projector import Projector
@@ -501,6 +501,34 @@ def test_a_silent_server(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> No
             os.kill(pid, signal.SIGCONT)
     monkeypatch.undo()
     assert len(store.list_sessions()) == 1
+
+
+def write_all(rows: PostgresRows, *added: tuple[int, int, str], silent: bool = False) -> None:
+    """Write rows of a table in one pipeline; silent: the server stands still meanwhile."""
+    into = "INSERT INTO statements_v1 (session, position, stream) VALUES (?, ?, ?)"
+    with rows.write() as connection:
+        assert isinstance(connection, PostgresConnection)
+        [(pid,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+        if silent:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            connection.execute_all([*((into, [row]) for row in added), ("COMMIT", [()])])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_batch_that_fails(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is committed, and the next one is written; a silent server is given up."""
+    store.list_sessions()
+    rows = rows_of(store)
+    with pytest.raises(DuplicateRow):
+        write_all(rows, (1, 1, "a"), (1, 1, "a"))
+    write_all(rows, (2, 1, "a\0"), (2, 2, "b"))
+    monkeypatch.setattr("lllm.projections.engine.postgres.connection.ANSWER_SECONDS", 0.5)
+    with pytest.raises(LogUnavailable, match=r"0\.5 seconds"):
+        write_all(rows, (3, 1, "a"), silent=True)
+    found = rows.query("SELECT session, stream FROM statements_v1 WHERE session < 3 ORDER BY 2")
+    assert found == [(2, "a\\x00"), (2, "b")]
 
 
 def test_grants_and_views_on_rows_outlive_a_rebuild(store: LogStore, url: str) -> None:
