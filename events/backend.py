@@ -470,9 +470,11 @@ class OnServer(Protocol):
 
     Attributes:
         read_only: True to write nothing.
+        jsonb: True to keep payloads as jsonb, too; False to remove that, None to leave it.
     """
 
     read_only: bool
+    jsonb: bool | None
 
     @property
     def server(self) -> ServerAddress:

@@ -19,6 +19,12 @@ Row = tuple[Value, ...]
 Statement = tuple[str, list[Row]]  # SQL, and the parameters of each execution
 
 
+class JSONText(str):
+    """The text of a JSON value, for a column of the type JSON."""
+
+    __slots__ = ()
+
+
 class DuplicateRow(Exception):
     """A row has the values of another one in a unique index."""
 

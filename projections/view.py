@@ -28,7 +28,8 @@ __all__ = [
 ]
 
 Key = tuple[Value, ...]
-ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
+ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB", "JSON"]
+"""JSON is jsonb in PostgreSQL, whose values are put as `JSONText`, and text elsewhere."""
 
 
 def storable(text: str) -> str:

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lllm.events.backend import KeepsRows, LogBackend, may_read
+from lllm.events.backend import KeepsRows, LogBackend, OnServer, may_read
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.database import RowsDatabase
+from lllm.projections.engine.checkpoints import has_table
 from lllm.projections.engine.optional_views import turn_on
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
@@ -30,6 +31,7 @@ from lllm.projections.views.costs import CostsView
 from lllm.projections.views.holds import HoldsView
 from lllm.projections.views.merkle import MerkleView
 from lllm.projections.views.messages import MessagesView
+from lllm.projections.views.payloads import PayloadsView
 from lllm.projections.views.sessions import SessionsView
 from lllm.projections.views.tags import TagsView
 from lllm.store.rows_place import are_in_memory, rows_database, rows_in_memory
@@ -76,6 +78,7 @@ class ReadModel:
         always = (*own_views(), *views)
         self._search: tuple[View, ...] = (MessagesView(),) if has_full_text_search() else ()
         self.views: tuple[View, ...] = (*always, *self._search)
+        self._unwanted: View | None = None  # a view to remove
         self._moving = threading.Lock()
         register_after_fork(self)
         # the database with the damage, while rows are in memory
@@ -84,7 +87,7 @@ class ReadModel:
             self.database = rows_database(backend, always)
             if self.database.engine == "postgres":  # which needs no FTS5
                 self._search = (MessagesView(),)
-                self.views = (*always, *self._search)
+                self._add_payloads(backend, always)
             self.projector = self._projector_of(self.database)
         except LogDamaged as damage:
             left = backend.rows_database() if isinstance(backend, KeepsRows) else None
@@ -94,8 +97,19 @@ class ReadModel:
         """Make a new lock, because another thread of the parent may have held the old one."""
         self._moving = threading.Lock()
 
+    def _add_payloads(self, backend: LogBackend, always: Sequence[View]) -> None:
+        """Keep payloads as jsonb, if that is asked for now, or was before."""
+        asked = backend.jsonb if isinstance(backend, OnServer) else None
+        payloads = PayloadsView()
+        kept = has_table(self.database, payloads.tables[0].name)
+        self._unwanted = payloads if kept and asked is False else None
+        wanted = (payloads,) if asked or (asked is None and kept) else ()
+        self.views = (*always, *wanted, *self._search)
+
     def build_stale(self) -> None:
         """Rebuild the rows that this version of lllm can't update."""
+        if self._unwanted is not None and not self.database.read_only:
+            discard(self.projector, self._unwanted)
         try:
             if not self.database.read_only and self.projector.stale():
                 self.rebuild(stale=True)

@@ -46,13 +46,13 @@ def turn_on(database: RowsDatabase, view: str) -> None:
             connection.execute("DELETE FROM views_off WHERE view = ?", (view,))
 
 
-def turn_off(database: RowsDatabase, view: str, tables: list[str]) -> None:
+def turn_off(database: RowsDatabase, view: str, shown: list[str]) -> None:
     """Remove the checkpoint of a view, so that its rows are no longer updated.
 
     Args:
         database: The database of the rows.
         view: The name of the view.
-        tables: The names of its tables, which are unused afterwards.
+        shown: The names of its SQL views: first those that select from others.
 
     Raises:
         LogError: The table can't be written.
@@ -62,5 +62,5 @@ def turn_off(database: RowsDatabase, view: str, tables: list[str]) -> None:
         row_tables(database).create_views_off(connection)
         connection.execute("INSERT INTO views_off VALUES (?) ON CONFLICT DO NOTHING", (view,))
         connection.execute("DELETE FROM checkpoints WHERE view = ?", (view,))
-        for table in tables:
-            connection.execute(f"DROP VIEW IF EXISTS {table}")
+        for name in shown:
+            connection.execute(f"DROP VIEW IF EXISTS {name}")

@@ -25,6 +25,7 @@ from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.row_tables import RowTables, row_tables
 from lllm.projections.engine.session_contexts import stored_contexts
 from lllm.projections.engine.unused_tables import generations_in, remove_unused
+from lllm.projections.readable_view import readable_views_of
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
@@ -134,7 +135,9 @@ def discard(projector: Projector, view: View) -> None:
         with projector.alone() as mine:
             if not mine:
                 raise kept_waiting(projector.database.path)
-            turn_off(projector.database, view.name, [table.name for table in view.tables])
+            names = [readable.name for readable in readable_views_of(view)]
+            names += [table.name for table in view.tables]
+            turn_off(projector.database, view.name, names)
         remove_unused(projector, (view,))
 
 

@@ -91,6 +91,21 @@ SESSIONS = (
         needs="events",
     ),
 )
+PAYLOADS = (
+    ReadableView(
+        name="readable_payloads",
+        select=f"""SELECT p.position, s.id AS session_id, {iso_time("e.time")} AS time_at, e.type,
+            e.version, p.payload, e.time
+            FROM event_payloads AS p JOIN events AS e ON e.position = p.position
+            JOIN sessions AS s ON s.number = p.session""",
+        about="The events of sessions with their payloads as jsonb, where that was asked for.",
+        columns={
+            "session_id": "the session that it is about",
+            "payload": "jsonb; NULL where that can't hold the payload",
+            **_units("time"),
+        },
+    ),
+)
 CALLS = (
     ReadableView(
         name="readable_calls",

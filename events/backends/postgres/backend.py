@@ -49,7 +49,7 @@ _HASTY_SECONDS = 1.0  # an append that should not wait gives up after so many se
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between two attempts
 
 _Months = Literal["month"] | None
-_Reopen = Callable[[str, str, float, bool, _Months], "PostgresBackend"]
+_Reopen = Callable[[str, str, float, bool, _Months, bool | None], "PostgresBackend"]
 
 
 class PostgresBackend:
@@ -68,6 +68,8 @@ class PostgresBackend:
         read_only: True to write nothing; an append raises LogReadOnly.
         partition_by: "month" to make the table of payloads with a partition for each month, so that
             retention drops whole ones. It is used when the log is made.
+        jsonb: True to keep the payloads of sessions as jsonb, too, for dashboards; the store
+            remembers it. False to remove that again, None to leave it as it is.
 
     Attributes:
         server: Where the schema of the log is.
@@ -88,6 +90,7 @@ class PostgresBackend:
         timeout: float = TIMEOUT,
         read_only: bool = False,
         partition_by: _Months = None,
+        jsonb: bool | None = None,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
@@ -103,6 +106,7 @@ class PostgresBackend:
         self.timeout = timeout
         self.read_only = read_only
         self.partition_by: _Months = "month" if by else None
+        self.jsonb = parsed.jsonb if jsonb is None else jsonb
         self._session = ServerSession(parsed, read_only=read_only, partition_by=by)
         self._pool = ConnectionPool(self._session.connect, parsed.shown)
         self._channel = tables.identifier(f"lllm.{parsed.schema}")
@@ -126,9 +130,11 @@ class PostgresBackend:
     def __repr__(self) -> str:
         return f"PostgresBackend({self.path!r})"
 
-    def __reduce__(self) -> tuple[_Reopen, tuple[str, str, float, bool, _Months]]:
+    def __reduce__(self) -> tuple[_Reopen, tuple[str, str, float, bool, _Months, bool | None]]:
         """Pickle the backend by its URL; another process connects anew."""
-        return _reopen, (self._url, self.schema, self.timeout, self.read_only, self.partition_by)
+        return _reopen, (
+            self._url, self.schema, self.timeout, self.read_only, self.partition_by, self.jsonb
+        )  # fmt: skip
 
     @property
     def may_read(self) -> bool:
@@ -334,8 +340,14 @@ class PostgresBackend:
 
 
 def _reopen(
-    url: str, schema: str, timeout: float, read_only: bool, partition_by: _Months
+    url: str,
+    schema: str,
+    timeout: float,
+    read_only: bool,
+    partition_by: _Months,
+    jsonb: bool | None,
 ) -> PostgresBackend:
     return PostgresBackend(
-        url, schema=schema, timeout=timeout, read_only=read_only, partition_by=partition_by
-    )
+        url, schema=schema, timeout=timeout, read_only=read_only, partition_by=partition_by,
+        jsonb=jsonb,
+    )  # fmt: skip

@@ -1,9 +1,9 @@
 """Parses the URL of a log in PostgreSQL; a password in it is never shown.
 
 The URL is libpq's (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING),
-with two more options: `?schema=` names the schema of the log, and `?partition_by=month` partitions
-its payloads if it is made. What the URL leaves out is taken from
-where libpq takes it: service files, the environment, the file of passwords.
+with three more options: `?schema=` names the schema of the log, `?partition_by=month` partitions
+its payloads if it is made, and `?jsonb=on` keeps payloads as jsonb, too. What the URL leaves out is
+taken from where libpq takes it: service files, the environment, the file of passwords.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMES = ("postgresql", "postgres")
 SCHEMA = "lllm"  # the schema of a log whose URL names none
+_SWITCH = {"on": True, "off": False}
 _LONGEST = 57  # bytes of a schema's name; the channel is named after it, in 63 bytes
 
 
@@ -33,12 +34,14 @@ class ServerURL(msgspec.Struct, frozen=True):
         schema: The name of the schema of the log.
         shown: The URL without anything secret, for messages.
         partition_by: How payloads are partitioned if the log is made, or None.
+        jsonb: Whether payloads are kept as jsonb, too; None if the URL does not say it.
     """
 
     conninfo: str
     schema: str
     shown: str
     partition_by: str | None = None
+    jsonb: bool | None = None
 
 
 def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
@@ -61,6 +64,9 @@ def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
 
     rest, named = _without_option(url, "schema")
     rest, partition_by = _without_option(rest, "partition_by")
+    rest, jsonb = _without_option(rest, "jsonb")
+    if jsonb not in ("", "on", "off"):
+        raise ConfigError(f"jsonb={jsonb} in the URL of the log: it is on or off.")
     schema = schema or named or SCHEMA
     if len(schema.encode(errors="replace")) > _LONGEST or not schema.isprintable():
         raise ConfigError(
@@ -81,7 +87,7 @@ def parse_server_url(url: str, schema: str | None = None) -> ServerURL:
         ) from None
     options = {one.keyword.decode(): one.val.decode() for one in found if one.val is not None}
     shown = _shown(options, schema)
-    return ServerURL(_conninfo(options), schema, shown, partition_by or None)
+    return ServerURL(_conninfo(options), schema, shown, partition_by or None, _SWITCH.get(jsonb))
 
 
 def _without_option(url: str, name: str) -> tuple[str, str]:

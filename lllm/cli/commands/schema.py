@@ -16,7 +16,10 @@ import click
     help="Make the table of payloads with a partition for each month.",
 )
 @click.option("--rows", is_flag=True, help="Print what lllm makes for lists and sums instead.")
-def schema(postgres: bool, name: str | None, partition_by: str | None, rows: bool) -> None:
+@click.option("--jsonb", is_flag=True, help="With --rows: print also the payloads as jsonb.")
+def schema(
+    postgres: bool, name: str | None, partition_by: str | None, rows: bool, jsonb: bool
+) -> None:
     """Print the SQL that makes the tables of a log.
 
     lllm makes the tables itself at the first use, if its role is allowed to. Otherwise an
@@ -30,8 +33,10 @@ def schema(postgres: bool, name: str | None, partition_by: str | None, rows: boo
     """
     del postgres  # the one kind of log that has a schema
     if rows:
-        _print_rows()
+        _print_rows(jsonb=jsonb)
         return
+    if jsonb:
+        raise click.UsageError("--jsonb belongs to --rows.")
     from lllm.events.backends.postgres.schema import ddl, grants
     from lllm.events.backends.postgres.server_url import SCHEMA
 
@@ -40,10 +45,12 @@ def schema(postgres: bool, name: str | None, partition_by: str | None, rows: boo
         click.echo(f"-- {line}".rstrip())
 
 
-def _print_rows() -> None:
+def _print_rows(*, jsonb: bool) -> None:
     from lllm.projections.engine.postgres.row_script import row_statements
     from lllm.projections.views.messages import MessagesView
+    from lllm.projections.views.payloads import PayloadsView
     from lllm.store.read_model import own_views
 
-    for statement in row_statements((*own_views(), MessagesView())):
+    payloads = (PayloadsView(),) if jsonb else ()
+    for statement in row_statements((*own_views(), *payloads, MessagesView())):
         click.echo(f"{statement};")

@@ -44,4 +44,7 @@ def _show_locks(tables: Sequence[tuple[str, int]]) -> None:
             f"Rewriting {visible(name)}, {size / 1e6:,.1f} MB. It is locked until that is done: "
             "who reads or writes it waits."
         )
-    click.echo("Rewriting the rows of lists, tags and costs, one table after the other, likewise.")
+    click.echo(
+        "Rewriting the rows of lists, tags and costs, and payloads that are kept as jsonb, one "
+        "table after the other, likewise."
+    )

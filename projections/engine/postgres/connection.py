@@ -24,7 +24,15 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from lllm.events.errors import LogError, LogUnavailable, ViewError
-from lllm.projections.database import Cursor, DuplicateRow, NoSuchTable, Row, Statement, Value
+from lllm.projections.database import (
+    Cursor,
+    DuplicateRow,
+    JSONText,
+    NoSuchTable,
+    Row,
+    Statement,
+    Value,
+)
 from lllm.projections.dialect import POSTGRES_READS, for_psycopg
 from lllm.projections.engine.postgres.pipeline import Pipeline
 
@@ -391,8 +399,10 @@ def _as_json(columns: str, rows: Sequence[Row]) -> str:
     return msgspec.json.encode(objects).decode()
 
 
-def _json_value(value: Value) -> Value:
+def _json_value(value: Value) -> Value | msgspec.Raw:
     """The JSON from which PostgreSQL makes the value of a column, whatever type that has."""
+    if type(value) is JSONText:
+        return msgspec.Raw(value.encode())
     if type(value) is str:
         return value.replace("\0", "\\x00")
     if type(value) is bytes:

@@ -30,7 +30,8 @@ _logger = logging.getLogger("lllm.store")
 
 # Texts are compared by their bytes, as in SQLite, whatever the language of the database is.
 _TYPES = {
-    "INTEGER": "bigint", "TEXT": 'text COLLATE "C"', "REAL": "double precision", "BLOB": "bytea"
+    "INTEGER": "bigint", "TEXT": 'text COLLATE "C"', "REAL": "double precision", "BLOB": "bytea",
+    "JSON": "jsonb",
 }  # fmt: skip
 _UNAWAITED: Statement = ("SET LOCAL synchronous_commit = off", [()])
 _COMMIT: Statement = ("COMMIT", [()])

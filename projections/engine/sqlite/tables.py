@@ -37,6 +37,7 @@ _DROPPED = 100_000  # a table of at most so many rows is dropped at once, in som
 _CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
     view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
 ) WITHOUT ROWID"""
+_TYPES = {"JSON": "TEXT"}  # SQLite would make numbers of some texts
 _VIEWS_OFF = "CREATE TABLE IF NOT EXISTS views_off (view TEXT PRIMARY KEY) WITHOUT ROWID"
 
 
@@ -88,7 +89,9 @@ def create_tables(connection: RowsConnection, view: View, generation: int) -> No
     """
     for table in view.tables:
         name = generation_table(table.name, generation)
-        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+        columns = ", ".join(
+            f"{column} {_TYPES.get(kind, kind)}" for column, kind in table.columns.items()
+        )
         # A single integer key is the rowid itself; with another key, the table is stored in its
         # order.
         rowid = len(table.key) == 1 and table.columns[table.key[0]] == "INTEGER"
