@@ -57,6 +57,7 @@ SAID = {
     "PostgresBackend": {"timeout": 10.0, "read_only": False},
     "PostgresBackend.read": {"after": 0},
     "PostgresBackend.read_digests": {"after": 0},
+    "PostgresBackend.read_with_digests": {"after": 0},
     "PostgresBackend.read_types": {"after": 0},
     "SQLiteBackend.archived_leaves": {"after": 0},
     "SQLiteBackend": {"durability": "process", "read_only": False},
