@@ -59,6 +59,15 @@ class _Local(dt.tzinfo):
 LOCAL: Final = _Local()
 
 
+def local_zone() -> dt.tzinfo:
+    """Get the local time zone; UTC itself where this machine's zone is UTC.
+
+    The costs of days in UTC are kept as sums, and those of other zones are summed when asked for.
+    """
+    is_utc = set(time.tzname) == {"UTC"} and time.timezone == 0 and not time.daylight
+    return dt.UTC if is_utc else LOCAL
+
+
 def zone_of(tz: str | dt.tzinfo) -> dt.tzinfo:
     """Find a time zone by its name.
 

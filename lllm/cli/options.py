@@ -152,10 +152,10 @@ def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
     Returns:
         The time zone.
     """
-    from lllm.time_zones import LOCAL
+    from lllm.time_zones import local_zone
 
     asked: tuple[click.Context, dt.tzinfo] | None = click.get_current_context().meta.get(_ZONE)
-    return asked[1] if asked is not None else LOCAL if default is None else default
+    return asked[1] if asked is not None else local_zone() if default is None else default
 
 
 def zone_options(command: F) -> F:

@@ -181,13 +181,14 @@ def test_names_of_zones() -> None:
 
 LOCAL_ZONES = """
 import datetime as dt, os, pickle, time, zoneinfo
-from lllm.time_zones import LOCAL, zone_of
+from lllm.time_zones import LOCAL, local_zone, zone_of
 assert zone_of("Local") is LOCAL is pickle.loads(pickle.dumps(LOCAL))
 for name in ("Europe/Berlin", "America/Sao_Paulo", "America/Havana", "Asia/Kathmandu",
-             "Australia/Lord_Howe", "Pacific/Apia"):
+             "Australia/Lord_Howe", "Pacific/Apia", "UTC"):
     os.environ["TZ"] = name
     time.tzset()
     zone = zoneinfo.ZoneInfo(name)
+    assert local_zone() is (dt.UTC if name == "UTC" else LOCAL), name
     moment = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
     end = dt.datetime(2012, 1, 2, tzinfo=dt.UTC)
     while moment < end:

@@ -251,7 +251,7 @@ def test_the_dearest_call_and_the_day_are_named(page: Served) -> None:
     one = page.store.list_sessions(tags={"customer": "alice"})[0]
     text = page.get(f"/sessions/{one.session_id}")[2]
     (key,) = re.findall(
-        r'<dt>dearest call</dt><dd><a href="#(step-[^"]+)">#\d a · step \d</a>', text
+        r'<dt>most expensive call</dt><dd><a href="#(step-[^"]+)">#\d a · step \d</a>', text
     )
     assert f'id="{key}"' in text
     days = page.get("/cost")[2]
