@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.backend import CopiesFiles, LogBackend, Progress, persists
+from lllm.events.backend import CopiesFiles, LogBackend, Progress, archived_leaves, persists
 from lllm.events.backends import SQLITE
 from lllm.events.concurrency.locks import FileLock, is_held
 from lllm.events.envelope import Recorded
@@ -49,11 +49,14 @@ class BackedUp(msgspec.Struct, frozen=True):
         path: The file or folder of the copy.
         position: The position of the last event in the copy, as in the original log.
         size: The size of the copy, in bytes.
+        archived: How many events had left the original for archives, if the copy lacks their
+            digests, too. Seals of the original don't fit such a copy.
     """
 
     path: Path
     position: int
     size: int
+    archived: int = 0
 
 
 def back_up(
@@ -86,17 +89,20 @@ def back_up(
         raise LogError(f"{log!r} can't be backed up: it stores nothing.")
     path = Path(destination).absolute()
     original: Path | None = None
+    archived = 0
     copy_log: Callable[[Path, Progress | None], tuple[int, int]]
     copy_log = partial(_copy_events, log, build_rows)
     if isinstance(log, CopiesFiles) and isinstance(log.path, Path):
         original, copy_log = log.path, log.copy_to
+    else:
+        archived = sum(1 for _ in archived_leaves(log, upto=log.head()))
     _check_destination(path, original)
     with copy_errors(path), _draft(path) as copy:
         position, size = copy_log(copy, progress)
         _check_free(path, original)
         copy.rename(path)
         sync_folder(path.parent)
-    return BackedUp(path, position, size)
+    return BackedUp(path, position, size, archived)
 
 
 # -- The destination

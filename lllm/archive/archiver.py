@@ -24,9 +24,8 @@ from lllm.archive.write_archive import draft_of, write_archive
 from lllm.events import codec
 from lllm.events.backend import (
     ErasesPayloads,
-    LogBackend,
-    OnServer,
     RemovesEvents,
+    RewritesTables,
     read_digests,
     read_types,
 )
@@ -80,7 +79,11 @@ class Archiver:
         if host.read_only or self._rows.database.read_only:
             raise LogReadOnly(f"{backend!r} was opened to be read only; nothing is archived.")
         if not isinstance(backend, RemovesEvents):
-            raise ArchiveRefused(f"Nothing can be archived from {backend!r}: {_why_not(backend)}")
+            raise ArchiveRefused(
+                f"Nothing can be archived from {backend!r}: events leave an SQLite or PostgreSQL "
+                "store only, since elsewhere the others would change their positions. `lllm "
+                "import` copies sessions into such a store."
+            )
         self._backend = backend
         self._planner = ArchivePlanner(host)
 
@@ -104,6 +107,9 @@ class Archiver:
             LogError: A file or the log can't be written.
             MissingExtra: The extra `archive` is not installed.
         """
+        why_not = getattr(self._backend, "why_not_removable", None)
+        if why_not is not None:
+            raise ArchiveRefused(f"Nothing can be archived from {self._backend!r}: {why_not}")
         report = ArchivedSessions(dry_run=dry_run)
         with alone(self._rows.database):
             self.finish()
@@ -127,6 +133,9 @@ class Archiver:
                     )
                 since = self._caught_up()
             if report.sessions:
+                if isinstance(self._backend, RewritesTables):  # others would wait
+                    self._backend.drop_emptied()
+                    defer_vacuum = True
                 report.pending = defer_vacuum or not self._vacuum()
         return report
 
@@ -356,18 +365,3 @@ def finish_archives(host: StoreSessionHost) -> None:
                 _logger.error("sessions that were being archived: %s", error)
     except (LogError, ArchiveRefused) as error:
         _logger.error("the archiving that was begun could not be finished: %s", error)
-
-
-def _why_not(backend: LogBackend) -> str:
-    """Say why events can't leave a log, and what to do instead."""
-    if isinstance(backend, OnServer):
-        return (
-            "the database refuses that events are deleted, whoever asks, and keeps no digests of "
-            "events that left. To have old sessions in files, `lllm backup copy.db` makes an "
-            "SQLite file of the store, and `lllm archive --store copy.db` archives from that. To "
-            "free space on the server, `lllm retain` erases the content of old sessions."
-        )
-    return (
-        "events leave an SQLite store only, since elsewhere the others would change their "
-        "positions. `lllm import` copies sessions into an SQLite store."
-    )

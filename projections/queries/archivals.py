@@ -46,7 +46,8 @@ def note_archive(database: RowsDatabase, file: str | None) -> None:
     with database.write() as connection:
         assert connection is not None
         connection.execute(_TABLE)
-        connection.execute("INSERT OR REPLACE INTO archivals VALUES (0, ?)", (file,))
+        connection.execute("DELETE FROM archivals")
+        connection.execute("INSERT INTO archivals VALUES (0, ?)", (file,))
 
 
 def archived_in(connection: RowsConnection, file: str) -> list[SessionRow]:

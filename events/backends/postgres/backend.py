@@ -22,6 +22,7 @@ from lllm.events.backends.postgres.append_call import (
     append_statement,
     refuse_too_many,
 )
+from lllm.events.backends.postgres.archived_leaves import ArchivedLeaves
 from lllm.events.backends.postgres.binary_values import (
     decode_bigint,
     decode_bigints,
@@ -126,6 +127,7 @@ class PostgresBackend:
         self._months = Months(quoted, self._pool.ask)
         self._own = OwnAppends(quoted, parsed.shown, self._pool.ask)
         self._eraser = PayloadEraser(quoted, parsed.shown, self._pool.ask, self._session.connect)
+        self._archived = ArchivedLeaves(quoted, parsed.shown, self._pool.ask)
 
     def __repr__(self) -> str:
         return f"PostgresBackend({self.path!r})"
@@ -311,6 +313,27 @@ class PostgresBackend:
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         self._eraser.erase(erased)
+
+    # -- Archiving
+
+    @property
+    def why_not_removable(self) -> str | None:
+        """Why no events can leave for an archive with this role; None if they can.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        return self._archived.refusal()
+
+    def archived_leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of archived events; see `KeepsLeaves`."""
+        return self._archived.pages(max(after, 0), self._upto(upto))
+
+    def remove_events(self, leaves: Sequence[tuple[int, bytes]]) -> None:
+        """Remove events and keep their digests; see `RemovesEvents`."""
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        self._archived.remove(leaves)
 
     def tables_to_rewrite(self) -> Sequence[tuple[str, int]]:
         """The tables that a VACUUM rewrites; see `RewritesTables`."""

@@ -59,7 +59,11 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.check_moved() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM {schema}.kept_payloads WHERE position = OLD.position) THEN
+    IF EXISTS (
+        SELECT FROM {schema}.kept_payloads WHERE position = OLD.position
+        UNION ALL
+        SELECT FROM {schema}.archived_leaves WHERE position = OLD.position
+    ) THEN
         RETURN OLD;
     END IF;
     RAISE EXCEPTION 'The events of lllm are never changed or deleted.';
@@ -69,8 +73,6 @@ CREATE OR REPLACE TRIGGER payloads_go_erased BEFORE DELETE ON {schema}.payloads
     FOR EACH ROW EXECUTE FUNCTION {schema}.check_moved();
 CREATE OR REPLACE TRIGGER kept_payloads_fit BEFORE INSERT OR UPDATE ON {schema}.kept_payloads
     FOR EACH ROW EXECUTE FUNCTION {schema}.check_kept();
-CREATE OR REPLACE TRIGGER kept_payloads_stay BEFORE DELETE ON {schema}.kept_payloads
-    FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_change();
 CREATE OR REPLACE TRIGGER kept_payloads_all_stay BEFORE TRUNCATE ON {schema}.kept_payloads
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
 

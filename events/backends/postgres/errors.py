@@ -9,6 +9,7 @@ from lllm.events.errors import LogUnavailable
 _CONNECTION_ENDS = ("08", "57P")
 _TRY_AGAIN = frozenset({"40001", "40P01"})  # a serialization failure, a deadlock
 NO_PRIVILEGE = "42501"
+UNDEFINED_TABLE = "42P01"
 
 
 class ServerRefused(LogUnavailable):

@@ -13,8 +13,10 @@ from lllm.events.health import Health
 if TYPE_CHECKING:
     from lllm.events.backends.postgres.backend import PostgresBackend
 
+# A table that is not partitioned has no partition tree.
 _SIZE = Statement(
-    "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree($1::regclass)",
+    "SELECT coalesce(sum(pg_total_relation_size(relid))::bigint,"
+    " pg_total_relation_size($1::regclass)) FROM pg_partition_tree($1::regclass)",
     (TEXT,),
 )
 
@@ -42,7 +44,12 @@ def health_of(log: PostgresBackend, ask: Ask, head: int, read_bytes: int | None)
     if read_bytes is None or envelopes <= read_bytes:
         count = Statement(f"SELECT count(*) FROM {quoted}.events WHERE position <= $1", (BIGINT,))
         events = decode_bigint(ask(count, (encode_bigint(head),)).get_value(0, 0) or b"")
+    version = ask(Statement(f"SELECT max(version)::bigint FROM {quoted}.format"), ())
     return Health(
-        kind="PostgreSQL", url=log.path, format=tables.FORMAT, durability="power",
-        bytes=envelopes + payloads, events=events,
-    )  # fmt: skip
+        kind="PostgreSQL",
+        url=log.path,
+        format=decode_bigint(version.get_value(0, 0) or b""),
+        durability="power",
+        bytes=envelopes + payloads,
+        events=events,
+    )

@@ -21,7 +21,7 @@ from lllm.events.backends.postgres.binary_values import (
 )
 from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
-from lllm.events.backends.postgres.errors import ServerRefused
+from lllm.events.backends.postgres.errors import UNDEFINED_TABLE, ServerRefused
 from lllm.events.backends.postgres.read_ahead import PageAhead
 from lllm.events.codec import is_utf8
 from lllm.events.concurrency.late_imports import importing
@@ -36,7 +36,6 @@ Ask = Callable[[Statement, Sequence[bytes | None]], "PGresult"]
 _FIRST_EVENTS = 1_000  # events in the first page
 _EVENTS = 4_000  # events in each page after it
 _BYTES = 8 << 20  # bytes of payloads from which a page is full
-_UNDEFINED_TABLE = "42P01"
 
 # position, stream, seq, time, type, version, payload, digest: what a Recorded has, in its order
 _Row = tuple[int, str, int, int, str, int, bytes | None, bytes]
@@ -78,6 +77,12 @@ class EventReader:
         self._digests = Statement(
             f"SELECT position, digest FROM {schema}.events WHERE position > $1 AND position <= $2"
             f" ORDER BY position LIMIT {DIGESTS_AT_ONCE}",
+            types,
+        )
+        self._all_digests = Statement(
+            f"SELECT position, digest FROM {schema}.events WHERE position > $1 AND position <= $2"
+            f" UNION ALL SELECT position, digest FROM {schema}.archived_leaves"
+            f" WHERE position > $1 AND position <= $2 ORDER BY position LIMIT {DIGESTS_AT_ONCE}",
             types,
         )
 
@@ -134,9 +139,15 @@ class EventReader:
             left = [at for at in left if at > page[-1][0]]
 
     def read_digests(self, after: int, upto: int) -> Iterator[DigestPage]:
-        """Read the digests of all events; see `ReadsDigests`."""
+        """Read the digests of all events, also of those that left; see `ReadsDigests`."""
         while after < upto:
-            found = self._pool.ask(self._digests, (encode_bigint(after), encode_bigint(upto)))
+            given = (encode_bigint(after), encode_bigint(upto))
+            try:
+                found = self._pool.ask(self._all_digests, given)
+            except ServerRefused as error:
+                if error.sqlstate != UNDEFINED_TABLE:
+                    raise
+                found = self._pool.ask(self._digests, given)  # in tables of an earlier lllm
             page = [
                 (decode_bigint(found.get_value(row, 0) or b""), found.get_value(row, 1) or b"")
                 for row in range(found.ntuples)
@@ -207,7 +218,7 @@ class EventReader:
         try:
             found = self._pool.ask(self._kept, (encode_bigints(positions),))
         except ServerRefused as error:
-            if error.sqlstate == _UNDEFINED_TABLE:  # a log in which nothing can be erased yet
+            if error.sqlstate == UNDEFINED_TABLE:  # a log in which nothing can be erased yet
                 return {}
             raise
         kept: list[tuple[int, bytes]] = _decoded(found)

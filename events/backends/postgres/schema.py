@@ -13,10 +13,12 @@ commits are grouped (https://www.postgresql.org/docs/current/wal-async-commit.ht
 
 from __future__ import annotations
 
+from lllm.events.backends.postgres.archive_schema import ARCHIVE, ARCHIVE_FORMAT
 from lllm.events.backends.postgres.erasure_schema import ERASURE
 from lllm.events.backends.postgres.partition_schema import PARTITIONED, PARTITIONS, WHOLE
 
 FORMAT = 2  # 2 has `kept_payloads`, to which erasures move what stays
+NEWEST_FORMAT = ARCHIVE_FORMAT
 BLOCK = 1 << 16  # positions of one append, which is the greatest number of its events
 CONFLICT = "LL001"  # the SQLSTATE of an append with another event at a stored event's place
 
@@ -44,7 +46,7 @@ BEGIN
     RAISE EXCEPTION 'The events of lllm are never changed or deleted.';
 END $$;
 
-CREATE OR REPLACE TRIGGER events_stay BEFORE UPDATE OR DELETE ON {schema}.events
+CREATE OR REPLACE TRIGGER events_stay BEFORE UPDATE ON {schema}.events
     FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_change();
 CREATE OR REPLACE TRIGGER events_all_stay BEFORE TRUNCATE ON {schema}.events
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
@@ -254,9 +256,9 @@ def table_statements(schema: str, partition_by: str | None = None) -> str:
     """
     quoted = identifier(schema)
     payloads = PARTITIONED if partition_by == "month" else WHOLE
-    return (_DDL.replace("{payloads}", payloads) + ERASURE + PARTITIONS).format(
+    return (_DDL.replace("{payloads}", payloads) + ERASURE + ARCHIVE + PARTITIONS).format(
         schema=quoted, literal=quoted.replace("'", "''"), block=BLOCK, format=FORMAT,
-        conflict=CONFLICT,
+        conflict=CONFLICT, archive_format=ARCHIVE_FORMAT,
     )  # fmt: skip
 
 
@@ -277,6 +279,6 @@ GRANT EXECUTE ON FUNCTION {quoted}.append TO writer;
 For a role that may only read; one that does both gets both:
 GRANT USAGE ON SCHEMA {quoted} TO reader;
 GRANT SELECT ON {quoted}.events, {quoted}.payloads, {quoted}.kept_payloads TO reader;
-For a role that may erase sessions, besides both; `lllm vacuum` needs the owner of the tables:
-GRANT EXECUTE ON FUNCTION {quoted}.erase TO eraser;
+For a role that may erase and archive sessions, besides both; `lllm vacuum` needs the owner:
+GRANT EXECUTE ON FUNCTION {quoted}.erase, {quoted}.remove_events TO eraser;
 """

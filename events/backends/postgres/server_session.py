@@ -14,6 +14,7 @@ from lllm.events.errors import LogError, LogTooNew, LogUnavailable
 _OLDEST = 140_000  # PostgreSQL 14, which has CREATE OR REPLACE TRIGGER
 _MAKING_SECONDS = 30.0
 MAKING_LOCK = 0x6C6C_6C6D  # the key of the advisory lock under which tables are made
+_LOCKED = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'));"
 
 # A commit that the server acknowledges before it is on the disk would break the log's promise.
 _ABOUT = Statement(
@@ -46,7 +47,12 @@ class ServerSession:
         self._url = url
         self._read_only = read_only
         self._quoted = tables.identifier(url.schema)
-        self._format = Statement(f"SELECT max(version)::bigint FROM {self._quoted}.format")
+        literal = self._quoted.replace("'", "''")
+        self._format = Statement(
+            "SELECT max(version)::bigint,"
+            f" (to_regclass('{literal}.archived_leaves') IS NOT NULL)::int::bigint"
+            f" FROM {self._quoted}.format"
+        )
         self._is_ready = False  # True if the tables were found, or made
 
     def connect(self, until: float) -> ServerConnection:
@@ -144,13 +150,29 @@ class ServerSession:
             self._make(connection)
         elif self._partition_by is not None:
             self._check_partitions(connection, until)
-        found = connection.execute(self._format, (), until).get_value(0, 0)
-        version = decode_bigint(found or b"")
-        if version > tables.FORMAT:
+        found = connection.execute(self._format, (), until)
+        version, complete = (decode_bigint(found.get_value(0, n) or b"") for n in range(2))
+        if version > tables.NEWEST_FORMAT:
             raise LogTooNew(
                 f"{self._url.shown} has the format {version}, written by a newer lllm; this "
-                f"version reads up to {tables.FORMAT}. Install the newer lllm."
+                f"version reads up to {tables.NEWEST_FORMAT}. Install the newer lllm."
             )
+        if not complete and not self._read_only:
+            self._bring_up_to_date(connection)
+
+    def _bring_up_to_date(self, connection: ServerConnection) -> None:
+        """Add what this version's tables have more than those of an earlier one.
+
+        Only the owner may. For other roles, the log works as before, and what needs the new tables
+        says so.
+        """
+        until = time.monotonic() + _MAKING_SECONDS
+        script = _LOCKED + tables.table_statements(self._url.schema, self._partition_by)
+        try:
+            connection.run(script, until)
+        except ServerRefused as error:
+            if error.sqlstate != NO_PRIVILEGE:
+                raise
 
     def _check_partitions(self, connection: ServerConnection, until: float) -> None:
         table = f"{self._quoted}.payloads".encode()
@@ -162,7 +184,7 @@ class ServerSession:
             )
 
     def _make(self, connection: ServerConnection) -> None:
-        script = f"SELECT pg_advisory_xact_lock({MAKING_LOCK}, hashtext('lllm'));"
+        script = _LOCKED
         until = time.monotonic() + _MAKING_SECONDS
         if self._schema_exists(connection, until):  # making a schema needs a privilege of its own
             script += tables.table_statements(self._url.schema, self._partition_by)

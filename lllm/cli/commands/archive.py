@@ -75,9 +75,10 @@ def archive(
 
 
 def _ask(found: ArchivedSessions, folder: Path) -> None:
-    from lllm.cli.render.formats import first_ids
+    from lllm.cli.render.formats import counted, first_ids
 
-    click.echo(f"{len(found.sessions):,} sessions: {first_ids(found.sessions)}", err=True)
+    count = counted(len(found.sessions), "session")
+    click.echo(f"{count}: {first_ids(found.sessions)}", err=True)
     click.confirm(f"Move them to {visible(str(folder))}?", abort=True, err=True)
 
 
@@ -115,4 +116,4 @@ def show_archived(report: ArchivedSessions, as_json: bool) -> None:
         if ids:
             click.echo(f"{what}: {first_ids(ids)}")
     if report.pending:
-        click.echo("The store's file keeps its size until `lllm vacuum` has run.")
+        click.echo("The store keeps its size until `lllm vacuum` has run.")

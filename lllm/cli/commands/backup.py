@@ -21,9 +21,15 @@ def backup(store: str | None, destination: Path) -> None:
     end the programs that use the store, remove it (for an SQLite file, also the files ending in
     -wal and -shm), and copy the backup to its place.
     """
+    from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress
     from lllm.doctor.advice import size
 
     with open_named(store) as opened, progress("Backing up") as report:
         made = opened.backup(destination, progress=report)
     click.echo(f"{visible(str(made.path))}: {size(made.size)}, up to position {made.position:,}.")
+    if made.archived:
+        click.echo(
+            f"{counted(made.archived, 'event')} had left the store for archives: keep those files, "
+            "too. Their digests are not in the copy, so earlier seals don't fit it."
+        )

@@ -106,9 +106,9 @@ def erase(
 
 
 def _ask(ids: list[str], reason: str) -> None:
-    from lllm.cli.render.formats import first_ids
+    from lllm.cli.render.formats import counted, first_ids
 
-    click.echo(f"{len(ids):,} sessions: {first_ids(ids)}", err=True)
+    click.echo(f"{counted(len(ids), 'session')}: {first_ids(ids)}", err=True)
     click.echo(f"This reason stays in the log for good: {visible(reason)}", err=True)
     click.confirm("Erase their content for good?", abort=True, err=True)
 
@@ -131,9 +131,10 @@ def show_erasure(report: Erasure) -> None:
     Args:
         report: The result of the erasure.
     """
-    from lllm.cli.render.formats import first_ids
+    from lllm.cli.render.formats import counted, first_ids
 
-    click.echo(f"Erased: {len(report.sessions):,} sessions, {report.events:,} payloads.")
+    sessions = counted(len(report.sessions), "session")
+    click.echo(f"Erased: {sessions}, {counted(report.events, 'payload')}.")
     for what, ids in (
         ("Erased before", report.already),
         ("Kept, and may hold the same texts", report.kept),

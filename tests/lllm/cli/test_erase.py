@@ -48,12 +48,12 @@ def test_it_asks_first(store: LogStore, run: Run) -> None:
     gone = record(store)
     asked = run("erase", gone, "--reason", "asked for", typed="n\n")
     assert asked.exit_code == 1
-    assert "1 sessions" in asked.output
+    assert "1 session:" in asked.output
     assert "This reason stays in the log for good: asked for" in asked.output
     assert store.load_session(gone).task == "a task"
     done = run("erase", gone, "--reason", "asked for", "--by", "ada", typed="y\n")
     assert done.exit_code == 0, done.output
-    assert "Erased: 1 sessions, 2 payloads." in done.output
+    assert "Erased: 1 session, 2 payloads." in done.output
     assert "backups" in done.output
     assert "Pending" not in done.output
     assert "erased on" in run("ls").output

@@ -190,20 +190,39 @@ def test_who_may_erase(store: LogStore, schema: str) -> None:
     server().run(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+def format_of(store: LogStore) -> int:
+    """The format of its tables."""
+    assert isinstance(store.backend, PostgresBackend)
+    health = store.backend.health(store.backend.head(), read_bytes=None)
+    assert health.bytes > 0
+    return health.format
+
+
 def test_tables_of_an_earlier_version(store: LogStore, schema: str) -> None:
-    """They are read and written; an erasure says how to bring them up to date."""
+    """They are read and written. Their owner brings them up to date by opening the log to write;
+    others are told how that is done."""
     gone, q = record(store, "here"), f'"{schema}"'
     server().run(
-        f"DROP TABLE {q}.kept_payloads, {q}.unvacuumed; DROP FUNCTION {q}.erase;"
-        f"UPDATE {q}.format SET version = 1"
+        f"DROP TABLE {q}.kept_payloads, {q}.unvacuumed, {q}.archived_leaves;"
+        f"DROP FUNCTION {q}.erase, {q}.remove_events;"
+        f"DROP TRIGGER events_go_archived ON {q}.events;"
+        f"CREATE OR REPLACE TRIGGER events_stay BEFORE UPDATE OR DELETE ON {q}.events"
+        f" FOR EACH ROW EXECUTE FUNCTION {q}.refuse_change();"
+        f"UPDATE {q}.format SET version = 1; CREATE ROLE {schema} LOGIN;"
+        f"GRANT USAGE ON SCHEMA {q} TO {schema};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {q} TO {schema};"
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {q} TO {schema}"
     )
-    with LogStore.open(server().url(schema)) as again:
-        assert again.load_session(gone).task is not None
+    with LogStore.open(server().url(schema, user=schema)) as other:
+        assert other.load_session(gone).task is not None
         with pytest.raises(ErasureRefused, match="lllm schema --postgres"):
-            again.erase_session(gone, reason="x")
-        assert again.load_session(gone).task is not None
-    from lllm.events.backends.postgres.schema import ddl
-
-    server().run(ddl(schema))
-    store.erase_session(gone, reason="x")
-    assert is_sound(store)
+            other.erase_session(gone, reason="x")
+        assert other.load_session(gone).task is not None
+        assert format_of(other) == 1
+    with LogStore.open(server().url(schema), read_only=True) as reader:
+        assert format_of(reader) == 1
+    with LogStore.open(server().url(schema)) as again:
+        assert format_of(again) == 2
+        again.erase_session(gone, reason="x")
+        assert is_sound(again)
+    server().run(f"DROP OWNED BY {schema}; DROP ROLE {schema}")
