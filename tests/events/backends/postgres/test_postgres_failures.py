@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from urllib.parse import quote
 
@@ -211,9 +212,13 @@ def test_a_standby_that_says_nothing(own: Server, away: Callable[[bool], None]) 
     log.close()
 
 
-def test_a_wait_for_a_standby_that_is_cancelled(own: Server, away: Callable[[bool], None]) -> None:
-    """The server calls such a commit a success; it is not acknowledged, and neither is the same
-    append again, which the server has stored but its standby has not."""
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_wait_for_a_standby_that_is_cancelled(
+    own: Server, away: Callable[[bool], None], how: str
+) -> None:
+    """A commit that is cancelled there is a success for the server, and of one whose backend ends
+    it says nothing. Neither is acknowledged, nor is the same append again, which the server has
+    stored but its standby has not."""
     log = PostgresBackend(own.url(new_schema()))
     log.append(batch("s", 0))
     hasty = PostgresBackend(own.url(log.schema), timeout=0.5)
@@ -223,9 +228,7 @@ def test_a_wait_for_a_standby_that_is_cancelled(own: Server, away: Callable[[boo
 
     def cancel() -> None:
         while not over.wait(0.05):
-            own.run(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-            )
+            own.run(f"SELECT {how}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
 
     with ThreadPoolExecutor(1) as threads:
         cancelling = threads.submit(cancel)
@@ -242,6 +245,56 @@ def test_a_wait_for_a_standby_that_is_cancelled(own: Server, away: Callable[[boo
     log.append(batch("t", 0))
     assert without_positions(log.read(stream="t")) == batch("t", 0)
     log.close()
+
+
+def test_a_backend_that_is_killed_in_its_commit(own: Server, away: Callable[[bool], None]) -> None:
+    """It takes the server down, which recovers the commit; appended again, it is recognised."""
+    log = BufferedLog(PostgresBackend(own.url(new_schema()), timeout=2.0))
+    log.append(batch("s", 0))
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as threads:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        away(True)
+        appended = [0]
+
+        def write() -> None:
+            while not log.is_holding:
+                appended[0] += 1
+                log.append(batch("s", appended[0]))
+                time.sleep(0.01)
+
+        writing = threads.submit(write)
+        pid = waiting_for_a_standby(own)
+        os.kill(pid, signal.SIGKILL)
+        writing.result(HANG)
+        until = time.monotonic() + HANG
+        while True:
+            assert time.monotonic() < until
+            with suppress(LogUnavailable):
+                away(False)
+                break
+            time.sleep(0.05)
+        while not log.write_held(now=True, within=2.5):
+            assert time.monotonic() < until
+    expected = [one for n in range(appended[0] + 1) for one in batch("s", n)]
+    assert without_positions(log.read()) == expected
+    log.close()
+
+
+def waiting_for_a_standby(server: Server) -> int:
+    """The process of the server whose commit waits for a standby."""
+    connection = server.connect()
+    find = Statement(
+        "SELECT coalesce(min(pid), 0)::bigint FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    )
+    until = time.monotonic() + HANG
+    try:
+        while True:
+            found = decode_bigint(connection.execute(find, (), until).get_value(0, 0) or b"")
+            if found:
+                return found
+            time.sleep(0.02)
+    finally:
+        connection.close()
 
 
 def test_a_standby_takes_over() -> None:
