@@ -1,40 +1,30 @@
 """One connection to the rows in PostgreSQL, which takes the SQL of `lllm.projections.dialect`.
 
-Only this module and `database` import psycopg, the extra `postgres`.
+psycopg, the extra `postgres`, is imported here and by `database`, `pipeline` and
+`translate_errors` alone.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import select
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, TypeVar
 
-import msgspec
 import psycopg
-from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
-from lllm.events.errors import LogError, LogUnavailable, ViewError
-from lllm.projections.database import (
-    Cursor,
-    DuplicateRow,
-    JSONText,
-    NoSuchTable,
-    Row,
-    Statement,
-    Value,
-)
+from lllm.projections.database import Cursor, Row, Statement
 from lllm.projections.dialect import POSTGRES_READS, for_psycopg
 from lllm.projections.engine.postgres.pipeline import Pipeline
+from lllm.projections.engine.postgres.row_inserts import INSERT, single_statements
+from lllm.projections.engine.postgres.translate_errors import translated
 
 # Reads are planned for their values: how many rows a facet has decides which index serves.
 # Joins keep their order (https://www.postgresql.org/docs/current/explicit-joins.html).
@@ -52,7 +42,6 @@ _SETTINGS = {
 ANSWER_SECONDS = 60.0  # for one statement, or one batch of rows
 _TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 30_000}  # seconds, milliseconds
 _MANY = 50  # rows from which copying them to a temporary table is faster
-_INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \([?, ]+\)(.*)")
 _PREPARED = 1  # uses of a statement that writes rows before it is prepared
 
 
@@ -263,7 +252,7 @@ class PostgresConnection:
             LogError: As for `execute`.
         """
         rows = list(parameters)
-        insert = _INSERT.fullmatch(sql) if len(rows) >= _MANY else None
+        insert = INSERT.fullmatch(sql) if len(rows) >= _MANY else None
         with self._translating(), self.raw.cursor() as cursor:
             self._begin_now()
             if insert is None:
@@ -303,7 +292,7 @@ class PostgresConnection:
         self._begins = False
         with self._translating():
             self._await_result()
-            self._pipeline.run([*first, *_single(statements)], ANSWER_SECONDS)
+            self._pipeline.run([*first, *single_statements(statements)], ANSWER_SECONDS)
 
     def _staged(self, table: str, columns: str) -> str:
         """Make an empty temporary table for some columns of a table, or find it."""
@@ -351,7 +340,7 @@ class PostgresConnection:
         try:
             yield
         except psycopg.Error as error:
-            raise _translation(error, self._shown) from error
+            raise translated(error, self._shown) from error
 
 
 def quoted(name: str) -> str:
@@ -365,75 +354,3 @@ def quoted(name: str) -> str:
     """
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
-
-
-def _single(statements: Iterable[Statement]) -> Iterator[tuple[str, Row]]:
-    """Make one execution of each INSERT, and one for each row of other statements."""
-    for sql, rows in statements:
-        insert = _INSERT.fullmatch(sql) if len(rows) > 1 else None
-        if insert is not None:
-            yield _insert_of_json(sql), (_as_json(insert[2], rows),)
-        else:
-            for row in rows:
-                yield sql, row
-
-
-@lru_cache(maxsize=1_000)
-def _insert_of_json(sql: str) -> str:
-    """Write an INSERT of one row as one of any number of rows, whose parameter is JSON.
-
-    So it is one statement, planned once, which needs no types of columns: those of the table count.
-    """
-    insert = _INSERT.fullmatch(sql)
-    assert insert is not None
-    table, columns, action = insert.groups()
-    return (
-        f"INSERT INTO {table} ({columns}) SELECT {columns}"
-        f" FROM json_populate_recordset(NULL::{table}, ?){action}"
-    )
-
-
-def _as_json(columns: str, rows: Sequence[Row]) -> str:
-    names = columns.split(", ")
-    objects = [dict(zip(names, map(_json_value, row), strict=True)) for row in rows]
-    return msgspec.json.encode(objects).decode()
-
-
-def _json_value(value: Value) -> Value | msgspec.Raw:
-    """The JSON from which PostgreSQL makes the value of a column, whatever type that has."""
-    if type(value) is JSONText:
-        return msgspec.Raw(value.encode())
-    if type(value) is str:
-        return value.replace("\0", "\\x00")
-    if type(value) is bytes:
-        return f"\\x{value.hex()}"
-    if type(value) is bool:
-        return int(value)
-    if type(value) is float and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _translation(error: psycopg.Error, shown: str) -> Exception:
-    what = str(error).strip().partition("\n")[0] or type(error).__name__
-    if isinstance(error, errors.UniqueViolation):
-        return DuplicateRow(what)
-    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
-        return NoSuchTable(f"{shown}: {what}.")
-    if isinstance(error, errors.NumericValueOutOfRange):
-        return OverflowError(what)
-    if isinstance(error, errors.DatatypeMismatch | errors.InvalidTextRepresentation):
-        return ViewError(
-            f"A view gives a column a value that its type does not allow, which SQLite ignores and "
-            f"PostgreSQL does not: {what}."
-        )
-    if isinstance(error, errors.InsufficientPrivilege):
-        return LogUnavailable(
-            f"{shown}: {what}. The role may not do this with the rows; grant it what is missing, "
-            "or connect as the owner of the schema."
-        )
-    if isinstance(error, errors.LockNotAvailable):
-        return LogUnavailable(f"{shown}: another session keeps a table of the rows locked: {what}.")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return LogUnavailable(f"{shown}: {what}.")
-    return LogError(f"{shown}: {what}.")

@@ -118,7 +118,7 @@ def _encoded(value: Value) -> bytes | None:
     """Encode a parameter as text, from which PostgreSQL makes the value of a column."""
     if value is None:
         return None
-    if type(value) is str:
+    if isinstance(value, str):  # also JSONText
         return value.replace("\0", "\\x00").encode()
     if type(value) is bytes:
         return b"\\x" + value.hex().encode()
