@@ -68,6 +68,12 @@ def test_a_dashboard_asks_for_fields(
         assert [task for (task,) in tasks] == [
             "before it was asked for", f"say {secret}", None, "another machine", None
         ]  # fmt: skip
+        store.tag(first, {"env": "prod"})  # one row is not written as many are
+        assert store.list_sessions()
+        [(tags,)] = asked.execute(
+            "SELECT payload->'set'->>'env' FROM readable_payloads WHERE type = 'session.tagged'"
+        ).fetchall()
+        assert tags == "prod"
         models = asked.execute(
             "SELECT payload->>'model' AS model, count(*) FROM readable_payloads"
             " WHERE type = 'llm.requested' AND time_at > now() - interval '1 day' GROUP BY 1"
