@@ -21,7 +21,12 @@ from lllm.events.values.json_values import to_plain
 from lllm.instrumentation.body_prefixes import Body
 from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.conversations import ConversationDigest, conversations_of
-from lllm.instrumentation.frameworks.observed_call import ObservedCall, taken_call
+from lllm.instrumentation.frameworks.observed_call import (
+    Biller,
+    ClientSends,
+    ObservedCall,
+    taken_call,
+)
 from lllm.instrumentation.platform_urls import region_of
 from lllm.instrumentation.recorded_endpoints import Operation
 from lllm.instrumentation.replayed_requests import read_whole
@@ -183,7 +188,10 @@ class Call:
 
     def _find_dialog(self, body: Body) -> ConversationDigest:
         """Find the conversation that the call continues, and the hook that reported the call."""
-        self._observed = observed = taken_call(self.session)
+        access = self._access
+        biller = Biller(access.provider, access.host, access.port)
+        sent = ClientSends(body.asked, body.beginnings, biller, self._operation.dialect.name)
+        self._observed = observed = taken_call(self.session, sent)
         if observed is not None:
             self._step = observed.asking.step
             return observed.dialog

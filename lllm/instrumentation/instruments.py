@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from lllm.events.concurrency.robust_locks import ThreadLock
@@ -40,8 +39,19 @@ def _langchain() -> Instrument:
     return LangChainInstrument()
 
 
-_KNOWN: dict[str, Callable[[], Instrument]] = {"langchain": _langchain, "threads": _threads}
-_FRAMEWORKS = {"langchain": "langchain_core"}  # the module of each framework
+def _openai_agents() -> Instrument:
+    from lllm.instrumentation.frameworks.openai_agents_instrument import OpenAIAgentsInstrument
+
+    return OpenAIAgentsInstrument()
+
+
+_KNOWN: dict[str, Callable[[], Instrument]] = {
+    "langchain": _langchain,
+    "openai-agents": _openai_agents,
+    "threads": _threads,
+}
+# The package of each framework.
+_FRAMEWORKS = {"langchain": "langchain-core", "openai-agents": "openai-agents"}
 _made: dict[str, Instrument] = {}
 _making = ThreadLock()
 
@@ -82,6 +92,9 @@ def instrument(
     its agents, model calls and tools. Where a model's client is captured, too, each call is
     recorded once, with the retries of the SDK, which a framework does not tell.
 
+    "openai-agents" records those of the OpenAI Agents SDK: each trace is a session, with its
+    agents, handoffs, model calls and tools.
+
     "threads" is no framework: each new thread, and all work submitted to a ThreadPoolExecutor, runs
     in the session of the code that started it, and counts in its budget. Use it for threads that a
     library starts. For your own threads, `store.carry` and `Executor` do the same without changing
@@ -90,8 +103,8 @@ def instrument(
     A second call replaces the store and the provider of the first.
 
     Args:
-        *names: What to switch on: "langchain", "threads". No name means all frameworks that are
-            installed.
+        *names: What to switch on: "langchain", "openai-agents", "threads". No name means all
+            frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.
         provider: The provider that bills calls to unknown addresses, by its name in genai-prices.
@@ -130,7 +143,13 @@ def uninstrument(*names: str) -> None:
 
 
 def _is_installed(name: str) -> bool:
-    return find_spec(_FRAMEWORKS[name]) is not None
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(_FRAMEWORKS[name])
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _check(names: tuple[str, ...]) -> None:
@@ -149,8 +168,7 @@ def _instruments_of(names: tuple[str, ...]) -> list[Instrument]:
         (name for name in names if name in _FRAMEWORKS and not _is_installed(name)), None
     )
     if missing is not None:
-        package = _FRAMEWORKS[missing].replace("_", "-")
-        raise ConfigError(f"{missing!r} is not installed: pip install {package}.")
+        raise ConfigError(f"{missing!r} is not installed: pip install {_FRAMEWORKS[missing]}.")
     with _making.held():
         for name in names:
             if name not in _made:

@@ -30,7 +30,6 @@ from langgraph.types import Command, interrupt
 
 import lllm
 from lllm import BudgetExceeded, LogStore, SQLiteBackend
-from lllm.events import codec
 from lllm.events.model import (
     AgentFailed,
     AgentStarted,
@@ -45,6 +44,7 @@ from lllm.events.model import (
 )
 from lllm.instrumentation.frameworks.langchain_recorder import LangChainRecorder
 from lllm.sessions.current_session import running_session
+from tests.frameworks.recorded import USED, events, recording
 from tests.support.loopback import USAGE, Loopback, Received, Reply, failure, hang, text, tool_calls
 from tests.support.loopback_streams import chat
 
@@ -52,13 +52,6 @@ from tests.support.loopback_streams import chat
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-USED = {
-    "prompt_tokens": 100,
-    "completion_tokens": 20,
-    "total_tokens": 120,
-    "prompt_tokens_details": {"cached_tokens": 40},
-    "completion_tokens_details": {"reasoning_tokens": 8},
-}
 WANTS = tool_calls(("weather", '{"city": "Berlin"}'), usage=USED)
 QUESTION: Any = {"messages": [{"role": "user", "content": "How is the weather?"}]}
 
@@ -66,10 +59,7 @@ QUESTION: Any = {"messages": [{"role": "user", "content": "How is the weather?"}
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store in which LangChain's runs are recorded."""
-    with (
-        LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened,
-        lllm.instrument("langchain", log_store=opened, provider="openai"),
-    ):
+    with recording("langchain", tmp_path) as opened:
         yield opened
 
 
@@ -92,12 +82,6 @@ def agent(server: Loopback, *tools: Any, **options: Any) -> Any:
 def sessions(store: LogStore) -> dict[str, Any]:
     """The outermost sessions, by name."""
     return {one.tactic_path: one for one in store.list_sessions()}
-
-
-def events(store: LogStore, kind: type[Any]) -> list[Any]:
-    """The events of one type in the whole log."""
-    found = (codec.decode(one) for one in store.log.read())
-    return [one for one in found if isinstance(one, kind)]
 
 
 def run(built: Any, how: str, asked: Any = QUESTION) -> Any:

@@ -160,7 +160,13 @@ class FrameworkSession:
         return number
 
     def ask(
-        self, body: CapturedRequest, biller: Biller, *, api: str, agent: ObservedAgent | None
+        self,
+        body: CapturedRequest,
+        biller: Biller,
+        *,
+        api: str,
+        agent: ObservedAgent | None,
+        beginnings: list[bytes] | None = None,
     ) -> ObservedCall:
         """Stage a model call that is about to be made.
 
@@ -169,6 +175,7 @@ class FrameworkSession:
             biller: Who bills it.
             api: The format that the request is recorded in, such as "chat.completions".
             agent: The agent that asks; None outside of agents.
+            beginnings: The digests of the messages before those of `body`; None if there are none.
 
         Returns:
             The call, which the hook ends.
@@ -177,14 +184,49 @@ class FrameworkSession:
             BudgetExceeded: The session's budget is spent.
         """
         self.scope.budget.check(f"the next call of {body.model}")
+        call = ObservedCall(self.scope, body, biller, api=api, beginnings=beginnings)
+        self._begin(call, body, agent, None)
+        return call
+
+    def ask_late(
+        self,
+        body: CapturedRequest,
+        biller: Biller,
+        *,
+        api: str,
+        agent: ObservedAgent | None,
+        began: int,
+    ) -> ObservedCall:
+        """Stage a model call that has been made already; it is not measured against the budget.
+
+        Args:
+            body: The request.
+            biller: Who bills it.
+            api: The format that the request is recorded in, such as "chat.completions".
+            agent: The agent that asked; None outside of agents.
+            began: When the call began, as `time.perf_counter_ns` counts.
+
+        Returns:
+            The call, which the hook ends.
+        """
         call = ObservedCall(self.scope, body, biller, api=api)
+        self._begin(call, body, agent, began)
+        return call
+
+    def _begin(
+        self,
+        call: ObservedCall,
+        body: CapturedRequest,
+        agent: ObservedAgent | None,
+        began: int | None,
+    ) -> None:
         if agent is not None:
             definition = call.define(agent.name)
-            call.begin(agent.next_step(call, definition), definition)
-        else:
-            defined = call.define("") if body.tools or body.lasting else None
-            call.begin(Asking("", None, self.scope.recorder.ordinal("captured call")), defined)
-        return call
+            call.begin(agent.next_step(call, definition), definition, began=began)
+            return
+        defined = call.define("") if body.tools or body.lasting else None
+        asking = Asking("", None, self.scope.recorder.ordinal("captured call"))
+        call.begin(asking, defined, began=began)
 
     def answer(self, call: ObservedCall, answer: Answer, agent: ObservedAgent | None) -> None:
         """Stage the answer to a model call, unless a captured client has recorded it.
@@ -286,23 +328,26 @@ class ObservedTool:
         )
         self._session.told(self.call_id, message, content)
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, told: Content | None = None) -> None:
         """Stage the failure.
-
-        What the model is told of it is the framework's decision, and comes with the next request.
 
         Args:
             error: The error that the tool raised.
+            told: The message that the model gets; None if the hook does not tell it. Then it comes
+                with the next request.
         """
         details = describe(error)
         text = failure_text(error, details)
-        content = Content("tool", Content.of("tool", text).parts, call_id=self.call_id)
+        content = told or Content("tool", Content.of("tool", text).parts, call_id=self.call_id)
+        message = self._session.scope.recorder.ordinal("message")
         self._session.scope.recorder.stage(
             ToolFailed(
                 tool=self.number,
-                message=self._session.scope.recorder.ordinal("message"),
+                message=message,
                 content=content,
                 error=details,
                 elapsed=time.perf_counter_ns() - self._began,
             )
         )
+        if told is not None:
+            self._session.told(self.call_id, message, content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from typing import Protocol
 
 import msgspec
 
@@ -29,7 +30,7 @@ _EXIT = "The program ended before the call did."
 _CANCELLED = "It ended before its usage was known."
 
 # The calls that a hook has reported in this context, and that have no answer yet.
-observed: ContextVar[tuple[ObservedCall, ...]] = ContextVar("lllm_observed_calls", default=())
+observed: ContextVar[tuple[ReportedCall, ...]] = ContextVar("lllm_observed_calls", default=())
 
 
 class Biller(msgspec.Struct, frozen=True):
@@ -60,6 +61,49 @@ class Asking(msgspec.Struct, frozen=True):
     step: int
 
 
+class ClientSends(msgspec.Struct, frozen=True):
+    """A request that a captured client is about to send.
+
+    Attributes:
+        asked: The request, without the messages that `beginnings` covers.
+        beginnings: The digests of the messages before; see `Conversations.going_on`.
+        biller: Who bills it.
+        api: The format of the request, such as "chat.completions".
+    """
+
+    asked: CapturedRequest
+    beginnings: list[bytes]
+    biller: Biller
+    api: str
+
+
+class ReportedCall(Protocol):
+    """A model call that a hook has reported."""
+
+    @property
+    def session(self) -> SessionScope:
+        """The session that it belongs to."""
+
+    @property
+    def is_over(self) -> bool:
+        """True if the call has ended."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if the call is in progress, and no captured client has taken it over."""
+
+    def taken_by(self, sent: ClientSends) -> ObservedCall | None:
+        """Let a captured client record the call.
+
+        Args:
+            sent: What the client is about to send.
+
+        Returns:
+            The call, which the client has to record from now on; None if that was done already, or
+            if the call is over.
+        """
+
+
 class ObservedCall:
     """One call of a model, from the moment that a hook reports it.
 
@@ -68,6 +112,7 @@ class ObservedCall:
         asked: The request.
         biller: Who bills it.
         api: The format that its request is recorded in, such as "chat.completions".
+        beginnings: The digests of the messages before those of `asked`; None if there are none.
 
     Attributes:
         session: The session that it belongs to.
@@ -79,7 +124,13 @@ class ObservedCall:
     """
 
     def __init__(
-        self, session: SessionScope, asked: CapturedRequest, biller: Biller, *, api: str
+        self,
+        session: SessionScope,
+        asked: CapturedRequest,
+        biller: Biller,
+        *,
+        api: str,
+        beginnings: list[bytes] | None = None,
     ) -> None:
         self.session = session
         self.asking = Asking("", None, 0)
@@ -88,7 +139,7 @@ class ObservedCall:
         self._api = api
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
-        self.dialog = self._conversations.going_on(asked.contents)
+        self.dialog = self._conversations.going_on(asked.contents, beginnings)
         self.request = self.last_request = self._recorder.ordinal("request")
         self.message: int | None = None
         self._attempt: Attempt | None = None
@@ -132,12 +183,13 @@ class ObservedCall:
             )
         )
 
-    def begin(self, asking: Asking, definition: str | None) -> None:
+    def begin(self, asking: Asking, definition: str | None, *, began: int | None = None) -> None:
         """Stage the event of the attempt.
 
         Args:
             asking: The agent that makes the call, and its step.
             definition: The stream of the agent's definition; None if there is nothing to define.
+            began: When the call began, as `time.perf_counter_ns` counts; None for now.
         """
         asked, biller = self._asked, self._biller
         self.asking = asking
@@ -168,24 +220,20 @@ class ObservedCall:
         )
         self._attempt = Attempt(
             request=self.request, agent=asking.agent, provider=biller.provider, asked=asked.model,
-            began=time.perf_counter_ns(), prices=self.session.host.prices,
+            began=began or time.perf_counter_ns(), prices=self.session.host.prices,
             host=biller.host, port=biller.port, sent=sent,
         )  # fmt: skip
         self.session.calls.add(self)
 
-    def take(self) -> bool:
-        """Let a captured client record the call.
-
-        Returns:
-            True if the client has to record it; False if that was done or the call is over.
-        """
+    def taken_by(self, sent: ClientSends) -> ObservedCall | None:  # noqa: ARG002 - it is known
+        """Let a captured client record the call; see ReportedCall."""
         with self._ending.held():
             if self._is_taken or self._is_over:
-                return False
+                return None
             self._is_taken = True
             self._attempt = None
         self.session.calls.remove(self)
-        return True
+        return self
 
     def answered(self, answer: Answer) -> int | None:
         """Stage the answer.
@@ -260,16 +308,17 @@ class ObservedCall:
             self._recorder.commit()
 
 
-def taken_call(session: SessionScope) -> ObservedCall | None:
+def taken_call(session: SessionScope, sent: ClientSends) -> ObservedCall | None:
     """Find the call that a hook has reported and a captured client now makes.
 
     Args:
         session: The session of the captured call.
+        sent: What the client is about to send.
 
     Returns:
         The call, which the client has to record from now on; None if no hook has reported it.
     """
     for call in observed.get():
-        if call.session is session and call.take():
-            return call
+        if call.session is session and (taken := call.taken_by(sent)) is not None:
+            return taken
     return None
