@@ -69,7 +69,7 @@ def server_error(server: str, text: str, sqlstate: str, detail: str) -> LogUnava
         return ConnectionLost(message)
     if sqlstate == NO_PRIVILEGE:
         message += (
-            " The role that lllm connects as lacks a privilege; `lllm schema --postgres` prints "
+            ". The role that lllm connects as lacks a privilege; `lllm schema --postgres` prints "
             "what an administrator runs."
         )
     return ServerRefused(message, sqlstate, detail)

@@ -289,7 +289,7 @@ def role(schema: str, *grants: str) -> str:
     return name
 
 
-def test_roles() -> None:
+def test_roles(capsys: pytest.CaptureFixture[str]) -> None:
     """A role that only writes, and one that only reads, do that and nothing else."""
     schema = new_schema()
     server().run(ddl(schema))
@@ -323,6 +323,8 @@ def test_roles() -> None:
             pass
         assert store.lag > 0
         assert store.list_sessions() == []
+        assert main(["ls", "--store", server().url(schema, user=writes)]) == 2
+        assert "may write to this store, and not read it" in capsys.readouterr().err
     with LogStore(reader) as store:
         assert [one.tactic_path for one in store.list_sessions()] == ["tests::only_written"]
 
