@@ -346,15 +346,20 @@ class ErasesPayloads(Protocol):
 
 
 @runtime_checkable
-class RewritesTables(ErasesPayloads, Protocol):
+class LeavesCopies(ErasesPayloads, Protocol):
+    """A log on servers that may have copies of erased payloads in other places."""
+
+    @property
+    def copies_elsewhere(self) -> Sequence[str]:
+        """The places that may have copies, as texts."""
+
+
+@runtime_checkable
+class RewritesTables(LeavesCopies, Protocol):
     """A log on a server that others use, too: a VACUUM makes them wait, so it is run only if asked.
 
     Until then, an erasure is pending.
     """
-
-    @property
-    def copies_elsewhere(self) -> Sequence[str]:
-        """The places outside of the log's tables that may have copies of erased payloads."""
 
     def drop_emptied(self) -> None:
         """Drop whole tables in which next to nothing is left, as far as that makes nobody wait.

@@ -70,6 +70,15 @@ def _open_postgres(location: str, *, read_only: bool | None, make: bool) -> LogB
     return log
 
 
+def _open_jetstream(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
+    from lllm.events.backends.jetstream.backend import JetStreamBackend
+
+    log = JetStreamBackend(location, read_only=bool(read_only))
+    if not make and not log.exists():
+        raise StoreError(f"There is no store at {log.path}. A store is made by LogStore.")
+    return log
+
+
 def _check_there(location: str, path: Path, *, make: bool) -> None:
     if path.is_file() and path.stat().st_size == 0:
         # opening it would make it a database
@@ -93,7 +102,8 @@ _ARCHIVE = BackendKind(
     name="archive", open=_open_archive, suffixes=(".lllm-archive",), marks=("*.lllm-archive",)
 )
 _POSTGRES = BackendKind(name="postgres", open=_open_postgres, schemes=("postgresql", "postgres"))
-_BUILT_IN = (SQLITE, JSONL, _ARCHIVE, _POSTGRES)
+_JETSTREAM = BackendKind(name="jetstream", open=_open_jetstream, schemes=("nats", "tls"))
+_BUILT_IN = (SQLITE, JSONL, _ARCHIVE, _POSTGRES, _JETSTREAM)
 
 
 def open_log(

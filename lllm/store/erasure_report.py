@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.backend import LogBackend, RewritesTables
+from lllm.events.backend import LeavesCopies, LogBackend
 from lllm.events.errors import SessionWasArchived, SessionWasErased
 from lllm.projections.queries.sessions import SessionRow
 from lllm.times import datetime_of
@@ -57,7 +57,7 @@ def files_out_of_reach(backend: LogBackend) -> tuple[str, ...]:
     Args:
         backend: The backend of the log.
     """
-    if isinstance(backend, RewritesTables):
+    if isinstance(backend, LeavesCopies):
         return (*OUT_OF_REACH, *backend.copies_elsewhere)
     path = getattr(backend, "path", None)
     if not isinstance(path, Path):

@@ -1,0 +1,1 @@
+"""Keeps the log in a replicated stream of NATS JetStream; see `backend`."""

