@@ -63,7 +63,9 @@ def test_an_erased_text_is_in_no_file_of_the_stream(tmp_path: Path) -> None:
             pass
         assert text.encode() in b"".join(_blocks(servers.folder))
         store.erase_session(session.session_id, reason="asked")
-        assert store.load_session(session.session_id).state == "success"
+        assert [one.type for one in store.backend.read()][:2] == [
+            "session.started", "session.succeeded",
+        ]  # fmt: skip
     assert text.encode() not in b"".join(_blocks(servers.folder))
     servers.remove()
 
@@ -112,7 +114,7 @@ def test_servers_that_are_killed() -> None:
 def test_no_server() -> None:
     """The error names the servers, without the password."""
     log = JetStreamBackend("nats://ada:secret@127.0.0.1:1/runs", timeout=0.5)
-    with pytest.raises(LogError, match="ada@127.0.0.1:1/runs") as raised:
+    with pytest.raises(LogError, match=r"ada@127\.0\.0\.1:1/runs") as raised:
         log.append(batch("s", 0))
     assert "secret" not in str(raised.value)
     log.close()
