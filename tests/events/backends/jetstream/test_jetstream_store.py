@@ -75,7 +75,7 @@ def _blocks(folder: Path) -> list[bytes]:
 
 
 def test_an_append_of_too_many_messages() -> None:
-    """It is refused as a whole, with the limit in the message; 999 events of a stream are stored."""
+    """It is refused as a whole, with the limit in the message; 999 of a stream are stored."""
     log = JetStreamBackend(server().url(new_stream()))
     with pytest.raises(AppendTooLarge, match="at most 1,000"):
         log.append([event("s", n + 1) for n in range(1_000)])
