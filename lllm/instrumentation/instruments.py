@@ -45,13 +45,24 @@ def _openai_agents() -> Instrument:
     return OpenAIAgentsInstrument()
 
 
+def _pydantic_ai() -> Instrument:
+    from lllm.instrumentation.frameworks.pydantic_ai_instrument import PydanticAIInstrument
+
+    return PydanticAIInstrument()
+
+
 _KNOWN: dict[str, Callable[[], Instrument]] = {
     "langchain": _langchain,
     "openai-agents": _openai_agents,
+    "pydantic-ai": _pydantic_ai,
     "threads": _threads,
 }
 # The package of each framework.
-_FRAMEWORKS = {"langchain": "langchain-core", "openai-agents": "openai-agents"}
+_FRAMEWORKS = {
+    "langchain": "langchain-core",
+    "openai-agents": "openai-agents",
+    "pydantic-ai": "pydantic-ai-slim",
+}
 _made: dict[str, Instrument] = {}
 _making = ThreadLock()
 
@@ -93,7 +104,8 @@ def instrument(
     recorded once, with the retries of the SDK, which a framework does not tell.
 
     "openai-agents" records those of the OpenAI Agents SDK: each trace is a session, with its
-    agents, handoffs, model calls and tools.
+    agents, handoffs, model calls and tools. "pydantic-ai" records those of Pydantic AI: each run of
+    an agent is a session.
 
     "threads" is no framework: each new thread, and all work submitted to a ThreadPoolExecutor, runs
     in the session of the code that started it, and counts in its budget. Use it for threads that a
@@ -103,8 +115,8 @@ def instrument(
     A second call replaces the store and the provider of the first.
 
     Args:
-        *names: What to switch on: "langchain", "openai-agents", "threads". No name means all
-            frameworks that are installed.
+        *names: What to switch on: "langchain", "openai-agents", "pydantic-ai", "threads". No name
+            means all frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.
         provider: The provider that bills calls to unknown addresses, by its name in genai-prices.
