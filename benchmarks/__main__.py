@@ -43,6 +43,7 @@ from benchmarks import (
 )
 from benchmarks.generate import Shape, fill, one_session
 from benchmarks.generate_command import generate_command
+from benchmarks.jetstream_faults import jetstream_faults_command
 from benchmarks.machine import described, this_machine
 from benchmarks.measure import Figure
 from benchmarks.soak import soak_command
@@ -106,6 +107,7 @@ def main(
 
 main.add_command(generate_command)
 main.add_command(soak_command)
+main.add_command(jetstream_faults_command)
 
 
 class _Run:

@@ -114,6 +114,7 @@ class BatchAppender:
             first = self._connection.run(store, seconds)
             for place, index in zip(new, indexes, strict=True):
                 positions[place] = first + index - 1
+            self._reader.reaches(first + len(messages) - 1)
             self._remember({one: (first + at - 1, last) for one, (at, last) in news.items()})
         return [positions[event.stream, event.seq] for event in events]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lllm.events.backends.jetstream.announcements import EnvelopeListener
 from lllm.events.backends.jetstream.append_batch import BatchAppender
 from lllm.events.backends.jetstream.connection import NatsConnection, require_nats
 from lllm.events.backends.jetstream.erasing import COPIES_ELSEWHERE, MessageEraser
@@ -97,7 +98,7 @@ class JetStreamBackend:
         self.timeout = timeout
         self.read_only = read_only
         self._connection = NatsConnection(parsed)
-        subjects = Subjects(parsed.stream)
+        subjects = self._subjects = Subjects(parsed.stream)
         self._reader = JetStreamReader(self._connection, subjects, parsed.shown, timeout)
         self._appender = BatchAppender(self._connection, self._reader, subjects, parsed.shown)
         self._eraser = MessageEraser(
@@ -205,6 +206,20 @@ class JetStreamBackend:
         """Read a range of events, as `LogBackend.read` requires."""
         head = self.head()
         return self._reader.read(max(after, 0), head if upto is None else min(upto, head), stream)
+
+    def announcements(self) -> EnvelopeListener:
+        """Listen to appends; see `AnnouncesAppends`."""
+        self._ready()
+        return EnvelopeListener(self._connection, self._subjects, self.timeout)
+
+    def leader(self) -> str:
+        """The name of the server that leads the stream; empty if there is none now.
+
+        Raises:
+            LogUnavailable: The server can't be reached.
+        """
+        found = self._info()
+        return "" if found is None else found.cluster.leader
 
     # -- Erasing
 

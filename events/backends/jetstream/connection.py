@@ -368,7 +368,7 @@ async def store_batch(client: Client, messages: Sequence[Outgoing], seconds: flo
 
 async def read_messages(
     client: Client, stream: str, request: Mapping[str, object]
-) -> Sequence[Stored]:
+) -> tuple[Sequence[Stored], int]:
     """Read messages from any replica of a stream, which may be behind the others.
 
     Args:
@@ -377,17 +377,18 @@ async def read_messages(
         request: What to read: `seq`, `batch`, `max_bytes`, `next_by_subj`; or `multi_last`.
 
     Returns:
-        The messages, in order.
+        The messages, in order; and for `multi_last` the last sequence that the replica has.
     """
     found: list[Stored] = []
     ended = asyncio.Event()
-    status = ""
+    status, upto = "", 0
 
     async def take(message: Msg) -> None:
-        nonlocal status
+        nonlocal status, upto
         headers = message.headers or {}
         if "Status" in headers:
             status = headers["Status"]
+            upto = int(headers.get("Nats-UpTo-Sequence", 0))
             ended.set()
         else:
             found.append(
@@ -405,7 +406,7 @@ async def read_messages(
         await subscription.unsubscribe()
     if status not in ("204", "404"):  # the end of the batch; nothing is there
         raise LogUnavailable(f"the server answered a read with the status {status}")
-    return found
+    return found, upto
 
 
 def require_nats() -> None:

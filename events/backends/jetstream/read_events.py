@@ -38,6 +38,7 @@ _PAGE = 1_000  # messages
 _PAGE_BYTES = 8 << 20
 _ERASED_AT_ONCE = 500
 _PAUSE = 0.02  # seconds before a replica that is behind is asked again
+_LEADER_SECONDS = 2.0  # after which the log is believed to be shorter than before
 
 
 class _Erased(msgspec.Struct, frozen=True):
@@ -69,6 +70,15 @@ class JetStreamReader:
         self._subjects = subjects
         self._shown = shown
         self._timeout = timeout
+        self._end = 0  # the sequence of the last envelopes that are known to be stored
+
+    def reaches(self, sequence: int) -> None:
+        """Note that a message with envelopes is stored.
+
+        Args:
+            sequence: Its sequence.
+        """
+        self._end = max(self._end, sequence)
 
     def head(self) -> int:
         """The position of the last event whose append is complete; 0 if there is none.
@@ -76,24 +86,32 @@ class JetStreamReader:
         Raises:
             LogUnavailable: The server can't be reached.
         """
-        until = time.monotonic() + self._timeout
+        begin = time.monotonic()
         while True:
             last = self._last(self._subjects.all_envelopes)
+            end = 0 if last is None else last.position
+            # A leader that others have replaced answers, too, until it hears of that.
+            if end < self._end and time.monotonic() < begin + _LEADER_SECONDS:
+                time.sleep(_PAUSE)
+                continue
             if last is None:
                 return 0
             envelopes = decode_envelopes(last, self._shown)
-            first = envelopes.first_sequence(last.position)
             if envelopes.at == envelopes.of:
-                # The last of several streams may not have the append's last event.
-                streams = [last, *self._others(first, last)]
-                return max(
-                    first + one.index - 1
-                    for message in streams
-                    for one in decode_envelopes(message, self._shown).events
-                )
-            if time.monotonic() > until:  # the append was being stored all the time
+                self._end = end
+                return self._last_position(last, envelopes)
+            if time.monotonic() > begin + self._timeout:
                 raise LogUnavailable(f"{self._shown}: an append is not complete")
-            time.sleep(_PAUSE)
+            time.sleep(_PAUSE)  # the append is just being stored
+
+    def _last_position(self, last: Stored, envelopes: Envelopes) -> int:
+        """The position of the last event of an append, which may be one of another stream."""
+        first = envelopes.first_sequence(last.position)
+        return max(
+            first + one.index - 1
+            for message in [last, *self._others(first, last)]
+            for one in decode_envelopes(message, self._shown).events
+        )
 
     def _others(self, first: int, last: Stored) -> Sequence[Stored]:
         """The other envelopes of the append that a message ends."""
@@ -113,6 +131,23 @@ class JetStreamReader:
 
         return self._connection.ask(look, self._timeout)
 
+    def _last_of(self, subject: str) -> Stored | None:
+        """The last message of a subject, from a replica that is not behind what is known."""
+        until = time.monotonic() + self._timeout
+
+        async def look(client: Client) -> tuple[Sequence[Stored], int]:
+            request = {"multi_last": [subject], "batch": 1}
+            return await read_messages(client, self._subjects.root, request)
+
+        while time.monotonic() < until:
+            found, upto = self._connection.ask(look, self._timeout)
+            if not found:
+                return self._last(subject)
+            if upto >= self._end:
+                return found[-1]
+            time.sleep(_PAUSE)
+        raise LogUnavailable(f"{self._shown}: no replica has message {self._end}")
+
     def end_of(self, stream: str) -> Stored | None:
         """The last envelopes of a stream of events; None if there are none.
 
@@ -122,7 +157,7 @@ class JetStreamReader:
         Raises:
             LogUnavailable: The server can't be reached.
         """
-        return self._last(f"{self._subjects.of_stream(stream)}.e")
+        return self._last_of(f"{self._subjects.of_stream(stream)}.e")
 
     def envelopes_of(self, stream: str, last: int) -> Iterator[tuple[int, StoredEnvelope]]:
         """Read the envelopes of a stream of events.
@@ -192,7 +227,7 @@ class JetStreamReader:
             request["next_by_subj"] = subject
 
         async def look(client: Client) -> Sequence[Stored]:
-            return await read_messages(client, self._subjects.root, request)
+            return (await read_messages(client, self._subjects.root, request))[0]
 
         return self._connection.start(look, self._timeout)
 
@@ -214,12 +249,14 @@ class JetStreamReader:
         if after >= upto:
             return
         if stream is None:
-            subject, end = None, self._last(self._subjects.all_envelopes)
+            subject, end = None, self._end
         else:
-            subject, end = f"{self._subjects.of_stream(stream)}.>", self.end_of(stream)
-        if end is None or end.position <= after:
+            last = self.end_of(stream)
+            subject = f"{self._subjects.of_stream(stream)}.>"
+            end = 0 if last is None else last.position
+        if end <= after:
             return
-        for append in self._appends(after, end.position, subject, whole=stream is None):
+        for append in self._appends(after, end, subject, whole=stream is None):
             events = [one for one in append if after < one.position <= upto]
             yield from self._with_erased(events)
             if append and append[-1].position >= upto:
@@ -263,7 +300,7 @@ class JetStreamReader:
 
             async def look(client: Client, names: Sequence[str] = names) -> Sequence[Stored]:
                 request = {"multi_last": names, "batch": _PAGE}
-                return await read_messages(client, self._subjects.root, request)
+                return (await read_messages(client, self._subjects.root, request))[0]
 
             page = self._connection.ask(look, self._timeout)
             found |= {int(one.subject.rpartition(".")[2]): one.data for one in page}

@@ -50,6 +50,12 @@ class StreamState(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
 
+class StreamCluster(msgspec.Struct, frozen=True):
+    """The servers of a stream."""
+
+    leader: str = ""
+
+
 class StreamInfo(msgspec.Struct, frozen=True):
     """The server's answer about a stream.
 
@@ -57,11 +63,13 @@ class StreamInfo(msgspec.Struct, frozen=True):
         config: Its settings.
         state: How much is in it.
         created: When it was made.
+        cluster: Its servers.
     """
 
     config: StreamConfig
     state: StreamState
     created: str
+    cluster: StreamCluster = StreamCluster()
 
 
 async def stream_info(client: Client, stream: str, seconds: float) -> StreamInfo | None:

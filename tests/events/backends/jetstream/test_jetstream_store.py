@@ -111,6 +111,21 @@ def test_servers_that_are_killed() -> None:
     servers.remove()
 
 
+def test_following() -> None:
+    """An append is heard of without a look at the log."""
+    url = server().url(new_stream())
+    log, other = JetStreamBackend(url), JetStreamBackend(url)
+    log.append(batch("s", 0))
+    with other.announcements() as news:
+        begin = time.monotonic()
+        log.append(batch("s", 1))
+        assert news.wait(HANG)
+        assert time.monotonic() - begin < news.silence
+        assert not news.wait(0.0)
+    log.close()
+    other.close()
+
+
 def test_no_server() -> None:
     """The error names the servers, without the password."""
     log = JetStreamBackend("nats://ada:secret@127.0.0.1:1/runs", timeout=0.5)

@@ -1,0 +1,181 @@
+"""Breaks the servers of a log in NATS JetStream again and again, and looks for what was lost.
+
+Several writers append all the time and keep a ledger of what was acknowledged. Afterwards the log
+must have each of these appends at the positions that were returned, once and in order.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from lllm.events.backends.jetstream.backend import JetStreamBackend
+from lllm.events.errors import LogUnavailable
+from lllm.testing.writers import batch
+
+if TYPE_CHECKING:
+    from tests.support.nats import Cluster
+
+_WRITERS = 4
+_PATIENCE = 60.0  # seconds until an append must succeed after a fault
+
+
+class _Writer:
+    """A thread that appends to a stream of events of its own, and keeps a ledger."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        self.acknowledged: list[Sequence[int]] = []
+        self.longest = 0.0  # seconds
+        self.failures = 0
+        self._log = JetStreamBackend(url, timeout=_PATIENCE)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            begin = time.monotonic()
+            try:
+                positions = self._log.append(batch(self.name, len(self.acknowledged)))
+            except LogUnavailable:
+                self.failures += 1
+                continue  # the same events again
+            self.acknowledged.append(positions)
+            self.longest = max(self.longest, time.monotonic() - begin)
+            time.sleep(0.002)
+
+    def end(self) -> None:
+        """Stop after the append that is under way."""
+        self._ending.set()
+        self._thread.join()
+        self._log.close()
+
+
+class _Faults:
+    """What is done to three servers; each fault is undone before the next."""
+
+    def __init__(self, cluster: Cluster, url: str, chance: random.Random) -> None:
+        self._cluster = cluster
+        self._chance = chance
+        self._log = JetStreamBackend(url)
+
+    def _leader(self) -> int:
+        try:
+            return int((self._log.leader() or "s0").removeprefix("s"))
+        except LogUnavailable:
+            return self._chance.randrange(3)
+
+    def _followers(self) -> list[int]:
+        leader = self._leader()
+        return self._chance.sample([one for one in range(3) if one != leader], 2)
+
+    def _kill(self, *servers: int) -> None:
+        for one in servers:
+            self._cluster.signal(one, signal.SIGKILL)
+        time.sleep(self._chance.uniform(0.1, 1.5))
+        for one in servers:
+            self._cluster.start(one)
+
+    def _stop(self, *servers: int) -> None:
+        for one in servers:
+            self._cluster.signal(one, signal.SIGSTOP)
+        time.sleep(self._chance.uniform(0.5, 6.0))
+        for one in servers:
+            self._cluster.signal(one, signal.SIGCONT)
+
+    def all(self) -> Sequence[tuple[str, Callable[[], None]]]:
+        """The faults by their names."""
+        return (
+            ("the leader is killed", lambda: self._kill(self._leader())),
+            ("a follower is killed", lambda: self._kill(self._followers()[0])),
+            ("two are killed", lambda: self._kill(self._leader(), self._followers()[0])),
+            ("all are killed", lambda: self._kill(0, 1, 2)),
+            ("the leader hears and says nothing", lambda: self._stop(self._leader())),
+            ("a follower hears and says nothing", lambda: self._stop(self._followers()[0])),
+            ("a follower comes back with an old disk", self._old_disk),
+        )
+
+    def _old_disk(self) -> None:
+        one = self._followers()[0]
+        disk = self._cluster.folder / str(one)
+        old = disk.with_name(f"{one}-old")
+        self._cluster.signal(one, signal.SIGKILL)
+        shutil.copytree(disk, old)
+        self._cluster.start(one)
+        time.sleep(self._chance.uniform(0.5, 2.0))
+        self._cluster.signal(one, signal.SIGKILL)
+        shutil.rmtree(disk)
+        old.rename(disk)
+        self._cluster.start(one)
+
+
+def wrong(log: JetStreamBackend, writers: Sequence[_Writer]) -> Iterator[str]:
+    """What a log lacks of the ledgers, or has twice or in another order."""
+    found = list(log.read())
+    positions = [one.position for one in found]
+    if positions != sorted(set(positions)):
+        yield "positions are not in order"
+    twice = [place for place, n in Counter((o.stream, o.seq) for o in found).items() if n > 1]
+    if twice:
+        yield f"stored twice: {twice[:5]}"
+    for writer in writers:
+        mine = [one for one in found if one.stream == writer.name]
+        if [one.seq for one in mine] != list(range(1, len(mine) + 1)):
+            yield f"{writer.name}: out of order, or with holes"
+        told = [position for group in writer.acknowledged for position in group]
+        if [one.position for one in mine[: len(told)]] != told:
+            yield f"{writer.name}: not at the positions that were returned, or lost"
+
+
+@click.command("jetstream-faults")
+@click.option("--faults", default=200, show_default=True, help="How many.")
+@click.option("--seed", default=1, show_default=True, help="Which ones, and for how long.")
+def jetstream_faults_command(faults: int, seed: int) -> None:
+    """Break three NATS servers again and again while a log in them is written to."""
+    from tests.support.nats import Cluster  # an installed lllm has no tests
+
+    cluster, chance = Cluster(3), random.Random(seed)
+    url = cluster.url("faults")
+    log = JetStreamBackend(url, timeout=_PATIENCE)
+    log.head()
+    writers = [_Writer(url, f"w{number}") for number in range(_WRITERS)]
+    done: Counter[str] = Counter()
+    begin = time.monotonic()
+    try:
+        ways = _Faults(cluster, url, chance)
+        for number in range(faults):
+            name, fault = chance.choice(ways.all())
+            before = [len(writer.acknowledged) for writer in writers]
+            fault()
+            done[name] += 1
+            until = time.monotonic() + _PATIENCE
+            while any(len(w.acknowledged) <= n for w, n in zip(writers, before, strict=True)):
+                if time.monotonic() > until:
+                    raise click.ClickException(f"no append for a minute after: {name}")
+                time.sleep(0.02)
+            click.echo(f"{number + 1:4} {time.monotonic() - begin:6.0f} s  {name}")
+    finally:
+        for writer in writers:
+            writer.end()
+    problems = list(wrong(log, writers))
+    count = sum(len(writer.acknowledged) for writer in writers)
+    for name, times in done.most_common():
+        click.echo(f"{times:5}  {name}")
+    click.echo(
+        f"{count:,} appends were acknowledged, the longest after "
+        f"{max(writer.longest for writer in writers):.1f} s; "
+        f"{sum(writer.failures for writer in writers)} were given up and repeated."
+    )
+    cluster.remove()
+    if problems:
+        raise click.ClickException("; ".join(problems))
+    click.echo("None was lost, none is there twice, all are in order.")
