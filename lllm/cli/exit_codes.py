@@ -23,11 +23,9 @@ from typing import Any
 
 import click
 
-from lllm.events.backend import LogBackend, may_read
 from lllm.events.errors import (
     ErasureRefused,
     LllmError,
-    LogUnavailable,
     SessionNotFound,
     SessionWasArchived,
     SessionWasErased,
@@ -49,24 +47,6 @@ class NotKnown(Finding):
 
 class NoVerdict(Exception):
     """Ends a command with exit code 125: it could not judge the code. The message says why."""
-
-
-def no_sessions(log: LogBackend, *, filtered: bool) -> LllmError | Finding:
-    """Make the error that ends a command which has no session to show.
-
-    Args:
-        log: The log of the store.
-        filtered: True if the command shows only some sessions.
-
-    Returns:
-        The error, which says if the role that lllm connects as may only write.
-    """
-    if not may_read(log):
-        return LogUnavailable(
-            "The role that lllm connects as may write to this store, and not read it. The last "
-            "lines of `lllm schema --postgres` say what a role needs that reads."
-        )
-    return Finding("No session fits." if filtered else "The store has no sessions yet.")
 
 
 class JudgingCommand(click.Command):

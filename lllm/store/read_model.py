@@ -16,7 +16,7 @@ from lllm.events.backend import KeepsRows, LogBackend, OnServer, may_read
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.errors import LogDamaged, LogError
+from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.projections.database import RowsDatabase
 from lllm.projections.engine.checkpoints import has_table
 from lllm.projections.engine.optional_views import turn_on
@@ -135,6 +135,14 @@ class ReadModel:
             self._leave(database, error)
         return question(self.database)
 
+    def check_readable(self) -> None:
+        """Raise LogUnavailable if the role that lllm connects as may not read the log."""
+        if self._may_not_read:
+            raise LogUnavailable(
+                "The role that lllm connects as may write to this store, and not read it. The last "
+                "lines of `lllm schema --postgres` say what a role needs that reads."
+            )
+
     def catch_up(self, *, timeout: float = 1.0) -> bool:
         """Bring the rows up to date with the log.
 
@@ -176,6 +184,8 @@ class ReadModel:
         Raises:
             LogError: The log can't be read, or the rows can't be written.
         """
+        if not stale:  # as an opening store does, for which the rows may be empty
+            self.check_readable()
         database, projector = self.database, self.projector
         if self._left is not None:
             database, projector = self._left, self._projector_of(self._left)

@@ -115,7 +115,9 @@ class SessionReader:
 
         Raises:
             LogError: The rows can't be read. Other errors of the query are raised unchanged.
+            LogUnavailable: The role that lllm connects as may only write.
         """
+        self._rows.check_readable()
         self.catch_up()
         return self._rows.ask(question)
 

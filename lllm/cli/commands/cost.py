@@ -8,7 +8,7 @@ from typing import Unpack
 import click
 
 from lllm.cli.condition_options import SessionFilters, any_given, with_session_filters
-from lllm.cli.exit_codes import no_sessions
+from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     as_groups,
     csv_option,
@@ -76,7 +76,8 @@ def cost(
 
         show_costs_as_csv(summary, by)
     if not summary["session_count"]:
-        raise no_sessions(opened.backend, filtered=any_given(filters))
+        raise Finding("No session fits." if any_given(filters)
+                      else "The store has no sessions yet.")  # fmt: skip
     if not (as_json or as_csv):
         from lllm.cli.render.console import stdout
         from lllm.cli.render.costs import show_costs

@@ -7,7 +7,7 @@ from typing import Unpack, get_args
 import click
 
 from lllm.cli.condition_options import SessionFilters, any_given, with_session_filters
-from lllm.cli.exit_codes import no_sessions
+from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     cursor_option,
     json_option,
@@ -64,7 +64,8 @@ def ls(
 
             show_json(array(page))
         if not page:
-            raise no_sessions(opened.backend, filtered=any_given(filters) or bool(cursor))
+            raise Finding("No session fits." if any_given(filters) or cursor
+                          else "The store has no sessions yet.")  # fmt: skip
     if as_json:
         return
     from lllm.cli.render.console import stdout

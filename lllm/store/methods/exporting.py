@@ -139,6 +139,7 @@ class ExportsSessions(ListsSessions):
         from lllm.store.list_export import export_lists
 
         target = local_path(path).resolve()
+        self._rows.check_readable()
         self._reader.catch_up()
         return export_lists(self._rows, target)
 
