@@ -59,6 +59,7 @@ SAID = {
     "PostgresBackend.read_digests": {"after": 0},
     "PostgresBackend.read_with_digests": {"after": 0},
     "PostgresBackend.read_types": {"after": 0},
+    "PostgresBackend.archived_leaves": {"after": 0},
     "SQLiteBackend.archived_leaves": {"after": 0},
     "SQLiteBackend": {"durability": "process", "read_only": False},
     "SQLiteBackend.read": {"after": 0},
