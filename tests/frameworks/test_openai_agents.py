@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ from lllm.events.model import (
     ToolFailed,
     ToolReturned,
 )
+from lllm.instrumentation.frameworks.openai_agents_recorder import OpenAIAgentsRecorder
 from lllm.sessions.current_session import running_session
 from tests.frameworks.recorded import USED, events, recording
-from tests.support.loopback import Loopback, Received, Reply, failure, text, tool_calls
+from tests.support.loopback import Loopback, Received, Reply, failure, hang, text, tool_calls
 from tests.support.loopback_responses import response, says, sent, streamed, wants
 from tests.support.loopback_streams import chat
 
@@ -329,6 +331,48 @@ def test_many_at_once(server: Loopback, store: LogStore) -> None:
         f"City {n}: sunny in City {n}" for n in range(8)
     ]
     assert {one.calls for one in found} == {2}
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_cancelled_task(server: Loopback, store: LogStore, captured: bool) -> None:
+    """A run that is cancelled while the model answers ends as cancelled, and nothing is kept."""
+
+    async def on_loop() -> None:
+        asked = client(server)
+        if captured:
+            lllm.capture(asked, log_store=store, provider="openai")
+        task = asyncio.create_task(Runner.run(agent(server, client=asked), "How?"))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    server.answers(hang())
+    LOOP.run(on_loop())
+    assert [one.state for one in store.list_sessions()] == ["failure"]
+    [failed] = events(store, LLMFailed)
+    assert failed.cancelled
+    recorders = [one for one in gc.get_objects() if isinstance(one, OpenAIAgentsRecorder)]
+    assert recorders
+    assert not any(one._traces or one._spans for one in recorders)
+
+
+def test_a_guardrail(server: Loopback, store: LogStore) -> None:
+    """The agent of a guardrail is in the session; what stops the run is the session's error."""
+    checker = agent(server, name="checker")
+
+    @agents.input_guardrail(run_in_parallel=False)
+    async def check(_: Any, __: Any, given: Any) -> agents.GuardrailFunctionOutput:
+        found = await Runner.run(checker, given)
+        return agents.GuardrailFunctionOutput(found.final_output, tripwire_triggered=True)
+
+    server.answers(sent(response(says("Bad."), **ASKED)))
+    with pytest.raises(agents.InputGuardrailTripwireTriggered):
+        run(agent(server, input_guardrails=[check]))
+    [session] = store.list_sessions()
+    assert (session.tactic_path, session.state) == ("openai-agents::asker", "failure")
+    assert [one.agent for one in events(store, AgentStarted)] == ["checker"]
 
 
 def test_switching_off(server: Loopback, store: LogStore) -> None:

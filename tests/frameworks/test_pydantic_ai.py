@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,38 @@ def test_many_at_once(server: Loopback, store: LogStore) -> None:
     assert sorted(store.load_session(one.session_id).delivery for one in found) == [
         f"City {n}: sunny in City {n}" for n in range(8)
     ]
+
+
+@pytest.mark.usefixtures("store")
+def test_nothing_is_kept(server: Loopback) -> None:
+    """A service that runs for months keeps nothing of the runs that are over."""
+    ended: list[weakref.ref[Any]] = []
+
+    def watched(city: str) -> str:
+        """The weather."""
+        session = running_session()
+        assert session is not None
+        ended.append(weakref.ref(session))
+        return city
+
+    server.answers(tool_calls(("watched", '{"city": "Berlin"}')), SUNNY)
+    run(agent(server, watched))
+    gc.collect()
+    assert [one() for one in ended] == [None]
+
+
+def test_a_stream_that_is_left(server: Loopback, store: LogStore) -> None:
+    """A run whose reader goes away ends, with the tokens that it used."""
+
+    async def on_loop() -> None:
+        async with agent(server).run_stream("How is the weather?") as result:
+            async for _ in result.stream_text():
+                break
+
+    server.answers(chat("It ", "is ", "sunny."))
+    LOOP.run(on_loop())
+    assert [one.state for one in store.list_sessions()] == ["failure"]
+    assert len(events(store, LLMRequested)) == 1
 
 
 def test_switching_off(server: Loopback, store: LogStore) -> None:
