@@ -59,9 +59,13 @@ CONFIG = {
 }
 
 
-@pytest.fixture(params=["local", "sqlite"])
+@pytest.fixture(params=["local", "sqlite", pytest.param("jetstream", marks=pytest.mark.slow)])
 def lesson_store(request: pytest.FixtureRequest, tmp_path: Path) -> LogStore:
-    """The lesson's two stores."""
+    """The lesson's two stores, and one on a server."""
+    if request.param == "jetstream":
+        from tests.support.nats import new_stream, server
+
+        return LogStore.open(server().url(new_stream()))
     if request.param == "local":
         return LogStore(backend=LocalFileBackend(path=str(tmp_path / "logs")))
     return LogStore(backend=SQLiteBackend(path=str(tmp_path / "runs.db")))

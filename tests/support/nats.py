@@ -45,11 +45,13 @@ class Cluster:
         self.size = size
         self.ports = [free_port() for _ in range(size)]
         routes = [free_port() for _ in range(size)]
+        self.monitors = [f"http://127.0.0.1:{free_port()}" for _ in range(size)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         for number in range(size):
             lines = [
                 f"server_name: s{number}",
                 f"listen: 127.0.0.1:{self.ports[number]}",
+                f"http: {self.monitors[number].removeprefix('http://')}",
                 f'jetstream {{ store_dir: "{self.folder}/{number}"',
                 "max_file_store: 4GB",
                 "sync_interval: always }" if sync else "}",

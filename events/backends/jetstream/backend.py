@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lllm.events.backends.jetstream.announcements import EnvelopeListener
 from lllm.events.backends.jetstream.append_batch import BatchAppender
 from lllm.events.backends.jetstream.connection import NatsConnection, require_nats
+from lllm.events.backends.jetstream.durability import durability_of
 from lllm.events.backends.jetstream.erasing import COPIES_ELSEWHERE, MessageEraser
 from lllm.events.backends.jetstream.lease_liveness import LeaseLiveness
 from lllm.events.backends.jetstream.messages import Subjects
@@ -95,6 +96,7 @@ class JetStreamBackend:
         self.stream = parsed.stream
         self.replicas = replicas or parsed.replicas
         self.rows = parsed.rows if rows is None else Path(rows)
+        self._monitors, self._sync = parsed.monitors, parsed.sync
         self.timeout = timeout
         self.read_only = read_only
         self._connection = NatsConnection(parsed)
@@ -258,6 +260,7 @@ class JetStreamBackend:
         found = self._info()
         return Health(
             kind="JetStream", url=self.path, format=FORMAT,
+            durability=durability_of(self._monitors, declared=self._sync),
             bytes=None if found is None else found.state.bytes,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from lllm.events.errors import ConfigError
 SCHEMES = ("nats", "tls")
 STREAM = "lllm"  # the stream of a log whose URL names none
 _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
-_OPTIONS = ("replicas", "rows", "creds")
+_OPTIONS = ("replicas", "rows", "creds", "monitor", "sync")
 _FORM = "nats://host:4222/stream?replicas=3"
 
 
@@ -32,6 +32,8 @@ class JetStreamURL(msgspec.Struct, frozen=True):
         replicas: How many servers keep a copy of a stream that is made; None for the default.
         rows: The SQLite file for the rows of lists and costs; None for memory.
         creds: The file with the credentials of the user; None if there is none.
+        monitors: The monitoring addresses of the servers, as "http://one:8222".
+        sync: True if the user says that all servers have `sync_interval: always`.
         shown: The URL without anything secret, for messages.
     """
 
@@ -42,6 +44,8 @@ class JetStreamURL(msgspec.Struct, frozen=True):
     replicas: int | None
     rows: Path | None
     creds: Path | None
+    monitors: tuple[str, ...]
+    sync: bool
     shown: str
 
 
@@ -88,6 +92,8 @@ def parse_jetstream_url(url: str, stream: str | None = None) -> JetStreamURL:
         replicas=_replicas(options.get("replicas")),
         rows=_path(options.get("rows")),
         creds=_path(options.get("creds")),
+        monitors=_monitors(options.get("monitor")),
+        sync=_sync(options.get("sync")),
         shown=f"{scheme}://{quote(unquote(user)) + '@' if at else ''}{hosts}/{name}",
     )
 
@@ -102,3 +108,17 @@ def _replicas(text: str | None) -> int | None:
 
 def _path(text: str | None) -> Path | None:
     return Path(text).expanduser() if text else None
+
+
+def _monitors(text: str | None) -> tuple[str, ...]:
+    addresses = tuple((text or "").split(",")) if text else ()
+    for address in addresses:
+        if not address.startswith(("http://", "https://")):
+            raise ConfigError(f"monitor has addresses such as http://one:8222, not {address!r}")
+    return addresses
+
+
+def _sync(text: str | None) -> bool:
+    if text not in (None, "always"):
+        raise ConfigError(f'sync is "always", or left out; not {text!r}')
+    return text is not None

@@ -14,7 +14,9 @@ from lllm import LogStore
 from lllm.events.backends.jetstream import lease_liveness
 from lllm.events.backends.jetstream.backend import JetStreamBackend
 from lllm.events.errors import AppendTooLarge, LogError
+from lllm.events.integrity.verify import verify
 from lllm.testing.writers import batch, event, without_positions
+from tests.lllm.test_lesson7 import CONFIG, MyTactic
 from tests.support import ROOT
 from tests.support.nats import Cluster, new_stream, server
 from tests.support.waiting import HANG
@@ -52,6 +54,46 @@ def test_a_dead_writer(monkeypatch: pytest.MonkeyPatch) -> None:
         while [one.state for one in store.list_sessions()] != ["interrupted"]:
             assert time.monotonic() < until
             time.sleep(0.05)
+
+
+def test_what_the_servers_write_to_the_disk() -> None:
+    """The monitoring addresses tell, or the user; where neither does, nothing is claimed."""
+    synced = Cluster(sync=True)
+    for servers, monitors, expected in (
+        (synced, synced.monitors, "power"),
+        (synced, [*synced.monitors, *server().monitors], "process"),
+        (synced, [*synced.monitors, "http://127.0.0.1:1"], None),
+        (synced, [], None),
+    ):
+        query = f"?monitor={','.join(monitors)}" if monitors else ""
+        log = JetStreamBackend(servers.url("runs") + query)
+        assert log.health(0, read_bytes=None).durability == expected
+        log.close()
+    log = JetStreamBackend(synced.url("runs") + "?sync=always")
+    assert log.health(0, read_bytes=None).durability == "power"
+    log.close()
+    synced.remove()
+
+
+def test_what_a_store_can_do(tmp_path: Path) -> None:
+    """Sessions are searched, verified, sealed and replayed, and move to a file and back."""
+    with (
+        LogStore.open(server().url(new_stream())) as store,
+        LogStore.open(server().url(new_stream())) as other,
+        LogStore.open(tmp_path / "runs.db") as file,
+    ):
+        assert MyTactic(CONFIG, log_store=store)("a lighthouse") == "writer says so"
+        [found] = store.list_sessions()
+        assert {hit.session_id for hit in store.search("lighthouse")} == {found.session_id}
+        assert verify(store.backend).damages == ()
+        assert str(len(list(store.backend.read()))) in store.seal().splitlines()
+        loaded = store.load_session(found.session_id)
+        for source, target in ((store, file), (file, other)):
+            target.import_sessions(source.backend)
+            assert target.load_session(found.session_id) == loaded
+            assert verify(target.backend).damages == ()
+        with other.replay(found.session_id):
+            assert MyTactic(CONFIG, log_store=other)("a lighthouse") == "writer says so"
 
 
 def test_an_erased_text_is_in_no_file_of_the_stream(tmp_path: Path) -> None:
