@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lllm.events.backend import DigestPage
 from lllm.events.backends.jetstream.announcements import EnvelopeListener
 from lllm.events.backends.jetstream.append_batch import BatchAppender
 from lllm.events.backends.jetstream.connection import NatsConnection, require_nats
@@ -208,6 +209,11 @@ class JetStreamBackend:
         """Read a range of events, as `LogBackend.read` requires."""
         head = self.head()
         return self._reader.read(max(after, 0), head if upto is None else min(upto, head), stream)
+
+    def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of events without their payloads; see `ReadsDigests`."""
+        head = self.head()
+        return self._reader.read_digests(max(after, 0), head if upto is None else min(upto, head))
 
     def announcements(self) -> EnvelopeListener:
         """Listen to appends; see `AnnouncesAppends`."""

@@ -63,10 +63,13 @@ class MessageEraser:
         Raises:
             LogUnavailable: The server can't be reached, or refuses.
         """
+        parts = self._reader.parts_of({one.stream for one in erased})
         for begin in range(0, len(erased), _AT_ONCE):
             part = erased[begin : begin + _AT_ONCE]
             places = [Outgoing(self._subjects.erased(one.position), one.data) for one in part]
-            sequences = [number for one in part for number in self._messages_of(one)]
+            sequences = [
+                one.position + number for one in part for number in range(parts[one.position])
+            ]
 
             async def run(
                 client: Client,
@@ -81,10 +84,6 @@ class MessageEraser:
                 self._connection.run(run, self._timeout + len(sequences))
             except ServerError as error:
                 raise LogUnavailable(f"{self._shown}: {error}") from None
-
-    def _messages_of(self, event: Recorded) -> Sequence[int]:
-        """The sequences of the messages of a payload."""
-        return range(event.position, event.position + self._reader.parts_of(event))
 
     async def _delete(self, client: Client, sequence: int) -> None:
         request = {"seq": sequence, "no_erase": False}

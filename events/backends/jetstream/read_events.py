@@ -7,13 +7,14 @@ leader first, and a read is repeated until it has reached that.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from lllm.events.backend import DigestPage
 from lllm.events.backends.jetstream.connection import (
     NatsConnection,
     Stored,
@@ -178,28 +179,25 @@ class JetStreamReader:
             for one in found.events:
                 yield first + one.index - 1, one
 
-    def parts_of(self, event: Recorded) -> int:
-        """The number of messages of an event's payload.
+    def parts_of(self, streams: Collection[str]) -> Mapping[int, int]:
+        """Count the messages of the payloads of some streams of events.
 
         Args:
-            event: The event, whether or not it is erased.
+            streams: The names of the streams.
+
+        Returns:
+            The numbers, by the positions of the events.
 
         Raises:
             LogUnavailable: The server can't be reached.
         """
-        end = self.end_of(event.stream)
-        assert end is not None
-        subject = f"{self._subjects.of_stream(event.stream)}.e"
-        for message in self._messages(event.position + 1, end.position, subject):
-            found = decode_envelopes(message, self._shown)
-            first = found.first_sequence(message.position)
-            for one in found.events:
-                if first + one.index - 1 == event.position:
-                    return one.parts
-        raise LogDamaged(
-            f"{self._shown}: the event at {event.position} has no envelope.",
-            position=event.position,
-        )
+        ends = {stream: self.end_of(stream) for stream in streams}
+        return {
+            position: one.parts
+            for stream, end in ends.items()
+            if end is not None
+            for position, one in self.envelopes_of(stream, end.position)
+        }
 
     def _messages(self, first: int, last: int, subject: str | None) -> Iterator[Stored]:
         """Read messages from one sequence to another that is known to exist."""
@@ -279,6 +277,35 @@ class JetStreamReader:
                     found.sort(key=_position)
                     yield found
                     found, payloads = [], {}
+
+    def read_digests(self, after: int, upto: int) -> Iterator[DigestPage]:
+        """Read the digests of events; no payload is read for that.
+
+        Args:
+            after: Read those after this position.
+            upto: The last position to read; not above the head.
+
+        Yields:
+            Their positions and digests, in order, by appends.
+
+        Raises:
+            LogDamaged: An envelope can't be read.
+            LogUnavailable: The server can't be reached.
+        """
+        if after >= upto:
+            return
+        page: list[tuple[int, bytes]] = []
+        for message in self._messages(after + 1, self._end, self._subjects.all_envelopes):
+            envelopes = decode_envelopes(message, self._shown)
+            first = envelopes.first_sequence(message.position)
+            page += [(first + one.index - 1, one.digest) for one in envelopes.events]
+            if envelopes.at == envelopes.of:
+                page.sort()
+                last = page[-1][0]
+                yield [one for one in page if after < one[0] <= upto]
+                if last >= upto:
+                    return
+                page = []
 
     def _with_erased(self, events: Sequence[_Found]) -> Iterator[Recorded]:
         missing = [one for one in events if isinstance(one, _Erased)]

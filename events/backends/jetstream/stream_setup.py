@@ -160,11 +160,13 @@ def check_stream(found: StreamInfo, stream: str, shown: str) -> None:
             f"{shown} has the format {written}, written by a newer lllm; this version reads up to "
             f"{FORMAT}. Install the newer lllm."
         )
-    limits = [config.max_age > 0, config.max_msgs > 0, config.max_bytes > 0,
-              config.max_msgs_per_subject > 0]  # fmt: skip
-    if config.retention != "limits" or (any(limits) and config.discard != "new"):
-        raise LogError(f"{shown}: the stream's limits would delete events. Take them away.")
-    if config.max_age > 0 or config.max_msgs_per_subject > 0:
+    has_size_limit = config.max_msgs > 0 or config.max_bytes > 0
+    if (
+        config.retention != "limits"
+        or config.max_age > 0
+        or config.max_msgs_per_subject > 0
+        or (has_size_limit and config.discard != "new")
+    ):
         raise LogError(f"{shown}: the stream's limits would delete events. Take them away.")
     if not config.allow_atomic or not config.allow_direct:
         raise LogError(

@@ -153,6 +153,20 @@ def test_servers_that_are_killed() -> None:
     servers.remove()
 
 
+def test_digests() -> None:
+    """They are read without the payloads, in the order of the events, from any position."""
+    log = JetStreamBackend(server().url(new_stream()))
+    log.append([event("a", 1), event("b", 1), event("a", 2), event("c", 1)])
+    log.append(batch("b", 1))
+    found = [(one.position, one.digest) for one in log.read()]
+    for after in (0, *(position for position, _ in found)):
+        for upto in (None, *(position for position, _ in found)):
+            read = [one for page in log.read_digests(after=after, upto=upto) for one in page]
+            last = found[-1][0] if upto is None else upto
+            assert read == [one for one in found if after < one[0] <= last]
+    log.close()
+
+
 def test_following() -> None:
     """An append is heard of without a look at the log."""
     url = server().url(new_stream())
