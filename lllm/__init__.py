@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lllm.agents.prompt import Prompt as Prompt
     from lllm.agents.tactic import Tactic as Tactic
     from lllm.agents.tactic import build_tactic as build_tactic
+    from lllm.events.backends.jetstream.backend import JetStreamBackend as JetStreamBackend
     from lllm.events.backends.jsonl.backend import LocalFileBackend as LocalFileBackend
     from lllm.events.backends.noop import NoOpBackend as NoOpBackend
     from lllm.events.backends.postgres.backend import PostgresBackend as PostgresBackend
@@ -112,6 +113,7 @@ _NAMES_IN = {
     "lllm.agents.tactic": "Tactic build_tactic",
     "lllm.events.backends.jsonl.backend": "LocalFileBackend",
     "lllm.events.backends.noop": "NoOpBackend",
+    "lllm.events.backends.jetstream.backend": "JetStreamBackend",
     "lllm.events.backends.postgres.backend": "PostgresBackend",
     "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (

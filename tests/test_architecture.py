@@ -157,7 +157,10 @@ def test_every_field_of_an_event_says_what_it_is() -> None:
     assert lacking == []
 
 
-ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend", "PostgresBackend"}
+ENGINES = {
+    "SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend", "PostgresBackend",
+    "JetStreamBackend",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -177,8 +180,9 @@ AgentCallSession Agent AgentError AmbiguousId AppendConflict AppendTooLarge Budg
 CallRecord ConfigError
 Dialog
 ImportRefused
-InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
-LogUnavailable Message
+InvokeCost InvokeError JetStreamBackend LllmError LocalFileBackend LogDamaged LogError LogReadOnly
+LogStore
+LogTooNew LogUnavailable Message
 MissingExtra NoOpBackend PackageError ParseError PostgresBackend Prompt PromptError Runtime
 SQLiteBackend
 SearchHit SearchHits SearchQueryError SearchUnavailable

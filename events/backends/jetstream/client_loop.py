@@ -6,17 +6,20 @@ forked child makes a thread and connections of its own when it first needs them.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lllm.events.concurrency.fork_handlers import register_after_fork
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.concurrency.robust_locks import RobustLock
 from lllm.events.concurrency.thread_starts import starting_threads
 from lllm.events.errors import LogUnavailable
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -42,6 +45,9 @@ class ClientLoop:
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = self._loop
         if loop is None:
+            with importing():
+                import asyncio
+
             with self._lock:
                 loop = self._loop
                 if loop is None:
@@ -74,6 +80,8 @@ class ClientLoop:
         except LogUnavailable:
             work.close()
             raise
+        import asyncio
+
         return asyncio.run_coroutine_threadsafe(work, loop)
 
     def run(self, work: Coroutine[object, object, T], seconds: float) -> T:

@@ -7,7 +7,6 @@ here, as the server's designs describe them
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import logging
 import secrets
@@ -25,6 +24,8 @@ from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import LogError, LogUnavailable, MissingExtra
 
 if TYPE_CHECKING:
+    import asyncio
+
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
@@ -229,6 +230,8 @@ class NatsConnection:
             LogUnavailable: The server can't be reached, or does not answer in time.
             ServerError: The server refuses.
         """
+        import asyncio
+
         from nats.errors import Error
 
         try:
@@ -241,6 +244,8 @@ class NatsConnection:
             raise LogUnavailable(f"{self._url.shown}: {what.removeprefix('nats: ')}") from error
 
     async def _connected(self) -> Client:
+        import asyncio
+
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
@@ -379,6 +384,8 @@ async def read_messages(
     Returns:
         The messages, in order; and for `multi_last` the last sequence that the replica has.
     """
+    import asyncio
+
     found: list[Stored] = []
     ended = asyncio.Event()
     status, upto = "", 0

@@ -10,7 +10,6 @@ after servers were away for a minute, is undone by the next event of the process
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
@@ -131,6 +130,8 @@ class LeaseLiveness:
         )
 
     async def _renew(self, owner: str) -> None:
+        import asyncio
+
         async def put(client: Client) -> None:
             await self._put_lease(client, owner)
 
