@@ -28,6 +28,10 @@ _WRITERS = 4
 _PATIENCE = 60.0  # seconds until an append must succeed after a fault
 
 
+class _StalledError(Exception):
+    """No append succeeds any more."""
+
+
 class _Writer:
     """A thread that appends to a stream of events of its own, and keeps a ledger."""
 
@@ -149,6 +153,7 @@ def jetstream_faults_command(faults: int, seed: int) -> None:
     log.head()
     writers = [_Writer(url, f"w{number}") for number in range(_WRITERS)]
     done: Counter[str] = Counter()
+    problems: list[str] = []
     begin = time.monotonic()
     try:
         ways = _Faults(cluster, url, chance)
@@ -160,13 +165,15 @@ def jetstream_faults_command(faults: int, seed: int) -> None:
             until = time.monotonic() + _PATIENCE
             while any(len(w.acknowledged) <= n for w, n in zip(writers, before, strict=True)):
                 if time.monotonic() > until:
-                    raise click.ClickException(f"no append for a minute after: {name}")
+                    raise _StalledError(f"no append for a minute after: {name}")
                 time.sleep(0.02)
             click.echo(f"{number + 1:4} {time.monotonic() - begin:6.0f} s  {name}")
+    except _StalledError as error:
+        problems.append(str(error))
     finally:
         for writer in writers:
             writer.end()
-    problems = list(wrong(log, writers))
+    problems += wrong(log, writers)
     count = sum(len(writer.acknowledged) for writer in writers)
     for name, times in done.most_common():
         click.echo(f"{times:5}  {name}")

@@ -7,10 +7,12 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -67,7 +69,16 @@ class Cluster:
         self._wait()
 
     def start(self, number: int) -> None:
-        """Start one of the servers."""
+        """Start one of the servers, and wait until it takes connections.
+
+        While it was down, a client may have got its port for a connection; then it starts again.
+        """
+        until = time.monotonic() + HANG
+        while not self._started(number):
+            assert time.monotonic() < until, (self.folder / f"{number}.log").read_text()
+            time.sleep(0.1)
+
+    def _started(self, number: int) -> bool:
         with (self.folder / f"{number}.log").open("ab") as log:
             process = subprocess.Popen(
                 [binary(), "-c", str(self.folder / f"{number}.conf")],
@@ -82,6 +93,11 @@ class Cluster:
                 start_new_session=True,
             ),
         ]  # fmt: skip
+        while process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[number])):
+                return True
+            time.sleep(0.01)
+        return False
 
     def signal(self, number: int, what: signal.Signals) -> None:
         """Send a signal to a server; SIGKILL is waited for."""
