@@ -134,7 +134,7 @@ class JetStreamReader:
 
     def _last_of(self, subject: str) -> Stored | None:
         """The last message of a subject, from a replica that is not behind what is known."""
-        until = time.monotonic() + self._timeout
+        until = time.monotonic() + _LEADER_SECONDS
 
         async def look(client: Client) -> tuple[Sequence[Stored], int]:
             request = {"multi_last": [subject], "batch": 1}
@@ -147,7 +147,7 @@ class JetStreamReader:
             if upto >= self._end:
                 return found[-1]
             time.sleep(_PAUSE)
-        raise LogUnavailable(f"{self._shown}: no replica has message {self._end}")
+        return self._last(subject)  # the nearest replica stays behind: ask the leader
 
     def end_of(self, stream: str) -> Stored | None:
         """The last envelopes of a stream of events; None if there are none.
