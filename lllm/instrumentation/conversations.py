@@ -8,6 +8,7 @@ space. If a request departs from the known conversation, it becomes a fork of it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from weakref import WeakKeyDictionary, ref
 
 from lllm.agents.dialog import request_digest
@@ -16,7 +17,7 @@ from lllm.events.errors import SessionEnded
 from lllm.events.model import Content, DialogOpened, MessageAdded
 from lllm.events.recorder import Recorder
 from lllm.instrumentation.body_prefixes import BodiesBegun
-from lllm.instrumentation.resent_answers import chained, digests_of
+from lllm.instrumentation.resent_answers import chained, digests_of, sent_apart
 
 
 class ConversationDigest:
@@ -80,8 +81,9 @@ class Conversations:
         self._beginnings: dict[
             bytes, tuple[ConversationDigest, int]
         ] = {}  # the dialog and the number of its messages
-        # the digest of all messages of each dialog, by the dialog's number
-        self._wholes: dict[int, bytes] = {}
+        # the digests of all messages of each dialog, by the dialog's number: one for each form in
+        # which a client may send them
+        self._wholes: dict[int, tuple[bytes, ...]] = {}
 
     @property
     def _recorder(self) -> Recorder:
@@ -126,7 +128,7 @@ class Conversations:
         known = next(
             (length for length in lengths if beginnings[length] in self._beginnings), before
         )
-        dialog, opened = self._from(beginnings[known], known)
+        dialog, opened = self._from(beginnings[known])
         new = range(known - before, len(contents))
         added = [
             MessageAdded(
@@ -139,9 +141,9 @@ class Conversations:
         ]
         if opened or added:
             self._recorder.stage(*opened, *added)
-        self._wholes.setdefault(dialog.number, beginnings[known])
+        self._wholes[dialog.number] = (beginnings[known],)
         for place, event in zip(new, added, strict=True):
-            self._enter(dialog, event.message, digests[place], beginnings[before + place + 1])
+            self._enter(dialog, event.message, digests[place], (beginnings[before + place + 1],))
         self._waiting.add(dialog.number)
         return dialog
 
@@ -153,16 +155,24 @@ class Conversations:
     def answered(self, dialog: ConversationDigest, ordinal: int, content: Content) -> None:
         """Add an answer, which has its own event, to its dialog."""
         digest, compared = digests_of(content)
+        apart = [digests_of(part)[1] for part in sent_apart(content)]
         with self._lock.held():
-            self._enter(dialog, ordinal, digest, chained(self._wholes[dialog.number], compared))
+            wholes = self._wholes[dialog.number]
+            forms = [chained(whole, compared) for whole in wholes]
+            if apart:
+                forms += [reduce(chained, apart, whole) for whole in wholes]
+            self._enter(dialog, ordinal, digest, tuple(forms))
 
-    def _enter(self, dialog: ConversationDigest, ordinal: int, digest: bytes, whole: bytes) -> None:
-        """Add a message to a dialog; `whole` is the digest of all its messages."""
+    def _enter(
+        self, dialog: ConversationDigest, ordinal: int, digest: bytes, wholes: tuple[bytes, ...]
+    ) -> None:
+        """Add a message to a dialog; `wholes` are the digests of all its messages, in each form."""
         dialog.add(ordinal, digest)
-        self._wholes[dialog.number] = whole
-        self._beginnings.setdefault(whole, (dialog, len(dialog)))
+        self._wholes[dialog.number] = wholes
+        for whole in wholes:
+            self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
-    def _from(self, beginning: bytes, length: int) -> tuple[ConversationDigest, list[DialogOpened]]:
+    def _from(self, beginning: bytes) -> tuple[ConversationDigest, list[DialogOpened]]:
         """Find the dialog that continues a beginning, and the event that opens it if it is new."""
         parent, upto = self._beginnings.get(beginning, (None, 0))
         if parent is not None and upto == len(parent) and parent.number not in self._waiting:
@@ -171,7 +181,7 @@ class Conversations:
         alias = f"conversation {number}"
         if parent is None:
             return ConversationDigest(number), [DialogOpened(dialog=number, agent="", alias=alias)]
-        dialog = parent.forked(number, upto=length)
+        dialog = parent.forked(number, upto=upto)
         opened = DialogOpened(
             dialog=number, agent="", alias=alias, parent=parent.number, upto=dialog.last_ordinal
         )

@@ -41,14 +41,49 @@ def sent_again(content: Content) -> Content:
     calls = tuple(_compared_call(call) for call in content.tool_calls)
     parts = content.parts
     if content.role == "assistant":
-        parts = tuple(
-            Part("text", part.text) if part.kind == "text" else part
-            for part in parts
-            if not _is_beside(part, calls)
-        )
+        parts = tuple(_compared_part(part) for part in parts if not _is_beside(part, calls))
     if calls != content.tool_calls or parts != content.parts:
         content = msgspec.structs.replace(content, parts=parts, tool_calls=calls)
     return content
+
+
+def sent_apart(content: Content) -> list[Content]:
+    """Divide an answer into the messages as which clients of the Responses API send it back.
+
+    There, thoughts, texts and calls are items of their own, each of which is read as a message
+    (https://platform.openai.com/docs/guides/conversation-state).
+
+    Args:
+        content: The answer.
+
+    Returns:
+        The messages; empty if they are not several.
+    """
+    if content.role != "assistant" or len(content.parts) + len(content.tool_calls) < 2:
+        return []
+    calls = {call.id: call for call in content.tool_calls}
+    made: list[Content] = []
+    for part in content.parts:
+        data = part.data if isinstance(part.data, dict) else {}
+        if part.kind not in _CALLS:
+            made.append(Content("assistant", (part,)))
+        elif part.kind == "function_call" and data.get("call_id") in calls:
+            made.append(Content("assistant", (), (calls.pop(data["call_id"]),)))
+        else:
+            calls.pop(str(data.get("call_id")), None)
+            made.append(Content("assistant", (part,)))
+    made += [Content("assistant", (), (call,)) for call in calls.values()]
+    return made if len(made) > 1 else []
+
+
+def _compared_part(part: Part) -> Part:
+    """Leave out what an item of an answer may lack when it is sent back."""
+    if part.kind == "text":
+        return Part("text", part.text)
+    if part.kind == "reasoning" and isinstance(part.data, dict):
+        data = {key: value for key, value in part.data.items() if value and key != "status"}
+        return Part("reasoning", json.dumps(data, sort_keys=True))  # clients reorder the keys
+    return part
 
 
 def _is_text_alone(part: Part) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from lllm import LogStore, capture
 from lllm.events.model import DialogOpened, MessageAdded, Part, ToolCall
 from tests.lllm.instrumentation.asking import chat_client
 from tests.support import loopback_responses
-from tests.support.loopback import Loopback
+from tests.support.loopback import JSON, Loopback
+from tests.support.loopback_responses import response, says, sent, thinks, wants
 from tests.support.runs import payloads
 from tests.support.sent_messages import sent_by_request
 
@@ -53,6 +56,39 @@ def test_each_item_is_a_message(server: Loopback, store: LogStore) -> None:
         ("tool", text("A cat."), (), "c1"),
         ("assistant", text("Hm."), (), None),
     ]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        (wants("look", "{}"), wants("look", '{"a": 1}', number=2)),
+        (says("Let me see."), wants("look", "{}")),
+        (thinks("Hm."), wants("look", "{}"), wants("look", '{"a": 1}', number=2)),
+        (wants("look", "{}"), says("I look."), wants("look", '{"a": 1}', number=2)),
+        (thinks("Hm."), says("Let me see.")),
+    ],
+)
+def test_items_of_an_answer_are_sent_back(
+    server: Loopback, store: LogStore, output: tuple[JSON, ...]
+) -> None:
+    """An answer of several items is not written again with the next requests; nor are results."""
+    client = capture(chat_client(server), provider="openai")
+    items: list[Any] = [{"role": "user", "content": "Hi"}]
+    with store.session("talk") as recorder:
+        for said in (output, (says("Done."),), output, (says("Bye."),)):
+            server.answers(sent(response(*said)))
+            answer = client.responses.create(model="gpt-5-mini", input=items)
+            items += answer.output
+            items += [
+                {"type": "function_call_output", "call_id": one.call_id, "output": "42"}
+                for one in answer.output
+                if one.type == "function_call"
+            ]
+    events = payloads(store, recorder.session_id)
+    results = [item for item in items if isinstance(item, dict)]
+    added = [event.content.text for event in events if isinstance(event, MessageAdded)]
+    assert added == [str(item.get("content", "42")) for item in results]
+    assert len([event for event in events if isinstance(event, DialogOpened)]) == 1
 
 
 def test_a_list_that_grows_is_written_once(server: Loopback, store: LogStore) -> None:
