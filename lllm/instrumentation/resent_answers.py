@@ -66,7 +66,8 @@ def sent_apart(content: Content) -> list[Content]:
     for part in content.parts:
         data = part.data if isinstance(part.data, dict) else {}
         if part.kind not in _CALLS:
-            made.append(Content("assistant", (part,)))
+            if not _is_beside(part, ()):
+                made.append(Content("assistant", (part,)))
         elif part.kind == "function_call" and data.get("call_id") in calls:
             made.append(Content("assistant", (), (calls.pop(data["call_id"]),)))
         else:

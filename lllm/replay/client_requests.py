@@ -14,7 +14,7 @@ import msgspec
 from lllm.events.model import AgentDefined, Content, LLMRequested, MessageAdded, ToolDefinition
 from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import to_plain
-from lllm.instrumentation.resent_answers import chained, digests_of, sent_again
+from lllm.instrumentation.resent_answers import chained, digests_of, sent_again, sent_apart
 from lllm.invokers.secret_params import without_secrets
 from lllm.replay.comparison import codec_event, task_key
 from lllm.replay.ignored_parts import Ignored
@@ -95,7 +95,7 @@ class ClientComparing:
             () if defined is None else defined.tools,
             [None if defined is None else defined.params, requested.params],
         )  # fmt: skip
-        return _compared(settings, contents, _digest)
+        return _compared(settings, _items(requested.api, contents), _digest)
 
     def asked(self, asked: ClientRequest) -> ComparedRequest:
         """Bring a request into the form in which it is compared, without redacting it.
@@ -105,7 +105,7 @@ class ClientComparing:
         """
         params = to_plain(without_secrets(asked.params))
         settings = _settings(asked.operation, asked.model, asked.stream, asked.tools, [params])
-        return _compared(settings, asked.contents, _digest)
+        return _compared(settings, _items(asked.api, asked.contents), _digest)
 
     def redacted(self, asked: ClientRequest) -> ComparedRequest:
         """Bring a request into the form in which it is compared, redacted as in the log.
@@ -122,7 +122,8 @@ class ClientComparing:
         if isinstance(written, AgentDefined):
             params, tools = written.params, written.tools
         settings = _settings(asked.operation, asked.model, asked.stream, tools, [params])
-        return _compared(settings, [*map(self._redact_message, asked.contents)], _digest)
+        contents = [*map(self._redact_message, asked.contents)]
+        return _compared(settings, _items(asked.api, contents), _digest)
 
     def _redact_message(self, content: Content) -> Content:
         digest, _ = digests_of(content)
@@ -162,6 +163,13 @@ class ClientComparing:
 
     def _digest_without(self, index: int, content: Content) -> bytes:
         return sha256(task_key(self.plain(index, sent_again(content)))).digest()
+
+
+def _items(api: str | None, contents: Sequence[Content]) -> Sequence[Content]:
+    """Divide answers into the items as which a client of the Responses API sends them back."""
+    if api != "responses":
+        return contents
+    return [item for content in contents for item in sent_apart(content) or (content,)]
 
 
 def _digest(_: int, content: Content) -> bytes:
