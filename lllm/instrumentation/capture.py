@@ -1,4 +1,4 @@
-"""Records the calls of clients of openai and anthropic, without a Tactic.
+"""Records the calls of clients of openai, anthropic and google-genai, without a Tactic.
 
     client = lllm.capture(OpenAI(), log_store=store)
     with store.session("my_project::script", tags={"env": "dev"}):
@@ -39,8 +39,8 @@ def capture(
 
     Args:
         client: An OpenAI, AsyncOpenAI, Anthropic or AsyncAnthropic client, a cloud variant such as
-            AzureOpenAI, AnthropicBedrock or AnthropicVertex, or an object with such a client as an
-            attribute, such as a chat model of LangChain.
+            AzureOpenAI, AnthropicBedrock or AnthropicVertex, a Client of google-genai, or an object
+            with such a client as an attribute, such as a chat model of LangChain.
         log_store: The store for calls outside of any session. None leaves these calls unrecorded;
             lllm warns of that once.
         ask_for_usage: True to request the usage of streamed Chat Completions (`stream_options`).
@@ -83,7 +83,7 @@ def release(client: ClientT) -> ClientT:
         The same client.
 
     Raises:
-        ConfigError: The object neither is a client of openai or anthropic nor has one.
+        ConfigError: The object neither is such a client nor has one.
     """
     from lllm.instrumentation.sdk import patch
 
@@ -106,7 +106,8 @@ def captured(
     in contrast, `with capture(client)` closes it, as the SDK's own `with` does.
 
     Args:
-        client: A client of openai or anthropic, or an object with one as an attribute.
+        client: A client of openai, anthropic or google-genai, or an object that has one as an
+            attribute.
         log_store: The store for calls outside of any session; None leaves these unrecorded.
         ask_for_usage: True to request the usage of streamed Chat Completions.
         provider: The provider that bills the calls, by its name in genai-prices; None means the
@@ -116,7 +117,7 @@ def captured(
         The same client.
 
     Raises:
-        ConfigError: The object neither is a client of openai or anthropic nor has one.
+        ConfigError: The object neither is such a client nor has one.
         MissingExtra: The installed version of the client's SDK is not supported.
     """
     from lllm.instrumentation.sdk import patch

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from lllm.instrumentation import request_bodies
+from lllm.instrumentation import generate_content_bodies, request_bodies
 from lllm.instrumentation.embeddings import EMBEDDINGS
 from lllm.instrumentation.legacy_completions import COMPLETIONS
 from lllm.instrumentation.request_bodies import CapturedRequest, ConversationForm
-from lllm.invokers.dialects.catalog import CHAT, MESSAGES, RESPONSES
+from lllm.invokers.dialects.catalog import CHAT, GENERATE_CONTENT, MESSAGES, RESPONSES
 from lllm.invokers.dialects.dialect import Dialect
 
 
@@ -35,12 +35,15 @@ def _conversation(name: str, dialect: Dialect, form: ConversationForm) -> Operat
     return Operation(name, dialect, form.read, form)
 
 
+_GOOGLES = _conversation("chat", GENERATE_CONTENT, generate_content_bodies.FORM)
 _BY_PATH = {
     "/chat/completions": _conversation("chat", CHAT, request_bodies.CHAT),
     "/completions": Operation("completion", COMPLETIONS, request_bodies.of_completions),
     "/responses/compact": _conversation("compact", RESPONSES, request_bodies.RESPONSES),
     "/responses": _conversation("responses", RESPONSES, request_bodies.RESPONSES),
     "/v1/messages": _conversation("chat", MESSAGES, request_bodies.MESSAGES),
+    ":generateContent": _GOOGLES,
+    ":streamGenerateContent": _GOOGLES,
     "/embeddings": Operation("embeddings", EMBEDDINGS, request_bodies.of_embeddings),
 }
 
@@ -63,11 +66,13 @@ def operation_of(method: str, path: str) -> Operation | None:
 
 # POST requests that run no model: they store data, count tokens, or stop a running job.
 _NO_MODEL = re.compile(
-    r"/(files|uploads|vector_stores|conversations|containers|skills|organization|projects|models"
-    r"|assistants|chatkit|webhooks)(/|$)"
+    r"/(files|uploads|vector_stores|conversations|containers|skills|organization|assistants"
+    r"|chatkit|webhooks)(/|$)|/(projects|models)(/[^:]*)?$"
     r"|/(count_tokens|input_tokens|cancel|pause|resume)$"
     r"|^/threads(/[^/]+)?(/messages(/[^/]+)?)?$"
     r"|/chat/completions/[^/]+$"
+    r"|/(auth_tokens|cachedContents|fileSearchStores|tunedModels|tuningJobs)$"
+    r"|:(countTokens|computeTokens|cancel|register)$"
 )
 
 

@@ -48,12 +48,14 @@ class ConversationForm(msgspec.Struct, frozen=True):
         each: A function that converts one item of the list to messages in lllm's terms.
         first: A function that converts the messages outside of the list, such as a system prompt.
         said: The keys that hold messages, in the list or outside of it.
+        others: A function that reads everything else; None for the form of OpenAI and Anthropic.
     """
 
     key: str
     each: Callable[[object], list[Content]]
     first: Callable[[Mapping[str, object]], list[Content]]
     said: tuple[str, ...]
+    others: Callable[[Mapping[str, object], list[Content]], CapturedRequest] | None = None
 
     def read(self, body: Mapping[str, object]) -> CapturedRequest:
         """Parse a whole body."""
@@ -64,6 +66,8 @@ class ConversationForm(msgspec.Struct, frozen=True):
 
     def asked(self, body: Mapping[str, object], contents: list[Content]) -> CapturedRequest:
         """Parse everything in a body except its messages, which are already parsed."""
+        if self.others is not None:
+            return self.others(body, contents)
         return _captured_request(body, contents, *self.said)
 
 

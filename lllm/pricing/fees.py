@@ -29,6 +29,9 @@ _READ = frozenset({
     "cache_write_tokens", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens",
     # included in the output: https://developers.openai.com/api/docs/guides/predicted-outputs
     "accepted_prediction_tokens", "rejected_prediction_tokens",
+    # https://ai.google.dev/api/generate-content#UsageMetadata
+    "promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount",
+    "cachedContentTokenCount", "toolUsePromptTokenCount",
 })  # fmt: skip
 # Numbers that cost nothing: durations, rates, and a gateway's figures of money beside `cost`.
 _FREE = frozenset({
@@ -133,6 +136,9 @@ def _tool_of(
         return "web_searches" if searched else None
     if kind == "file_search_call":
         return "storage_searches"
+    if kind == "groundingMetadata":
+        # A search has a fee, of which some are free each day: https://ai.google.dev/pricing
+        return "the search by which Google grounded the answer"
     if kind == "amazon-bedrock-guardrailAction":
         # Billed by the length of the text that it checks: https://aws.amazon.com/bedrock/pricing/
         return "the guardrail of the answer"

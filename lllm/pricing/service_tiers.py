@@ -87,6 +87,7 @@ def tier_in_usage(raw: Mapping[str, object]) -> str | None:
     place: object = raw
     for name in ("extra_properties", "google", "traffic_type"):
         place = place.get(name) if isinstance(place, dict) else None
+    place = raw.get("trafficType", place)  # Vertex's own API
     if not isinstance(place, str) or place.upper() in ("ON_DEMAND", "TRAFFIC_TYPE_UNSPECIFIED"):
         return None
     return place.lower()

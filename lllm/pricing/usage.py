@@ -121,6 +121,37 @@ def of_embeddings(raw: object) -> Usage | None:
         return None
 
 
+def of_generate_content(raw: object) -> Usage | None:
+    """Read a usage of Google's generateContent, on the Gemini API or on Vertex.
+
+    Thoughts are not among the candidates' tokens, and the results of tools that Google runs are not
+    among the prompt's; cached tokens are:
+    https://ai.google.dev/api/generate-content#UsageMetadata
+
+    Args:
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The usage in lllm's terms; None if it can't be read (`unreadable` says why).
+    """
+    try:
+        whole = _mapping(with_details(raw))
+        thoughts = _greatest([whole], "thoughtsTokenCount")
+        going_in = _mapping(whole.get("prompt_tokens_details"))
+        coming_out = _mapping(whole.get("completion_tokens_details"))
+        return Usage(
+            input=_count(whole.get("promptTokenCount"))
+            + _greatest([whole], "toolUsePromptTokenCount"),
+            output=_greatest([whole], "candidatesTokenCount") + thoughts,
+            cache_read=_greatest([whole], "cachedContentTokenCount"),
+            reasoning=thoughts,
+            audio_in=_greatest([going_in], "audio_tokens"),
+            audio_out=_greatest([coming_out], "audio_tokens"),
+        )
+    except UnreadableUsageError:
+        return None
+
+
 def unreadable(raw: object) -> str:
     """Explain why a provider's usage can't be read.
 
@@ -314,5 +345,5 @@ def _counts_in(raw: object) -> Iterator[tuple[str, object]]:
     whole = raw if isinstance(raw, dict) else {}
     for place in (whole, *whole.values()):
         for name, value in place.items() if isinstance(place, dict) else ():
-            if value is not None and str(name).endswith("_tokens"):
+            if value is not None and str(name).endswith(("_tokens", "TokenCount")):
                 yield str(name), value

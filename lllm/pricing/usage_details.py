@@ -9,6 +9,8 @@ OUTWARD = ("completion_tokens_details", "output_tokens_details")
 _OF_GOOGLE = {
     "promptTokensDetails": "prompt_tokens_details",
     "candidatesTokensDetails": "completion_tokens_details",
+    "cacheTokensDetails": "cache_tokens_details",
+    "toolUsePromptTokensDetails": "tool_use_prompt_tokens_details",
 }
 
 

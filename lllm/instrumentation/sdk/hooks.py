@@ -19,7 +19,7 @@ from lllm.instrumentation.recorded_endpoints import operation_of, unrecorded
 from lllm.instrumentation.recording_errors import RecorderAbort, isolate_recording_errors
 from lllm.instrumentation.request_bodies import asking_for_usage
 from lllm.instrumentation.sdk.abandoned_streams import BodyEnded
-from lllm.instrumentation.sdk.body_tee import AsyncCopying, Broken, Copying, of_library
+from lllm.instrumentation.sdk.body_tee import AsyncCopying, AsyncEnded, Broken, Copying, of_library
 from lllm.instrumentation.sdk.recorded_responses import async_response_of, response_of
 from lllm.instrumentation.session_resolver import ClientFamily, Recording
 from lllm.instrumentation.streamed_answers import Head
@@ -32,7 +32,7 @@ from lllm.sessions.current_session import running_session
 from lllm.sessions.unfinished_calls import exiting
 
 # The SDK's current call, for the attempts that it sends.
-_under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)
+under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)
 
 
 # The attributes in which clients of the various platforms keep their URL and credentials.
@@ -42,7 +42,7 @@ _OF_ENDPOINT = (
 )  # fmt: skip
 
 
-class _Options(Protocol):
+class RequestOptions(Protocol):
     """The interface of an SDK's request options."""
 
     method: str
@@ -92,7 +92,12 @@ class Listener:
         family: The client and its copies, which are recorded in the same way.
         to_http: A function that hooks into the client's current httpx client.
         is_copy: True if another captured client made this one.
+
+    Attributes:
+        sdk: The name of the SDK; "" if it is that of the client's package.
     """
+
+    sdk = ""
 
     def __init__(
         self,
@@ -106,12 +111,12 @@ class Listener:
         self.family = family
         self._to_http = to_http
         self.is_copy = is_copy
-        self._sdk = type(client).__module__.partition(".")[0]
+        self._sdk = self.sdk or type(client).__module__.partition(".")[0]
         self._known: tuple[list[object], ClientEndpoint] | None = None
         # for each method: the replacement, and the original
         self._replaced: dict[str, tuple[object, object]] = {}
 
-    def replace(self, name: str, by: Callable[[Callable[..., object]], object]) -> None:
+    def replace(self, name: str, by: Callable[..., object]) -> None:
         """Replace a method of the client; `by` makes the new one from the old one."""
         before, ours = vars(self.client).get(name), by(getattr(self.client, name))
         self._replaced[name] = ours, before
@@ -141,7 +146,7 @@ class Listener:
         """Make the replacement for the method `send` of the client's httpx client."""
         raise NotImplementedError
 
-    def begun(self, options: _Options, recording: Recording) -> Call | None:
+    def begun(self, options: RequestOptions, recording: Recording) -> Call | None:
         """Start to record a call of the SDK; None if it is not recorded."""
         operation = operation_of(options.method, options.url)
         if operation is None:
@@ -163,7 +168,7 @@ class Listener:
             session.begin_apart(call.clean)
         return call
 
-    def refuse_in_replay(self, options: _Options) -> None:
+    def refuse_in_replay(self, options: RequestOptions) -> None:
         """Refuse a call that could not have been recorded, in a replay.
 
         Args:
@@ -191,7 +196,7 @@ class SyncListener(Listener):
         """Make the replacement for the SDK's method `request`."""
 
         @wraps(original)
-        def request(cast_to: object, options: _Options, **how: object) -> object:
+        def request(cast_to: object, options: RequestOptions, **how: object) -> object:
             recording = self.family.recording
             if recording is None:  # the client was released, but other code still has this method
                 return original(cast_to, options, **how)
@@ -200,10 +205,10 @@ class SyncListener(Listener):
                 call = self.begun(options, recording)
             if call is None:
                 self.refuse_in_replay(options)
-                with during(_under_way, None):
+                with during(under_way, None):
                     return original(cast_to, options, **how)
             try:
-                with during(_under_way, call):
+                with during(under_way, call):
                     returned = original(cast_to, options, **how)
             except RecorderAbort as stop:
                 with isolate_recording_errors(failing=True):
@@ -225,7 +230,7 @@ class SyncListener(Listener):
 
         @wraps(original)
         def send(request: _Request, **how: object) -> object:
-            call = _under_way.get()
+            call = under_way.get()
             if call is None:
                 return original(request, **how)
             with isolate_recording_errors(call.session, inside=True):
@@ -259,12 +264,12 @@ class SyncListener(Listener):
                 got = _give_back_unread(response, error, "SyncByteStream")
         elif streams and response.is_stream_consumed:
             _take_body_read_before(call, response)
-            _on_end(call)(None, whole=True)
+            on_end(call)(None, whole=True)
             return
         elif streams:
             call.opened(Head(response))
             kind = of_library(Copying, type(response), "SyncByteStream")
-            response.stream = kind(response.stream, _on_chunk(call), _on_end(call))
+            response.stream = kind(response.stream, on_chunk(call), on_end(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
@@ -279,7 +284,7 @@ class AsyncListener(Listener):
         awaited: Callable[..., Awaitable[object]] = original  # type: ignore[assignment] # see listen
 
         @wraps(original)
-        async def request(cast_to: object, options: _Options, **how: object) -> object:
+        async def request(cast_to: object, options: RequestOptions, **how: object) -> object:
             recording = self.family.recording
             if recording is None:  # the client was released, but other code still has this method
                 return await awaited(cast_to, options, **how)
@@ -288,10 +293,10 @@ class AsyncListener(Listener):
                 call = self.begun(options, recording)
             if call is None:
                 self.refuse_in_replay(options)
-                with during(_under_way, None):
+                with during(under_way, None):
                     return await awaited(cast_to, options, **how)
             try:
-                with during(_under_way, call):
+                with during(under_way, call):
                     returned = await awaited(cast_to, options, **how)
             except RecorderAbort as stop:
                 with isolate_recording_errors(failing=True):
@@ -314,7 +319,7 @@ class AsyncListener(Listener):
 
         @wraps(original)
         async def send(request: _Request, **how: object) -> object:
-            call = _under_way.get()
+            call = under_way.get()
             if call is None:
                 return await awaited(request, **how)
             with isolate_recording_errors(call.session, inside=True):
@@ -348,20 +353,14 @@ class AsyncListener(Listener):
             except Exception as error:
                 got = _give_back_unread(response, error, "AsyncByteStream")
         elif streams:
-
-            async def ended(error: BaseException | None, *, whole: bool) -> None:
-                with isolate_recording_errors():
-                    call.finished(error, whole=whole)
-                with isolate_recording_errors(call.session, failing=error is not None):
-                    await call.aleave(call.outcome)
-
+            ended = async_on_end(call)
             if response.is_stream_consumed:
                 _take_body_read_before(call, response)
                 await ended(None, whole=True)
                 return
             call.opened(Head(response))
             kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
-            response.stream = kind(response.stream, _on_chunk(call), ended, _on_end(call))
+            response.stream = kind(response.stream, on_chunk(call), ended, on_end(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
@@ -382,7 +381,7 @@ def _path(request: _Request) -> str:
     return request.url.raw_path.decode("ascii", errors="replace").partition("?")[0]
 
 
-def _on_chunk(call: Call) -> Callable[[bytes], None]:
+def on_chunk(call: Call) -> Callable[[bytes], None]:
     """Make the callback for each piece of an answer's body."""
 
     def seen(chunk: bytes) -> None:
@@ -392,7 +391,7 @@ def _on_chunk(call: Call) -> Callable[[bytes], None]:
     return seen
 
 
-def _on_end(call: Call) -> BodyEnded:
+def on_end(call: Call) -> BodyEnded:
     """Make the callback for the end of an answer's body."""
 
     def ended(error: BaseException | None, *, whole: bool) -> None:
@@ -400,6 +399,18 @@ def _on_end(call: Call) -> BodyEnded:
             call.finished(error, whole=whole)
         with isolate_recording_errors(call.session, failing=error is not None):
             call.leave(call.outcome)
+
+    return ended
+
+
+def async_on_end(call: Call) -> AsyncEnded:
+    """Make the callback for the end of an answer's body on an event loop."""
+
+    async def ended(error: BaseException | None, *, whole: bool) -> None:
+        with isolate_recording_errors():
+            call.finished(error, whole=whole)
+        with isolate_recording_errors(call.session, failing=error is not None):
+            await call.aleave(call.outcome)
 
     return ended
 

@@ -1,8 +1,9 @@
 """Patches the client of an SDK, so that its calls are recorded.
 
-The SDKs of OpenAI and Anthropic are built alike: every call goes through the client's `request`,
-and each attempt through `send` of its httpx client. Both methods are replaced on this one client;
-their results are the SDK's own. Clients made by `copy` and `with_options` are captured, too.
+The SDKs of OpenAI and Anthropic are built alike (`google_genai` has what Google's needs): every
+call goes through the client's `request`, and each attempt through `send` of its httpx client. Both
+methods are replaced on this one client; their results are the SDK's own. Clients made by `copy` and
+`with_options` are captured, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import inspect
 from collections.abc import Callable
 
 from lllm.events.errors import ConfigError
+from lllm.instrumentation.sdk import google_genai
 from lllm.instrumentation.sdk.hooks import AsyncListener, Listener, SyncListener
 from lllm.instrumentation.session_resolver import ClientFamily, Recording
 from lllm.instrumentation.wrapped_clients import clients_inside, holder_of
@@ -40,9 +42,9 @@ def clients_of(given: object) -> list[object]:
     if not found:
         kind = type(given)
         raise ConfigError(
-            "capture takes a client of openai or anthropic (OpenAI(), AsyncAnthropic(), ...), or "
-            f"an object that has one; {kind.__module__}.{kind.__qualname__} is neither. "
-            f"{_advice(given)}"
+            "capture takes a client of openai, anthropic or google-genai (OpenAI(), "
+            "AsyncAnthropic(), genai.Client(), ...), or an object that has one; "
+            f"{kind.__module__}.{kind.__qualname__} is neither. {_advice(given)}"
         )
     return found
 
@@ -104,17 +106,25 @@ def release(client: object) -> None:
         listener.family, listener.is_copy = ClientFamily(None), False
     else:
         listener.family.recording = None
+    if listener.put_back():
+        vars(client).pop(_MARK, None)
+    if not google_genai.is_client(client):
+        _release_http(client)
+
+
+def _release_http(client: object) -> None:
     http = client._client  # type: ignore[attr-defined] # see _is_client
     original = vars(http).get(_MARK)
     if original is not None and not http.is_closed:
         # Both share connections, which are closed when the first of them is collected: keep both.
         vars(original)[_LISTENED] = http
         client._client = original  # type: ignore[attr-defined] # see _is_client
-    if listener.put_back():
-        vars(client).pop(_MARK, None)
 
 
 def _attach(client: object, family: ClientFamily, *, is_copy: bool) -> None:
+    if google_genai.is_client(client):
+        setattr(client, _MARK, google_genai.attach(client, family))
+        return
     request = client.request  # type: ignore[attr-defined] # see _is_client
     kind = AsyncListener if inspect.iscoroutinefunction(request) else SyncListener
     listener: Listener = kind(client, family, _attach_http, is_copy=is_copy)
@@ -159,6 +169,8 @@ def _listener_of(client: object) -> Listener | None:
 
 def _client_of(thing: object) -> object | None:
     """Find the client that an object is or belongs to; see ClientOf."""
+    if (googles := google_genai.client_of(thing)) is not None:
+        return googles
     if _is_client(thing):
         return thing
     inside = getattr(thing, "_client", None) if _sdks(thing) else None
@@ -172,4 +184,6 @@ def _is_client(client: object) -> bool:
 
 def _sdks(client: object) -> set[str]:
     """List the SDKs whose classes a client is an instance of, normally one."""
+    if google_genai.is_client(client):
+        return {google_genai.SDK}
     return {kind.__module__.partition(".")[0] for kind in type(client).__mro__}.intersection(_SDKS)

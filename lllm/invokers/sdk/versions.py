@@ -17,7 +17,12 @@ from lllm.version import __version__
 
 # The first supported version, and the first one that is not supported any more. OpenAI's SDK reads
 # OPENAI_CUSTOM_HEADERS, which `lllm.invokers.openai` relies on, since version 2.34.
-SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.100", "2")}
+SUPPORTED = {
+    "openai": ("2.34", "4"),
+    "anthropic": ("2.0", "3"),
+    "litellm": ("1.100", "2"),
+    "google-genai": ("2.34", "4"),
+}
 
 
 def require(sdk: str) -> None:

@@ -18,6 +18,7 @@ from lllm.replay.wire import (
     amazon_frames,
     chat_completions,
     completions_and_embeddings,
+    generate_content,
     messages,
     responses,
 )
@@ -156,6 +157,8 @@ def _said(message: str, before: str, code: str | None) -> str | None:
 
 
 def _error(said: str | None, code: str | None, asked: WireRequest) -> JSON:
+    if asked.api == "generate_content":
+        return generate_content.error(said, code)
     if asked.api == "messages":
         told = {"type": code or "api_error", "message": said or "Error"}
         return {"type": "error", "error": told}
@@ -197,13 +200,15 @@ def _partial(end: LLMFailed, asked: WireRequest) -> Answer:
         finish="other",
         model=end.model or end.asked,
         service_tier=end.service_tier,
-        usage_raw=end.usage_raw if asked.api == "messages" else None,
+        usage_raw=end.usage_raw if asked.api in ("messages", "generate_content") else None,
     )
 
 
 def _body(answer: Answer, asked: WireRequest, created: int) -> JSON:
     if asked.api == "messages":
         return messages.body(answer)
+    if asked.api == "generate_content":
+        return generate_content.body(answer)
     if asked.api == "responses":
         built = responses.body(answer, created=created, asked=asked.body)
         return built | ({"object": "response.compaction"} if asked.operation == "compact" else {})
@@ -217,6 +222,8 @@ def _body(answer: Answer, asked: WireRequest, created: int) -> JSON:
 def _events(answer: Answer, asked: WireRequest, created: int, *, finished: bool) -> Iterator[JSON]:
     if asked.api == "messages":
         return messages.events(answer, finished=finished)
+    if asked.api == "generate_content":
+        return generate_content.events(answer, finished=finished)
     if asked.api == "responses":
         return responses.events(answer, created=created, asked=asked.body, finished=finished)
     if asked.api == "completions":
@@ -257,7 +264,8 @@ def _stream(
             named = isinstance(kind, str)
             name = f"event: {kind}\n".encode() if named else b""
             yield b"%sdata: %s\n\n" % (name, _json(event))
-        if end_mark and not named:  # Chat Completions, whose events have no name, end so
+        # Chat Completions, whose events have no name, end so; Google's have none either.
+        if end_mark and not named and asked.api != "generate_content":
             yield b"data: [DONE]\n\n"
 
     return HttpAnswer(200, headers | {"content-type": "text/event-stream"}, pieces, broken)
