@@ -17,12 +17,10 @@ from lllm.version import __version__
 
 # The first supported version, and the first one that is not supported any more. OpenAI's SDK reads
 # OPENAI_CUSTOM_HEADERS, which `lllm.invokers.openai` relies on, since version 2.34.
-SUPPORTED = {
-    "openai": ("2.34", "4"),
-    "anthropic": ("2.0", "3"),
-    "litellm": ("1.100", "2"),
-    "google-genai": ("2.34", "4"),
-}
+SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.100", "2")}
+# SDKs that are recorded and that no invoker uses, so no extra installs them; tests/frameworks has
+# the tested versions.
+RECORDED = {"google-genai": ("2.34", "4")}
 
 
 def require(sdk: str) -> None:
@@ -46,12 +44,12 @@ def require_supported(sdk: str) -> None:
     """Check the version of an SDK that is installed.
 
     Args:
-        sdk: A key of `SUPPORTED`.
+        sdk: A key of `SUPPORTED` or of `RECORDED`.
 
     Raises:
         MissingExtra: The version is out of the range. An unknown version is accepted.
     """
-    first, beyond = SUPPORTED[sdk]
+    first, beyond = (SUPPORTED | RECORDED)[sdk]
     installed = _installed(sdk)
     numbers = _numbers(installed)
     if numbers and not _numbers(first) <= numbers < _numbers(beyond):
