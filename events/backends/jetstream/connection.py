@@ -19,6 +19,7 @@ import msgspec
 
 from lllm.events.backends.jetstream.client_loop import CLIENT_LOOP, finish
 from lllm.events.backends.jetstream.server_url import JetStreamURL
+from lllm.events.concurrency.decoders import decoder
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import LogError, LogUnavailable, MissingExtra
@@ -104,8 +105,8 @@ class _Got(msgspec.Struct):
     error: _Fault | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_got = msgspec.json.Decoder(_Got).decode
+_decode_answer = decoder(_Answer).decode
+_decode_got = decoder(_Got).decode
 
 
 class NatsConnection:

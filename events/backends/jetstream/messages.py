@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from lllm.events.backends.jetstream.connection import Outgoing, Stored
+from lllm.events.concurrency.decoders import decoder
 from lllm.events.envelope import NewEvent, Recorded, refuse_too_large
 from lllm.events.errors import AppendTooLarge, LogDamaged
 
@@ -78,7 +79,7 @@ class Envelopes(msgspec.Struct, frozen=True, gc=False):
 
 
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Envelopes)
+_decoder = decoder(Envelopes)
 
 
 class Subjects:
