@@ -16,6 +16,7 @@ class LogBeside(MemoryBackend):
     """A log in memory whose rows are in PostgreSQL, so that positions are those of any log."""
 
     read_only = False
+    jsonb: bool | None = None
 
     def __init__(self) -> None:
         super().__init__()

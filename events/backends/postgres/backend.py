@@ -30,7 +30,7 @@ from lllm.events.backends.postgres.binary_values import (
 from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.connection_pool import ConnectionPool
 from lllm.events.backends.postgres.erasing import COPIES_ELSEWHERE, PayloadEraser
-from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused
+from lllm.events.backends.postgres.errors import ConnectionLost, ServerRefused, ServerUnreachable
 from lllm.events.backends.postgres.months import Months
 from lllm.events.backends.postgres.own_appends import LONGEST, OwnAppends
 from lllm.events.backends.postgres.read_events import EventReader
@@ -204,6 +204,7 @@ class PostgresBackend:
         self, parameters: Sequence[bytes], until: float, *, hasty: bool
     ) -> Sequence[int]:
         pause = _SHORTEST_PAUSE
+        unclear = False  # True if an attempt has ended without an answer
         while True:
             try:
                 with self._pool.lend(until, hasty=hasty) as connection:
@@ -215,14 +216,14 @@ class PostgresBackend:
                 self._own.last = max(self._own.last, *positions)
                 self._months.look()
                 return positions
+            except ServerUnreachable as error:
+                raise (_unclear(error) if unclear else error) from None
             except (ConnectionLost, ServerRefused) as error:
                 if isinstance(error, ServerRefused) and not error.can_be_repeated():
                     raise
                 if time.monotonic() + pause >= until:
-                    raise LogUnavailable(
-                        f"{error} It is not known whether the events were stored; they can be "
-                        "appended again."
-                    ) from None
+                    raise _unclear(error) from None
+                unclear = unclear or isinstance(error, ConnectionLost)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -360,6 +361,12 @@ class PostgresBackend:
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+
+
+def _unclear(error: LogUnavailable) -> LogUnavailable:
+    return LogUnavailable(
+        f"{error} It is not known whether the events were stored; they can be appended again."
+    )
 
 
 def _reopen(

@@ -42,7 +42,6 @@ _SETTINGS = {
 ANSWER_SECONDS = 60.0  # for one statement, or one batch of rows
 _TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 30_000}  # seconds, milliseconds
 _MANY = 50  # rows from which copying them to a temporary table is faster
-_PREPARED = 1  # uses of a statement that writes rows before it is prepared
 
 
 _T = TypeVar("_T")
@@ -134,7 +133,9 @@ class PostgresConnection:
         try:
             settings = {"search_path": quoted(schema), **_SETTINGS}
             if writes:
-                self.raw.prepare_threshold = _PREPARED
+                # After a ROLLBACK, DROP or ALTER, psycopg deallocates all prepared statements of
+                # the connection, if it has prepared any: those of the pipeline, too.
+                self.raw.prepare_threshold = None
                 settings["plan_cache_mode"] = "auto"
             calls = ", ".join(["set_config(?, ?, false)"] * len(settings))
             self.execute(f"SELECT {calls}", [word for one in settings.items() for word in one])
