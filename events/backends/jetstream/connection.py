@@ -338,6 +338,31 @@ async def last_message(client: Client, stream: str, subject: str, seconds: float
     return Stored(message.seq, message.subject, message.data)
 
 
+async def store_message(
+    client: Client,
+    subject: str,
+    data: bytes,
+    seconds: float,
+    headers: dict[str, str] | None = None,
+) -> None:
+    """Store one message.
+
+    Args:
+        client: The connected client.
+        subject: The subject, which a stream has to take.
+        data: The content.
+        seconds: The longest time to wait.
+        headers: What else the server is told, such as the message's time to live.
+
+    Raises:
+        ServerError: The server refuses; nothing was stored.
+    """
+    found = await client.request(subject, data, timeout=seconds, headers=headers)
+    fault = _decode_answer(found.data).error
+    if fault is not None:
+        raise ServerError(fault.err_code, fault.description)
+
+
 async def store_batch(client: Client, messages: Sequence[Outgoing], seconds: float) -> int:
     """Store messages, all or none of them.
 

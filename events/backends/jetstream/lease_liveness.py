@@ -26,6 +26,7 @@ from lllm.events.backends.jetstream.connection import (
     call_api,
     is_in_cluster,
     last_message,
+    store_message,
 )
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import RobustLock
@@ -119,15 +120,15 @@ class LeaseLiveness:
             }
             with suppress(ServerError):  # others made it; storing the keys tells whether it works
                 await call_api(client, f"STREAM.CREATE.{self._bucket}", request, _WAIT)
-            await client.request(f"{self._keys}.known.{owner}", b"", timeout=_WAIT)
+            # The lease first: a process that is known and has none is dead.
             await self._put_lease(client, owner)
+            await store_message(client, f"{self._keys}.known.{owner}", b"", _WAIT)
 
         return run
 
     async def _put_lease(self, client: Client, owner: str) -> None:
-        await client.request(
-            f"{self._keys}.lease.{owner}", b"", timeout=_WAIT, headers={"Nats-TTL": f"{LEASE}s"}
-        )
+        ttl = {"Nats-TTL": f"{LEASE}s"}
+        await store_message(client, f"{self._keys}.lease.{owner}", b"", _WAIT, ttl)
 
     async def _renew(self, owner: str) -> None:
         import asyncio
@@ -155,12 +156,12 @@ class LeaseLiveness:
 
         async def look(client: Client) -> tuple[bool, bool]:
             try:
-                # The lease first: a process that appears meanwhile is known and has one.
-                lease = await last_message(
-                    client, self._bucket, f"{self._keys}.lease.{owner}", _WAIT
-                )
-                known = lease or await last_message(
+                # In the other order than they are stored.
+                known = await last_message(
                     client, self._bucket, f"{self._keys}.known.{owner}", _WAIT
+                )
+                lease = known and await last_message(
+                    client, self._bucket, f"{self._keys}.lease.{owner}", _WAIT
                 )
             except ServerError as error:
                 if error.code == STREAM_NOT_FOUND:

@@ -108,6 +108,11 @@ class _Work:
         self.handled = sys.exc_info()[1]
 
     @property
+    def root(self) -> _Work:
+        """The trace that it belongs to."""
+        return self if self.above is None else self.above.root
+
+    @property
     def raised(self) -> BaseException | None:
         """The exception that ends the work right now; None if it ends well."""
         error = sys.exc_info()[1]
@@ -145,6 +150,9 @@ class OpenAIAgentsRecorder:
         """End the session of a trace."""
         _, work = self._traces.pop(trace.trace_id, (None, None))
         if work is not None:
+            for span_id, inner in list(self._spans.items()):  # of a stream that was left
+                if inner.root is work:
+                    self._spans.pop(span_id, None)
             self._leave(work, work.raised)
 
     def _leave(self, work: _Work, error: BaseException | None) -> None:
@@ -184,8 +192,9 @@ class OpenAIAgentsRecorder:
             return
         error = work.raised
         with isolate_recording_errors(work.scope, failing=error is not None):
-            if work.kind == "agent" and work.agent is not None:
+            if work.kind == "agent" and work.agent is not None and work.session is not None:
                 work.agent.end(error)
+                work.session.scope.recorder.commit()
             elif work.call is not None:
                 self._end_call(work, work.call, span, error)
             elif work.tool is not None:
@@ -287,6 +296,8 @@ class OpenAIAgentsRecorder:
             tool.returned(_told(tool, told))
         else:
             tool.returned(_told(tool, "" if output is None else str(output)))
+        if work.session is not None:
+            work.session.scope.recorder.commit()
 
     # -- the rest of the SDK's interface
 
