@@ -10,13 +10,13 @@ from lllm.events.backends.postgres.binary_values import (
     BIGINT_ARRAY,
     BYTEA_ARRAY,
     decode_bigint,
-    encode_bigint,
     encode_bigints,
     encode_byte_strings,
 )
 from lllm.events.backends.postgres.connection import Statement
 from lllm.events.backends.postgres.errors import UNDEFINED_TABLE, ServerRefused
-from lllm.events.backends.postgres.read_events import Ask
+from lllm.events.backends.postgres.privileges import FunctionPrivilege
+from lllm.events.backends.postgres.read_events import Ask, digest_pages
 from lllm.events.errors import LogDamaged
 
 
@@ -35,10 +35,7 @@ class ArchivedLeaves:
         self._remove = Statement(
             f"SELECT {schema}.remove_events($1, $2)", (BIGINT_ARRAY, BYTEA_ARRAY)
         )
-        name = f"{schema}.remove_events(bigint[],bytea[])".replace("'", "''")
-        self._may_remove = Statement(
-            f"SELECT has_function_privilege(to_regprocedure('{name}'), 'EXECUTE')"
-        )
+        self._privilege = FunctionPrivilege(schema, "remove_events", "bigint[],bytea[]", ask)
         self._page = Statement(
             f"SELECT position, digest FROM {schema}.archived_leaves"
             " WHERE position > $1 AND position <= $2"
@@ -52,15 +49,7 @@ class ArchivedLeaves:
         Raises:
             LogUnavailable: The server can't be reached.
         """
-        allowed = self._ask(self._may_remove, ()).get_value(0, 0)
-        if allowed is None:
-            return (
-                "its tables were made by an earlier lllm. `lllm schema --postgres` prints what the "
-                "owner of the schema runs to bring them up to date."
-            )
-        if allowed != b"\x01":
-            return "the role that lllm connects as has no EXECUTE on the function `remove_events`."
-        return None
+        return self._privilege.refusal()
 
     def remove(self, leaves: Sequence[tuple[int, bytes]]) -> None:
         """Remove events and keep their digests, in one transaction; see `RemovesEvents`.
@@ -95,19 +84,8 @@ class ArchivedLeaves:
         Yields:
             Pages of positions and digests, in order.
         """
-        while after < upto:
-            try:
-                found = self._ask(self._page, (encode_bigint(after), encode_bigint(upto)))
-            except ServerRefused as error:
-                if error.sqlstate == UNDEFINED_TABLE:  # tables of an earlier lllm
-                    return
+        try:
+            yield from digest_pages(lambda given: self._ask(self._page, given), after, upto)
+        except ServerRefused as error:
+            if error.sqlstate != UNDEFINED_TABLE:  # which tables of an earlier lllm lack
                 raise
-            page = [
-                (decode_bigint(found.get_value(row, 0) or b""), found.get_value(row, 1) or b"")
-                for row in range(found.ntuples)
-            ]
-            if page:
-                yield page
-                after = page[-1][0]
-            if len(page) < DIGESTS_AT_ONCE:
-                return

@@ -31,6 +31,7 @@ from lllm.events.backends.postgres.old_snapshots import (
     SNAPSHOT_SECONDS,
     held_back,
 )
+from lllm.events.backends.postgres.privileges import FunctionPrivilege
 from lllm.events.backends.postgres.read_events import Ask
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogUnavailable
@@ -69,10 +70,7 @@ class PayloadEraser:
         self._ask = ask
         self._connect = connect
         self._erase = Statement(f"SELECT {schema}.erase($1, $2)", (BIGINT_ARRAY, BYTEA_ARRAY))
-        name = f"{schema}.erase(bigint[],bytea[])".replace("'", "''")
-        self._may_erase = Statement(
-            f"SELECT has_function_privilege(to_regprocedure('{name}'), 'EXECUTE')"
-        )
+        self._privilege = FunctionPrivilege(schema, "erase", "bigint[],bytea[]", ask)
         self._tables = Statement(
             "SELECT max(number), relation::regclass::text, pg_total_relation_size(relation),"
             " pg_has_role(relowner, 'USAGE')"
@@ -105,15 +103,7 @@ class PayloadEraser:
         Raises:
             LogUnavailable: The server can't be reached.
         """
-        allowed = self._ask(self._may_erase, ()).get_value(0, 0)
-        if allowed is None:
-            return (
-                "its tables were made by an earlier lllm. `lllm schema --postgres` prints what the "
-                "owner of the schema runs to bring them up to date."
-            )
-        if allowed != b"\x01":
-            return "the role that lllm connects as has no EXECUTE on the function `erase`."
-        return None
+        return self._privilege.refusal()
 
     def tables(self) -> Sequence[tuple[int, str, int, bool]]:
         """List the tables of payloads that have to be rewritten.

@@ -140,23 +140,15 @@ class EventReader:
 
     def read_digests(self, after: int, upto: int) -> Iterator[DigestPage]:
         """Read the digests of all events, also of those that left; see `ReadsDigests`."""
-        while after < upto:
-            given = (encode_bigint(after), encode_bigint(upto))
-            try:
-                found = self._pool.ask(self._all_digests, given)
-            except ServerRefused as error:
-                if error.sqlstate != UNDEFINED_TABLE:
-                    raise
-                found = self._pool.ask(self._digests, given)  # in tables of an earlier lllm
-            page = [
-                (decode_bigint(found.get_value(row, 0) or b""), found.get_value(row, 1) or b"")
-                for row in range(found.ntuples)
-            ]
-            if page:
-                yield page
-                after = page[-1][0]
-            if len(page) < DIGESTS_AT_ONCE:
-                return
+        return digest_pages(self._ask_for_digests, after, upto)
+
+    def _ask_for_digests(self, given: Sequence[bytes]) -> PGresult:
+        try:
+            return self._pool.ask(self._all_digests, given)
+        except ServerRefused as error:
+            if error.sqlstate != UNDEFINED_TABLE:
+                raise
+            return self._pool.ask(self._digests, given)  # in tables of an earlier lllm
 
     def _events(
         self, statements: _Pages, after: int, upto: int, *parameters: bytes
@@ -223,6 +215,33 @@ class EventReader:
             raise
         kept: list[tuple[int, bytes]] = _decoded(found)
         return dict(kept)
+
+
+def digest_pages(
+    ask: Callable[[Sequence[bytes]], PGresult], after: int, upto: int
+) -> Iterator[DigestPage]:
+    """Read positions and digests, page by page.
+
+    Args:
+        ask: Reads at most DIGESTS_AT_ONCE rows, in order, after one position and up to another,
+            which it gets in binary form.
+        after: Read those after this position.
+        upto: The last position to read.
+
+    Yields:
+        Pages of positions and digests, in order.
+    """
+    while after < upto:
+        found = ask((encode_bigint(after), encode_bigint(upto)))
+        page = [
+            (decode_bigint(found.get_value(row, 0) or b""), found.get_value(row, 1) or b"")
+            for row in range(found.ntuples)
+        ]
+        if page:
+            yield page
+            after = page[-1][0]
+        if len(page) < DIGESTS_AT_ONCE:
+            return
 
 
 def _is_full(page: Sequence[_Row], most: int) -> bool:
