@@ -40,9 +40,11 @@ def session_page(pages: StorePages, request: Request) -> Response:
         return RedirectResponse(f"/sessions/{session_id}", 303)
     if request.headers.get(FRAGMENT) == "session":
         return pages.render(request, "_whole_session.html", **_values_for_page(pages, request))
-    row = session_host(pages.store).reader.find(session_id, below=False).row
     position = pages.store.log.head()
-    if (row.calls or 0) < _LONG or pages.opened.is_kept(session_id):
+    row = None  # of a session that is in memory, nothing has to be waited for
+    if not pages.opened.is_kept(session_id):
+        row = session_host(pages.store).reader.find(session_id, below=False).row
+    if row is None or (row.calls or 0) < _LONG:
         values = _values_for_page(pages, request)
         return pages.render(request, "session.html", position=position, **values)
     return pages.stream(
