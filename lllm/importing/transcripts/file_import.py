@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -140,6 +141,17 @@ class TranscriptFileImport:
         """True if the file has lines, and none of them is of the program."""
         return bool(self.unknown) and not (self.sessions or self.has_known)
 
+    def new_lines(self) -> Iterator[Line]:
+        """Read what was added to the file since the last time.
+
+        Yields:
+            The lines, in order.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        return self._file.new_lines()
+
     def take(self, line: Line) -> None:
         """Take the next line that can be read; each program has its own way."""
         raise NotImplementedError
@@ -154,7 +166,7 @@ class TranscriptFileImport:
             found = os.stat(self.path)
             if (found.st_size, found.st_mtime_ns) != self._seen:
                 self._seen = (found.st_size, found.st_mtime_ns)
-                for number, line in enumerate(self._file.new_lines(), 1):
+                for number, line in enumerate(self.new_lines(), 1):
                     self._take(line)
                     if number % _AT_ONCE == 0:
                         self._write()

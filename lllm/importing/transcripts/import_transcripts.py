@@ -14,11 +14,12 @@ import msgspec
 from lllm.events.backend import Progress
 from lllm.events.backends.location import local_path
 from lllm.events.errors import LogReadOnly, StoreError
-from lllm.importing.transcripts import claude_code, codex, codex_file
+from lllm.importing.transcripts import claude_code, codex, codex_file, gemini_cli_file
 from lllm.importing.transcripts.call_owners import CallOwners
 from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile
 from lllm.importing.transcripts.codex_file import CodexFile
 from lllm.importing.transcripts.file_import import Target, TranscriptFileImport
+from lllm.importing.transcripts.gemini_cli_file import GeminiCliFile
 from lllm.importing.transcripts.transcript_json import first_time
 from lllm.store.methods.store_parts import StoreParts
 
@@ -30,11 +31,24 @@ class Program(NamedTuple):
         file: The class that imports one of its files.
         folders: A function that lists the folders in which it keeps them.
         where: These folders, in words.
+        files: A function that lists its files in a folder.
+        is_subagent: A function that says whether a file is of a sub-agent, which comes after the
+            session that began it.
     """
 
     file: type[TranscriptFileImport]
     folders: Callable[[], list[Path]]
     where: str
+    files: Callable[[Path], list[Path]]
+    is_subagent: Callable[[Path], bool]
+
+
+def _json_lines(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.rglob("*.jsonl") if one.is_file())
+
+
+def _never(_: Path) -> bool:
+    return False
 
 
 PROGRAMS = {
@@ -42,11 +56,22 @@ PROGRAMS = {
         ClaudeCodeFile,
         claude_code.folders,
         "~/.claude/projects, ~/.config/claude/projects or the folder that CLAUDE_CONFIG_DIR names",
+        _json_lines,
+        claude_code.is_subagent,
     ),
     codex.NAME: Program(
         CodexFile,
         codex_file.folders,
         "~/.codex/sessions or the folder that CODEX_HOME names",
+        _json_lines,
+        _never,
+    ),
+    "gemini": Program(
+        GeminiCliFile,
+        gemini_cli_file.folders,
+        "~/.gemini/tmp or that folder in GEMINI_CLI_HOME",
+        gemini_cli_file.files_in,
+        gemini_cli_file.is_subagent,
     ),
 }
 """The programs whose transcripts can be imported, by name."""
@@ -148,10 +173,15 @@ class TranscriptImport:
 
     def _find(self) -> None:
         """Find new files; a session comes before its sub-agents and before its copies."""
-        found = [path for place in self._places for path in _files_in(place)]
+        program = self._program
+        found = [
+            path
+            for place in self._places
+            for path in ([place] if place.is_file() else program.files(place))
+        ]
         new = [path for path in dict.fromkeys(found) if path not in self._files]
-        for path in sorted(new, key=_age):
-            self._files[path] = self._program.file(path, self._target)
+        for path in sorted(new, key=lambda path: _age(path, below=program.is_subagent(path))):
+            self._files[path] = program.file(path, self._target)
 
     def _result(self) -> ImportedTranscripts:
         files = self._files.values()
@@ -175,16 +205,10 @@ class TranscriptImport:
         )
 
 
-def _files_in(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    return sorted(one for one in place.rglob("*.jsonl") if one.is_file())
-
-
-def _age(path: Path) -> tuple[bool, int, int, str]:
+def _age(path: Path, *, below: bool) -> tuple[bool, int, int, str]:
     """Order files: sessions first, the oldest first, and of copies the one that ended first."""
     try:
         changed = path.stat().st_mtime_ns
     except OSError:
         changed = 0
-    return claude_code.is_subagent(path), first_time(path), changed, path.name
+    return below, first_time(path), changed, path.name

@@ -73,7 +73,7 @@ class TranscriptFile:
                 if line == b"":
                     yield Line(self._number, None, f"it has more than {LONGEST:,} bytes")
                 elif line.strip():
-                    yield _line(self._number, line)
+                    yield json_object(self._number, line)
 
     def rest(self) -> bytes:
         """Read the last line if it has no line break; b"" if there is none, or if it is too long.
@@ -87,7 +87,16 @@ class TranscriptFile:
         return found if len(found) <= LONGEST else b""
 
 
-def _line(number: int, line: bytes) -> Line:
+def json_object(number: int, line: bytes) -> Line:
+    """Decode a line.
+
+    Args:
+        number: The number of the line.
+        line: Its bytes.
+
+    Returns:
+        The line with its object, or with the reason why it has none.
+    """
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -117,7 +126,8 @@ def first_time(path: Path) -> int:
     """Find the time of the first line of a file that has one; 0 if there is none."""
     try:
         for line in TranscriptFile(path).new_lines():
-            found = None if line.value is None else time_of(line.value.get("timestamp"))
+            value = line.value or {}
+            found = time_of(value.get("timestamp")) or time_of(value.get("startTime"))
             if found is not None:
                 return found
     except OSError:
