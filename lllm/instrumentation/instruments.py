@@ -39,6 +39,12 @@ def _langchain() -> Instrument:
     return LangChainInstrument()
 
 
+def _litellm() -> Instrument:
+    from lllm.instrumentation.frameworks.litellm_instrument import LiteLLMInstrument
+
+    return LiteLLMInstrument()
+
+
 def _openai_agents() -> Instrument:
     from lllm.instrumentation.frameworks.openai_agents_instrument import OpenAIAgentsInstrument
 
@@ -53,6 +59,7 @@ def _pydantic_ai() -> Instrument:
 
 _KNOWN: dict[str, Callable[[], Instrument]] = {
     "langchain": _langchain,
+    "litellm": _litellm,
     "openai-agents": _openai_agents,
     "pydantic-ai": _pydantic_ai,
     "threads": _threads,
@@ -60,6 +67,7 @@ _KNOWN: dict[str, Callable[[], Instrument]] = {
 # The package of each framework.
 _FRAMEWORKS = {
     "langchain": "langchain-core",
+    "litellm": "litellm",
     "openai-agents": "openai-agents",
     "pydantic-ai": "pydantic-ai-slim",
 }
@@ -103,6 +111,9 @@ def instrument(
     its agents, model calls and tools. Where a model's client is captured, too, each call is
     recorded once, with the retries of the SDK, which a framework does not tell.
 
+    "litellm" records the calls of LiteLLM: each is a call of the session around it, or a session of
+    its own.
+
     "openai-agents" records those of the OpenAI Agents SDK: each trace is a session, with its
     agents, handoffs, model calls and tools. "pydantic-ai" records those of Pydantic AI: each run of
     an agent is a session.
@@ -115,8 +126,8 @@ def instrument(
     A second call replaces the store and the provider of the first.
 
     Args:
-        *names: What to switch on: "langchain", "openai-agents", "pydantic-ai", "threads". No name
-            means all frameworks that are installed.
+        *names: What to switch on: "langchain", "litellm", "openai-agents", "pydantic-ai",
+            "threads". No name means all frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.
         provider: The provider that bills calls to unknown addresses, by its name in genai-prices.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import msgspec
 
@@ -30,11 +31,14 @@ class SessionResolver:
         self._told_of_lost = False
         self._unrecorded: set[tuple[str, bool]] = set()
 
-    def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
+    def session_of(
+        self, name: str, tags: Mapping[str, str] | None = None
+    ) -> tuple[SessionScope | None, bool]:
         """Find or begin the session of a call; a call that a framework's hook reported is in its.
 
         Args:
             name: The name of the new session, if the call gets one.
+            tags: The tags of the new session.
 
         Returns:
             The session, or None if the call is not recorded; and True if it was begun for this
@@ -57,7 +61,7 @@ class SessionResolver:
         if self._store is None:
             self._warn_once(name)
             return None, False
-        return SessionScope(session_host(self._store), name, name, kind="call"), True
+        return SessionScope(session_host(self._store), name, name, kind="call", tags=tags), True
 
     def _tell_of_lost(self, name: str, path: str) -> None:
         with _warning.held():

@@ -237,6 +237,10 @@ class SessionScope(CurrentSession):
         if self._is_current or self.recorder.is_open or not may_wait:
             self.settle(error)
 
+    def wait_for_answers(self) -> None:
+        """Wait for answers that have arrived, and that another thread is about to report."""
+        self.calls.wait_for_late()
+
     def begin_apart(self, clean: Callable[[str], str] = str) -> None:
         """Begin the session without making it the current session of any code.
 
@@ -348,6 +352,7 @@ class SessionScope(CurrentSession):
         if not may_wait or self.recorder.in_child or exiting():
             self.leave(error, follow=False)
             return
+        await self.calls.await_late()
         self._end(error)
         try:
             if error is None:

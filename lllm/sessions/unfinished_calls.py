@@ -27,11 +27,22 @@ class OpenCall(Protocol):
         """Stage and commit the call's end when the interpreter exits."""
 
 
+class LateAnswer(Protocol):
+    """An answer that has arrived, and that another thread or task is about to report."""
+
+    def wait(self) -> None:
+        """Wait for a moment until it is reported; return at once if that can't be waited for."""
+
+    async def await_it(self) -> None:
+        """Wait as `wait` does, on an event loop."""
+
+
 class OpenCalls:
     """The model calls in progress of one session."""
 
     def __init__(self) -> None:
         self._calls: dict[OpenCall, None] = {}  # changes of a dict are atomic
+        self._late: dict[LateAnswer, None] = {}
 
     def add(self, call: OpenCall) -> None:
         """Add a call that begins."""
@@ -43,8 +54,27 @@ class OpenCalls:
         self._calls.pop(call, None)
         unwatch(call)
 
+    def add_late(self, answer: LateAnswer) -> None:
+        """Wait for an answer before the session ends; see LateAnswer."""
+        self._late[answer] = None
+
+    def remove_late(self, answer: LateAnswer) -> None:
+        """Stop waiting for an answer, which is reported."""
+        self._late.pop(answer, None)
+
+    def wait_for_late(self) -> None:
+        """Wait for the answers that have arrived and are not reported yet."""
+        for answer in list(self._late):
+            answer.wait()
+
+    async def await_late(self) -> None:
+        """Wait as `wait_for_late` does, on an event loop."""
+        for answer in list(self._late):
+            await answer.await_it()
+
     def settle(self) -> None:
         """Stage the end of each open call, because the session ends."""
+        self.wait_for_late()
         for call in list(self._calls):
             try:
                 call.settle()

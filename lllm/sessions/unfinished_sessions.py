@@ -62,6 +62,9 @@ class Scope(Protocol):
             follow: True to bring the rows of lists up to date at once.
         """
 
+    def wait_for_answers(self) -> None:
+        """Wait for answers that have arrived, and that another thread is about to report."""
+
 
 class PlainDelivery(msgspec.Struct, frozen=True):
     """A session's result that is already in its recorded form."""
@@ -274,6 +277,9 @@ def settle_all(log: BufferedLog) -> None:
     Args:
         log: The log that is about to be closed.
     """
+    for one in _sessions_of(log):
+        if (scope := one.scope) is not None:
+            scope.wait_for_answers()
     going_on = [one for one in _sessions_of(log) if not one.is_over(closing=True)]
     if going_on:
         for one in going_on:

@@ -80,16 +80,17 @@ class FrameworkHost:
         scope.begin_apart()
         return FrameworkSession(scope, alone=True)
 
-    def join(self, name: str) -> FrameworkSession | None:
+    def join(self, name: str, tags: Mapping[str, str] | None = None) -> FrameworkSession | None:
         """Find or begin the session of a single model call, as a captured client does.
 
         Args:
-            name: The name of the model's class.
+            name: The name of the model's class, or of the function that calls it.
+            tags: The tags of the session, if one is begun.
 
         Returns:
             The current session, or one that was begun for this call; None if it is not recorded.
         """
-        scope, alone = self._resolver.session_of(f"{self.framework}.{name}")
+        scope, alone = self._resolver.session_of(f"{self.framework}.{name}", tags)
         if scope is None:
             return None
         if alone:

@@ -196,8 +196,9 @@ class FrameworkSession:
         api: str,
         agent: ObservedAgent | None,
         began: int,
+        operation: str = "chat",
     ) -> ObservedCall:
-        """Stage a model call that has been made already; it is not measured against the budget.
+        """Stage a model call that is not measured against the budget: it can't be held up any more.
 
         Args:
             body: The request.
@@ -205,11 +206,12 @@ class FrameworkSession:
             api: The format that the request is recorded in, such as "chat.completions".
             agent: The agent that asked; None outside of agents.
             began: When the call began, as `time.perf_counter_ns` counts.
+            operation: The kind of call, such as "embeddings".
 
         Returns:
             The call, which the hook ends.
         """
-        call = ObservedCall(self.scope, body, biller, api=api)
+        call = ObservedCall(self.scope, body, biller, api=api, operation=operation)
         self._begin(call, body, agent, began)
         return call
 

@@ -113,6 +113,7 @@ class ObservedCall:
         biller: Who bills it.
         api: The format that its request is recorded in, such as "chat.completions".
         beginnings: The digests of the messages before those of `asked`; None if there are none.
+        operation: The kind of call, such as "embeddings".
 
     Attributes:
         session: The session that it belongs to.
@@ -131,12 +132,14 @@ class ObservedCall:
         *,
         api: str,
         beginnings: list[bytes] | None = None,
+        operation: str = "chat",
     ) -> None:
         self.session = session
         self.asking = Asking("", None, 0)
         self._asked = asked
         self._biller = biller
         self._api = api
+        self._operation = operation
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
         self.dialog = self._conversations.going_on(asked.contents, beginnings)
@@ -201,6 +204,7 @@ class ObservedCall:
                 call=asking.call,
                 step=asking.step,
                 attempt=1,
+                operation=self._operation,
                 provider=biller.provider,
                 api=self._api,
                 host=biller.host,
@@ -299,7 +303,16 @@ class ObservedCall:
 
     def settle(self, why: str = _ENDED) -> None:
         """Stage the end of the call when its session ends first; see OpenCall."""
-        self._fail(InvokeError(why, retryable=False), None, cancelled=True)
+        self.settle_with(why, None)
+
+    def settle_with(self, why: str, partial: Content | None) -> None:
+        """Stage the end of a call whose answer nobody waits for any more.
+
+        Args:
+            why: The reason to record.
+            partial: The part of the answer that had arrived; None if none had.
+        """
+        self._fail(InvokeError(why, retryable=False), partial, cancelled=True)
 
     def settle_at_exit(self) -> None:
         """Record the end of the call when the program exits; see OpenCall."""

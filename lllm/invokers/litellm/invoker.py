@@ -22,7 +22,7 @@ from lllm.invokers.http.endpoint import access
 from lllm.invokers.http.secrets import Secret, Secrets
 from lllm.invokers.litellm.answers import LiteLLMStream, read
 from lllm.invokers.litellm.errors import from_exception
-from lllm.invokers.litellm.library import keys, library, on_loop
+from lllm.invokers.litellm.library import calls_of_agent, keys, library, on_loop
 from lllm.invokers.sdk.versions import require
 
 # Prefixes of models whose provider has another name in genai-prices. LiteLLM's own names are at
@@ -145,7 +145,8 @@ class LiteLLMInvoker:
         asked = self._arguments(request, stream=False)
         loaded = library()
         try:
-            response = loaded.completion(**asked)
+            with calls_of_agent():
+                response = loaded.completion(**asked)
         except Exception as error:
             failure = self._failure(error)
         else:
@@ -157,7 +158,8 @@ class LiteLLMInvoker:
         asked = self._arguments(request, stream=False)
         loaded = await on_loop()
         try:
-            response = await loaded.acompletion(**asked)
+            with calls_of_agent():
+                response = await loaded.acompletion(**asked)
         except Exception as error:
             failure = self._failure(error)
         else:
@@ -197,7 +199,8 @@ class LiteLLMInvoker:
         asked = self._arguments(coming.asked, stream=True)
         failure = None
         try:
-            coming.source = coming.library.completion(**asked)
+            with calls_of_agent():
+                coming.source = coming.library.completion(**asked)
             for chunk in cast("Iterable[object]", coming.source):
                 if text := coming.take(chunk):
                     yield text
@@ -212,7 +215,8 @@ class LiteLLMInvoker:
         asked = self._arguments(coming.asked, stream=True)
         failure = None
         try:
-            coming.source = await coming.library.acompletion(**asked)
+            with calls_of_agent():
+                coming.source = await coming.library.acompletion(**asked)
             async for chunk in cast("AsyncIterable[object]", coming.source):
                 if text := coming.take(chunk):
                     yield text

@@ -12,8 +12,9 @@ import asyncio
 import os
 import sys
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from inspect import isawaitable
@@ -23,6 +24,8 @@ from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.late_imports import importing
 
 _NAME = "litellm"
+
+_called_by_agent: ContextVar[bool] = ContextVar("lllm_litellm_agent", default=False)
 _WORKER = "litellm.litellm_core_utils.logging_worker"
 
 
@@ -42,6 +45,21 @@ class Library(Protocol):
 def is_loaded() -> bool:
     """True if `library` returns without importing anything."""
     return library.cache_info().currsize > 0
+
+
+@contextmanager
+def calls_of_agent() -> Iterator[None]:
+    """A `with` in which an agent of lllm calls LiteLLM, and records the call itself."""
+    token = _called_by_agent.set(True)
+    try:
+        yield
+    finally:
+        _called_by_agent.reset(token)
+
+
+def is_called_by_agent() -> bool:
+    """True if an agent of lllm makes the call, which it records itself."""
+    return _called_by_agent.get()
 
 
 @cache
