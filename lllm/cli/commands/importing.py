@@ -37,8 +37,8 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
     with an event that was changed is not imported; the exit code is 1 then.
 
     `lllm import claude-code [FOLDER...]` imports the transcripts that Claude Code keeps, also again
-    when they have grown; without a folder, those in ~/.claude/projects. `lllm import codex` and
-    `lllm import gemini` do the same for Codex and Gemini CLI.
+    when they have grown; without a folder, those in ~/.claude/projects. `lllm import codex`,
+    `lllm import gemini` and `lllm import opencode` do the same for Codex, Gemini CLI and opencode.
 
     FILE can also have spans and log records of OpenTelemetry: OTLP as JSON, one request a line.
     """

@@ -89,6 +89,7 @@ class ImportedSession:
         self.began = began
         self.id = source.session_id
         self.path = source.tactic_path
+        self.ancestors = source.ancestors
         self._appender = SessionAppender(target.log, source.session_id, target.redact)
         self.events = SessionEvents(source, self._appender.salt, target.prices)
         self.was_there = self._appender.was_there
@@ -141,6 +142,24 @@ class TranscriptFileImport:
         """True if the file has lines, and none of them is of the program."""
         return bool(self.unknown) and not (self.sessions or self.has_known)
 
+    def state(self) -> tuple[int, int]:
+        """Say how the file is: its size, and when it was last changed, in nanoseconds UTC.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        found = os.stat(self.path)
+        return found.st_size, found.st_mtime_ns
+
+    def changed_at(self, session: ImportedSession, changed: int) -> int:  # noqa: ARG002
+        """Say when a session of the file was last changed, in nanoseconds UTC.
+
+        Args:
+            session: The session.
+            changed: When the file was last changed.
+        """
+        return changed
+
     def new_lines(self) -> Iterator[Line]:
         """Read what was added to the file since the last time.
 
@@ -163,9 +182,9 @@ class TranscriptFileImport:
             now: The present, nanoseconds UTC.
         """
         try:
-            found = os.stat(self.path)
-            if (found.st_size, found.st_mtime_ns) != self._seen:
-                self._seen = (found.st_size, found.st_mtime_ns)
+            state = self.state()
+            if state != self._seen:
+                self._seen = state
                 for number, line in enumerate(self.new_lines(), 1):
                     self._take(line)
                     if number % _AT_ONCE == 0:
@@ -174,8 +193,9 @@ class TranscriptFileImport:
             self.left_out.append(f"{self.path} can't be read: {error.strerror}")
             return
         for one in self._open.values():
-            one.conversation.settle(now, changed=found.st_mtime_ns)
-            if now - max(found.st_mtime_ns, one.conversation.last_time) > DAY:
+            changed = self.changed_at(one, state[1])
+            one.conversation.settle(now, changed=changed)
+            if now - max(changed, one.conversation.last_time) > DAY:
                 one.conversation.end()
         self._write()
         self._tag()

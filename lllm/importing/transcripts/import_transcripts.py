@@ -14,12 +14,20 @@ import msgspec
 from lllm.events.backend import Progress
 from lllm.events.backends.location import local_path
 from lllm.events.errors import LogReadOnly, StoreError
-from lllm.importing.transcripts import claude_code, codex, codex_file, gemini_cli_file
+from lllm.importing.transcripts import (
+    claude_code,
+    codex,
+    codex_file,
+    gemini_cli_file,
+    opencode,
+    opencode_file,
+)
 from lllm.importing.transcripts.call_owners import CallOwners
 from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile
 from lllm.importing.transcripts.codex_file import CodexFile
 from lllm.importing.transcripts.file_import import Target, TranscriptFileImport
 from lllm.importing.transcripts.gemini_cli_file import GeminiCliFile
+from lllm.importing.transcripts.opencode_file import OpencodeFile
 from lllm.importing.transcripts.transcript_json import first_time
 from lllm.store.methods.store_parts import StoreParts
 
@@ -32,23 +40,35 @@ class Program(NamedTuple):
         folders: A function that lists the folders in which it keeps them.
         where: These folders, in words.
         files: A function that lists its files in a folder.
-        is_subagent: A function that says whether a file is of a sub-agent, which comes after the
-            session that began it.
+        in_order: A function that sorts files: a session comes before its sub-agents and before its
+            copies.
     """
 
     file: type[TranscriptFileImport]
     folders: Callable[[], list[Path]]
     where: str
     files: Callable[[Path], list[Path]]
-    is_subagent: Callable[[Path], bool]
+    in_order: Callable[[list[Path]], list[Path]]
 
 
 def _json_lines(folder: Path) -> list[Path]:
     return sorted(one for one in folder.rglob("*.jsonl") if one.is_file())
 
 
-def _never(_: Path) -> bool:
-    return False
+def _oldest_first(is_subagent: Callable[[Path], bool]) -> Callable[[list[Path]], list[Path]]:
+    def in_order(files: list[Path]) -> list[Path]:
+        return sorted(files, key=lambda path: (is_subagent(path), *_age(path)))
+
+    return in_order
+
+
+def _age(path: Path) -> tuple[int, int, str]:
+    """Order files: the oldest first, and of copies the one that ended first."""
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return first_time(path), changed, path.name
 
 
 PROGRAMS = {
@@ -57,21 +77,28 @@ PROGRAMS = {
         claude_code.folders,
         "~/.claude/projects, ~/.config/claude/projects or the folder that CLAUDE_CONFIG_DIR names",
         _json_lines,
-        claude_code.is_subagent,
+        _oldest_first(claude_code.is_subagent),
     ),
     codex.NAME: Program(
         CodexFile,
         codex_file.folders,
         "~/.codex/sessions or the folder that CODEX_HOME names",
         _json_lines,
-        _never,
+        _oldest_first(lambda _: False),
     ),
     "gemini": Program(
         GeminiCliFile,
         gemini_cli_file.folders,
         "~/.gemini/tmp or that folder in GEMINI_CLI_HOME",
         gemini_cli_file.files_in,
-        gemini_cli_file.is_subagent,
+        _oldest_first(gemini_cli_file.is_subagent),
+    ),
+    opencode.NAME: Program(
+        OpencodeFile,
+        opencode_file.folders,
+        "~/.local/share/opencode or that folder in XDG_DATA_HOME",
+        opencode_file.files_in,
+        list,
     ),
 }
 """The programs whose transcripts can be imported, by name."""
@@ -180,7 +207,7 @@ class TranscriptImport:
             for path in ([place] if place.is_file() else program.files(place))
         ]
         new = [path for path in dict.fromkeys(found) if path not in self._files]
-        for path in sorted(new, key=lambda path: _age(path, below=program.is_subagent(path))):
+        for path in program.in_order(new):
             self._files[path] = program.file(path, self._target)
 
     def _result(self) -> ImportedTranscripts:
@@ -203,12 +230,3 @@ class TranscriptImport:
             left_out=(*(text for file in files for text in file.left_out), *nothing),
             unknown=dict(unknown),
         )
-
-
-def _age(path: Path, *, below: bool) -> tuple[bool, int, int, str]:
-    """Order files: sessions first, the oldest first, and of copies the one that ended first."""
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        changed = 0
-    return below, first_time(path), changed, path.name

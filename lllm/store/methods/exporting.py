@@ -181,7 +181,7 @@ class ExportsSessions(ListsSessions):
         transcript has not grown for a day.
 
         Args:
-            program: "claude-code", "codex" or "gemini".
+            program: "claude-code", "codex", "gemini" or "opencode".
             places: Files and folders; none for those in which the program keeps its transcripts.
             progress: A function that is called with the bytes read so far and the total.
 
