@@ -9,23 +9,26 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from lllm.events.backends.jetstream.backend import JetStreamBackend
 from lllm.events.errors import LogUnavailable
-from lllm.testing.writers import batch
+from lllm.testing.writers import batch, without_positions
 
 if TYPE_CHECKING:
     from tests.support.nats import Cluster
 
 _WRITERS = 4
 _PATIENCE = 60.0  # seconds until an append must succeed after a fault
+_DISK = 512  # MiB for each server
 
 
 class _StalledError(Exception):
@@ -65,11 +68,17 @@ class _Writer:
 
 
 class _Faults:
-    """What is done to three servers; each fault is undone before the next."""
+    """What is done to three servers; each fault is undone before the next.
 
-    def __init__(self, cluster: Cluster, url: str, chance: random.Random) -> None:
+    While one server of three is at fault, the writers must go on: a fault lasts until they have.
+    """
+
+    def __init__(
+        self, cluster: Cluster, url: str, chance: random.Random, go_on: Callable[[], None]
+    ) -> None:
         self._cluster = cluster
         self._chance = chance
+        self._go_on = go_on
         self._log = JetStreamBackend(url)
 
     def _leader(self) -> int:
@@ -82,36 +91,76 @@ class _Faults:
         leader = self._leader()
         return self._chance.sample([one for one in range(3) if one != leader], 2)
 
+    def _last(self, servers: Sequence[int]) -> None:
+        if len(servers) == 1:
+            self._go_on()
+        time.sleep(self._chance.uniform(0.1, 5.0))
+
     def _kill(self, *servers: int) -> None:
         for one in servers:
             self._cluster.signal(one, signal.SIGKILL)
-        time.sleep(self._chance.uniform(0.1, 1.5))
+        self._last(servers)
         for one in servers:
             self._cluster.start(one)
 
     def _stop(self, *servers: int) -> None:
         for one in servers:
             self._cluster.signal(one, signal.SIGSTOP)
-        time.sleep(self._chance.uniform(0.5, 6.0))
+        self._last(servers)
         for one in servers:
             self._cluster.signal(one, signal.SIGCONT)
 
-    def all(self) -> Sequence[tuple[str, Callable[[], None]]]:
+    def _cut_off(self, *servers: int, clients: bool) -> None:
+        assert self._cluster.network is not None
+        for one in servers:
+            self._cluster.network.pull(one, clients=clients)
+        self._last(servers)
+        for one in servers:
+            self._cluster.network.plug(one, clients=clients)
+
+    def _fill(self, *servers: int) -> None:
+        assert self._cluster.network is not None
+        for one in servers:
+            self._cluster.network.fill(one)
+        self._last(servers)
+        for one in servers:
+            self._cluster.network.free(one)
+        for one in servers:  # a server that could not write takes no part until it is restarted
+            self._cluster.signal(one, signal.SIGKILL)
+            self._cluster.start(one)
+
+    def all(self) -> Mapping[str, Callable[[], None]]:
         """The faults by their names."""
-        return (
-            ("the leader is killed", lambda: self._kill(self._leader())),
-            ("a follower is killed", lambda: self._kill(self._followers()[0])),
-            ("two are killed", lambda: self._kill(self._leader(), self._followers()[0])),
-            ("all are killed", lambda: self._kill(0, 1, 2)),
-            ("the leader hears and says nothing", lambda: self._stop(self._leader())),
-            ("a follower hears and says nothing", lambda: self._stop(self._followers()[0])),
-            ("a follower comes back with an old disk", self._old_disk),
-        )
+        faults: dict[str, Callable[[], None]] = {
+            "the leader is killed": lambda: self._kill(self._leader()),
+            "a follower is killed": lambda: self._kill(self._followers()[0]),
+            "two are killed": lambda: self._kill(self._leader(), self._followers()[0]),
+            "all are killed": lambda: self._kill(0, 1, 2),
+            "a follower comes back with an old disk": self._old_disk,
+            "the leader hears and says nothing": lambda: self._stop(self._leader()),
+            "a follower hears and says nothing": lambda: self._stop(self._followers()[0]),
+        }
+        if self._cluster.network is None:
+            return faults
+        return faults | {
+            "the leader is cut off": lambda: self._cut_off(self._leader(), clients=True),
+            "a follower is cut off": lambda: self._cut_off(self._followers()[0], clients=True),
+            "the leader is cut off from the others, not from its clients": lambda: self._cut_off(
+                self._leader(), clients=False
+            ),
+            "a follower is cut off from the others, not from its clients": lambda: self._cut_off(
+                self._followers()[0], clients=False
+            ),
+            "all are cut off from each other": lambda: self._cut_off(0, 1, 2, clients=False),
+            "the leader's disk is full": lambda: self._fill(self._leader()),
+            "a follower's disk is full": lambda: self._fill(self._followers()[0]),
+            "all disks are full": lambda: self._fill(0, 1, 2),
+        }
 
     def _old_disk(self) -> None:
         one = self._followers()[0]
-        disk = self._cluster.folder / str(one)
-        old = disk.with_name(f"{one}-old")
+        disk = self._cluster.disk(one)
+        old = disk.with_name("old")
         self._cluster.signal(one, signal.SIGKILL)
         shutil.copytree(disk, old)
         self._cluster.start(one)
@@ -138,16 +187,30 @@ def wrong(log: JetStreamBackend, writers: Sequence[_Writer]) -> Iterator[str]:
         told = [position for group in writer.acknowledged for position in group]
         if [one.position for one in mine[: len(told)]] != told:
             yield f"{writer.name}: not at the positions that were returned, or lost"
+        sent = [one for n in range(len(writer.acknowledged)) for one in batch(writer.name, n)]
+        if without_positions(mine[: len(sent)]) != sent:
+            yield f"{writer.name}: other events than those that were appended"
 
 
 @click.command("jetstream-faults")
 @click.option("--faults", default=200, show_default=True, help="How many.")
 @click.option("--seed", default=1, show_default=True, help="Which ones, and for how long.")
-def jetstream_faults_command(faults: int, seed: int) -> None:
-    """Break three NATS servers again and again while a log in them is written to."""
-    from tests.support.nats import Cluster  # an installed lllm has no tests
+@click.option("--each", is_flag=True, help="Each fault once, in order, instead.")
+@click.option("--only", default="", help="Only faults with this text in their names.")
+def jetstream_faults_command(faults: int, seed: int, each: bool, only: str) -> None:
+    """Break three NATS servers again and again while a log in them is written to.
 
-    cluster, chance = Cluster(3), random.Random(seed)
+    Where this machine allows namespaces, the servers have a network and disks of their own, so that
+    cables are pulled and disks are full; elsewhere servers are stopped for a while instead.
+    """
+    from tests.support import nats_network  # an installed lllm has no tests
+    from tests.support.nats import Cluster
+
+    if not nats_network.is_inside() and nats_network.possible():
+        command = nats_network.inside(["-m", "benchmarks", *sys.argv[1:]])
+        sys.exit(subprocess.run(command).returncode)
+    cluster = Cluster(3, disk=_DISK if nats_network.is_inside() else None)
+    chance = random.Random(seed)
     url = cluster.url("faults")
     log = JetStreamBackend(url, timeout=_PATIENCE)
     log.head()
@@ -155,18 +218,24 @@ def jetstream_faults_command(faults: int, seed: int) -> None:
     done: Counter[str] = Counter()
     problems: list[str] = []
     begin = time.monotonic()
+
+    def go_on() -> None:
+        """Wait until each writer has appended once more."""
+        before = [len(writer.acknowledged) for writer in writers]
+        until = time.monotonic() + _PATIENCE
+        while any(len(w.acknowledged) <= n for w, n in zip(writers, before, strict=True)):
+            if time.monotonic() > until:
+                raise _StalledError(f"a writer has appended nothing for a minute: {name}")
+            time.sleep(0.02)
+
     try:
-        ways = _Faults(cluster, url, chance)
-        for number in range(faults):
-            name, fault = chance.choice(ways.all())
-            before = [len(writer.acknowledged) for writer in writers]
-            fault()
+        ways = _Faults(cluster, url, chance, go_on).all()
+        known = [one for one in ways if only in one]
+        names = known if each else chance.choices(known, k=faults)
+        for number, name in enumerate(names):
+            ways[name]()
             done[name] += 1
-            until = time.monotonic() + _PATIENCE
-            while any(len(w.acknowledged) <= n for w, n in zip(writers, before, strict=True)):
-                if time.monotonic() > until:
-                    raise _StalledError(f"no append for a minute after: {name}")
-                time.sleep(0.02)
+            go_on()
             click.echo(f"{number + 1:4} {time.monotonic() - begin:6.0f} s  {name}")
     except _StalledError as error:
         problems.append(str(error))
@@ -182,6 +251,7 @@ def jetstream_faults_command(faults: int, seed: int) -> None:
         f"{max(writer.longest for writer in writers):.1f} s; "
         f"{sum(writer.failures for writer in writers)} were given up and repeated."
     )
+    log.close()
     cluster.remove()
     if problems:
         raise click.ClickException("; ".join(problems))

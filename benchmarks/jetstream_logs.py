@@ -59,7 +59,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 async def _connect(cluster: Cluster) -> Client:
     import nats
 
-    client = await nats.connect([f"nats://127.0.0.1:{port}" for port in cluster.ports])
+    client = await nats.connect([f"nats://{host}:{port}" for host, port in cluster.addresses])
     await client.request("$JS.API.STREAM.CREATE.bare", json.dumps(_STREAM).encode(), timeout=10)
     await asyncio.sleep(1)
     return client

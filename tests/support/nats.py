@@ -15,9 +15,9 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from urllib.request import urlopen
 
-from lllm.events.backends.jetstream.backend import JetStreamBackend
-from lllm.events.errors import LogError
+from tests.support.nats_network import Network
 from tests.support.postgres import free_port
 from tests.support.waiting import HANG
 
@@ -36,37 +36,56 @@ def binary() -> str:
     return found
 
 
+def _joined(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
 class Cluster:
     """Some servers, which end with this process.
 
-    size: how many. sync: True to write each message to the disk before it is acknowledged.
+    size: how many. sync: True to write each message to the disk before it is acknowledged. disk:
+    the size of each server's disk in MiB, if they are to have a network and disks of their own.
+    settings: what else stands in the file of the settings of each server.
     """
 
-    def __init__(self, size: int = 1, *, sync: bool = False) -> None:
+    def __init__(
+        self, size: int = 1, *, sync: bool = False, disk: int | None = None, settings: str = ""
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lllm-nats-"))
         self.size = size
-        self.ports = [free_port() for _ in range(size)]
-        routes = [free_port() for _ in range(size)]
-        self.monitors = [f"http://127.0.0.1:{free_port()}" for _ in range(size)]
+        self.network = None if disk is None else Network(size, self.folder, disk)
+        places = [
+            ("127.0.0.1", "127.0.0.1") if self.network is None else self.network.addresses(number)
+            for number in range(size)
+        ]
+        self.addresses = [(host, free_port()) for host, _ in places]
+        routes = [(host, free_port()) for _, host in places]
+        self.monitors = [f"http://{host}:{free_port()}" for host, _ in places]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._watchers: list[subprocess.Popen[bytes]] = []
         for number in range(size):
             lines = [
                 f"server_name: s{number}",
-                f"listen: 127.0.0.1:{self.ports[number]}",
+                f"listen: {_joined(self.addresses[number])}",
                 f"http: {self.monitors[number].removeprefix('http://')}",
-                f'jetstream {{ store_dir: "{self.folder}/{number}"',
+                f'jetstream {{ store_dir: "{self.disk(number)}"',
                 "max_file_store: 4GB",
                 "sync_interval: always }" if sync else "}",
+                settings,
             ]
             if size > 1:
-                urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-                listen = f"127.0.0.1:{routes[number]}"
+                urls = ", ".join(f'"nats://{_joined(route)}"' for route in routes)
+                listen = _joined(routes[number])
                 lines.append(f"cluster {{ name: test, listen: {listen}, routes: [{urls}] }}")
             (self.folder / f"{number}.conf").write_text("\n".join(lines))
         atexit.register(self.remove)
         for number in range(size):
             self.start(number)
         self._wait()
+
+    def disk(self, number: int) -> Path:
+        """The folder in which a server keeps its streams."""
+        return self.folder / str(number) / "streams"
 
     def start(self, number: int) -> None:
         """Start one of the servers, and wait until it takes connections.
@@ -81,20 +100,20 @@ class Cluster:
     def _started(self, number: int) -> bool:
         with (self.folder / f"{number}.log").open("ab") as log:
             process = subprocess.Popen(
-                [binary(), "-c", str(self.folder / f"{number}.conf")],
+                [
+                    *(() if self.network is None else self.network.enter(number)),
+                    binary(), "-c", str(self.folder / f"{number}.conf"),
+                ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._processes[number] = process
         # Ends the server if this process is killed, which closes the pipe.
-        self._watchers = [
-            *getattr(self, "_watchers", []),
-            subprocess.Popen(
-                ["sh", "-c", 'cat; kill -KILL "$0"', str(process.pid)], stdin=subprocess.PIPE,
-                start_new_session=True,
-            ),
-        ]  # fmt: skip
+        command = ["sh", "-c", 'cat; kill -KILL "$0"', str(process.pid)]
+        self._watchers.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        )
         while process.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[number])):
+            with suppress(OSError), socket.create_connection(self.addresses[number]):
                 return True
             time.sleep(0.01)
         return False
@@ -108,20 +127,17 @@ class Cluster:
 
     def _wait(self) -> None:
         until = time.monotonic() + HANG
-        while True:
-            log = JetStreamBackend(self.url("ready"), timeout=2.0)
-            try:
-                log.head()
-                return
-            except LogError:
-                assert time.monotonic() < until, (self.folder / "0.log").read_text()
+        for number, monitor in enumerate(self.monitors):
+            while True:
+                with suppress(OSError), urlopen(f"{monitor}/healthz", timeout=2.0) as answer:
+                    if answer.status == 200:
+                        break
+                assert time.monotonic() < until, (self.folder / f"{number}.log").read_text()
                 time.sleep(0.05)
-            finally:
-                log.close()
 
     def url(self, stream: str) -> str:
         """The URL of a log in a stream."""
-        return f"nats://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{stream}"
+        return f"nats://{','.join(map(_joined, self.addresses))}/{stream}"
 
     def remove(self) -> None:
         """Kill the servers, and delete their folder."""
@@ -134,6 +150,8 @@ class Cluster:
             watcher.wait(HANG)
             assert watcher.stdin is not None
             watcher.stdin.close()
+        if self.network is not None:
+            self.network.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
+_HEARTBEAT_NANOSECONDS = 10**9  # between two messages of a server that has nothing to tell
 _KEPT_NANOSECONDS = 30 * 10**9  # for which the server keeps a consumer that nobody listens to
 
 
 class EnvelopeListener:
     """A consumer that hears of appends; used as a context manager.
 
-    The consumer is on one server and ends with it. So it is made anew when nothing was heard for a
-    while, and the log is looked at then.
+    The consumer is on one server and ends with it. While nothing is appended, the server says so
+    every second; when it says nothing for a while, the consumer is made anew, and the log is looked
+    at.
 
     Args:
         connection: The connection to the cluster.
@@ -56,9 +58,9 @@ class EnvelopeListener:
         await self._leave(client)
 
         async def take(message: Msg) -> None:
-            del message
             self._heard = time.monotonic()
-            self._news.set()
+            if "Status" not in (message.headers or {}):
+                self._news.set()
 
         inbox = client.new_inbox()
         self._subscription = await client.subscribe(inbox, cb=take)
@@ -69,6 +71,7 @@ class EnvelopeListener:
             "replay_policy": "instant",
             "filter_subject": self._subjects.all_envelopes,
             "headers_only": True,
+            "idle_heartbeat": _HEARTBEAT_NANOSECONDS,
             "mem_storage": True,
             "num_replicas": 1,
             "inactive_threshold": _KEPT_NANOSECONDS,

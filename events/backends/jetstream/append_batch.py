@@ -7,6 +7,7 @@ streams again: what is stored already is recognised by its digest, and the rest 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from lllm.events.backends.jetstream.connection import NatsConnection, ServerError, store_batch
 from lllm.events.backends.jetstream.messages import Subjects, batch_of, decode_envelopes
 from lllm.events.backends.jetstream.read_events import JetStreamReader
+from lllm.events.concurrency.robust_locks import RobustLock
 from lllm.events.envelope import NewEvent, conflict
 from lllm.events.errors import LogUnavailable
 
@@ -26,6 +28,7 @@ _WRONG_SEQUENCES = (10071, 10164)  # the server's codes: a stream of events has 
 _AGAIN = (10008, 10023, 10047, 10074, 10077, 10118, 10176, 10210, 10211)
 _ATTEMPT = 4.0  # seconds for one attempt of several
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.3  # seconds between two attempts
+_UNCLEAR = " It is not known whether the events were stored; they can be appended again."
 _ENDS = 10_000  # streams of events whose ends are remembered
 
 _Ends = dict[str, tuple[int, int]]
@@ -49,6 +52,7 @@ class BatchAppender:
         self._subjects = subjects
         self._shown = shown
         self._ends: _Ends = {}  # of streams that this process appended to
+        self._remembering = RobustLock()
 
     def append(self, events: Sequence[NewEvent], seconds: float, max_payload: int) -> Sequence[int]:
         """Append events, as `LogBackend.append` requires.
@@ -66,33 +70,36 @@ class BatchAppender:
             AppendTooLarge: The append has too many events, or too long ones.
             LogUnavailable: The server can't be reached, or does not answer in time.
         """
-        until = time.monotonic() + seconds
-        pause, guess = _SHORTEST_PAUSE, True
+        begin = time.monotonic()
+        until = begin + seconds
+        pause, guess, sent = _SHORTEST_PAUSE, True, threading.Event()
         while True:
             try:
-                return self._attempt(events, until, max_payload, guess=guess)
+                return self._attempt(events, until, max_payload, sent, guess=guess)
             except ServerError as error:
-                if error.code not in (*_WRONG_SEQUENCES, *_AGAIN):
+                if error.code in _AGAIN:
+                    begin = self._connection.leave(begin)
+                elif error.code not in _WRONG_SEQUENCES:
                     raise LogUnavailable(f"{self._shown}: {error}") from None
                 if time.monotonic() + pause >= until:
                     raise LogUnavailable(f"{self._shown}: {error}") from None
                 if error.code in _WRONG_SEQUENCES and guess:
                     pause = 0.0
             except LogUnavailable as error:
+                begin = self._connection.leave(begin)
                 if time.monotonic() + pause >= until:
-                    raise LogUnavailable(
-                        f"{error} It is not known whether the events were stored; they can be "
-                        "appended again."
-                    ) from None
+                    raise LogUnavailable(f"{error}{_UNCLEAR if sent.is_set() else ''}") from None
             guess = False
-            for event in events:
-                self._ends.pop(event.stream, None)
+            with self._remembering:
+                for event in events:
+                    self._ends.pop(event.stream, None)
             time.sleep(pause)
             pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     def _attempt(
-        self, events: Sequence[NewEvent], until: float, max_payload: int, *, guess: bool
-    ) -> Sequence[int]:
+        self, events: Sequence[NewEvent], until: float, max_payload: int, sent: threading.Event,
+        *, guess: bool,
+    ) -> Sequence[int]:  # fmt: skip
         ends = self._ends_of(events, guess=guess)
         positions = self._stored(events, ends)
         new: dict[tuple[str, int], NewEvent] = {}
@@ -109,6 +116,7 @@ class BatchAppender:
             seconds = min(max(until - time.monotonic(), 0.1), _ATTEMPT + len(messages) / 100)
 
             async def store(client: Client) -> int:
+                sent.set()
                 return await store_batch(client, messages, seconds)
 
             first = self._connection.run(store, seconds)
@@ -160,8 +168,9 @@ class BatchAppender:
         return positions
 
     def _remember(self, ends: Mapping[str, tuple[int, int]]) -> None:
-        for stream in ends:
-            self._ends.pop(stream, None)
-        self._ends.update(ends)
-        while len(self._ends) > _ENDS:
-            self._ends.pop(next(iter(self._ends)), None)
+        with self._remembering:
+            for stream in ends:
+                self._ends.pop(stream, None)
+            self._ends.update(ends)
+            while len(self._ends) > _ENDS:
+                del self._ends[next(iter(self._ends))]

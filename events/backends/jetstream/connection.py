@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -38,6 +40,7 @@ _CONNECT_SECONDS = 2  # for one server of several
 _RECONNECT_SECONDS = 0.1  # between two attempts
 _ATTEMPT = 2.0  # seconds for one attempt of several
 _PAUSE = 0.1  # seconds between two
+_SILENCE = 1.0  # seconds after which a server that does not do what it is asked is left
 _NOT_NOW = (10008, 10009, 10118)  # the server's codes: there is no leader yet
 _GRACE = 1.0  # seconds by which the thread's answer may be later than the time that it was given
 _PENDING_BYTES = 16 << 20  # what waits to be sent
@@ -121,6 +124,9 @@ class NatsConnection:
         self._client: Client | None = None
         self._connecting: asyncio.Lock | None = None
         self._of_parent: list[object] = []
+        self._since = 0.0  # when the client was connected; a time of `time.monotonic`
+        self._trouble = ""  # why the last attempt to connect failed
+        self._avoided = ""  # the server that was left because it did not answer
         register_after_fork(self)
 
     def after_fork(self) -> None:
@@ -177,18 +183,40 @@ class NatsConnection:
             LogUnavailable: The server can't be reached, or does not answer in time.
             ServerError: The server refuses.
         """
-        until = time.monotonic() + seconds
+        begin = time.monotonic()
+        until = begin + seconds
         while True:
             left = until - time.monotonic()
             try:
                 return self.run(work, max(min(left, _ATTEMPT), 0.1))
             except LogUnavailable:
+                begin = self.leave(begin)
                 if left < _ATTEMPT:
                     raise
             except ServerError as error:
+                if error.code in _NOT_NOW:
+                    begin = self.leave(begin)
                 if error.code not in _NOT_NOW or left < _PAUSE:
                     raise
             time.sleep(_PAUSE)
+
+    def leave(self, since: float) -> float:
+        """Use another server from now on if this one has not done what was asked for a while.
+
+        A server that is cut off from the others answers each ping, but can do nothing else.
+
+        Args:
+            since: When it was asked first; a time of `time.monotonic`.
+
+        Returns:
+            The time from which the server in use is to be judged.
+        """
+        now = time.monotonic()
+        if now - since < _SILENCE:
+            return since
+        with suppress(LogUnavailable):
+            CLIENT_LOOP.run(self.leave_within(since), _GRACE)
+        return now
 
     def result(self, future: Future[T], seconds: float) -> T:
         """Wait for what `start` has begun.
@@ -208,12 +236,8 @@ class NatsConnection:
 
     def close(self) -> None:
         """Close the connection; it is made again if it is needed."""
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                CLIENT_LOOP.run(client.close(), 2.0)
-            except Exception as error:
-                _logger.debug("%s was not closed: %r", self._url.shown, error)
+        with suppress(LogUnavailable):
+            CLIENT_LOOP.run(self._close(), 2.0)
 
     # -- In the thread of the client
 
@@ -242,7 +266,30 @@ class NatsConnection:
             raise
         except (Error, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             what = str(error) or f"no answer within {seconds:.1f} s"
+            if self._client is None and self._trouble:
+                what = f"{what}; connecting failed: {self._trouble}"
             raise LogUnavailable(f"{self._url.shown}: {what.removeprefix('nats: ')}") from error
+
+    async def leave_within(self, since: float) -> None:
+        """Use another server from now on, as `leave`, from a coroutine in the client's thread.
+
+        Args:
+            since: When this one was asked; a time of `time.monotonic`. One that was connected to
+                later is not left.
+        """
+        client = self._client
+        if client is not None and self._since < since:
+            connected = client.connected_url
+            self._avoided = "" if connected is None else connected.netloc
+            await self._close()
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                await client.close()
+            except Exception as error:  # it may be that of the connection, which was lost
+                _logger.debug("%s was not closed: %r", self._url.shown, error)
 
     async def _connected(self) -> Client:
         import asyncio
@@ -252,6 +299,7 @@ class NatsConnection:
         async with self._connecting:
             if self._client is None or self._client.is_closed:
                 self._client = await self._connect()
+                self._since = time.monotonic()
             return self._client
 
     async def _connect(self) -> Client:
@@ -259,9 +307,12 @@ class NatsConnection:
             from nats.aio.client import Client
 
         client, url = Client(), self._url
+        servers = random.sample(url.servers, len(url.servers))
+        servers.sort(key=lambda one: one.rpartition("/")[2] == self._avoided)
         connecting: Coroutine[object, object, None] = client.connect(
-            servers=list(url.servers),
-            error_cb=_note,
+            servers=servers,
+            dont_randomize=True,
+            error_cb=self._note,
             name="lllm",
             connect_timeout=_CONNECT_SECONDS,
             reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]
@@ -281,11 +332,12 @@ class NatsConnection:
         except BaseException:
             await client.close()
             raise
+        self._trouble = ""
         return client
 
-
-async def _note(error: Exception) -> None:
-    _logger.debug("NATS: %r", error)
+    async def _note(self, error: Exception) -> None:
+        _logger.debug("NATS: %r", error)
+        self._trouble = (str(error) or type(error).__name__).removeprefix("nats: ")
 
 
 async def call_api(client: Client, api: str, request: object, seconds: float) -> bytes:

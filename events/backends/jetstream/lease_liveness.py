@@ -139,10 +139,12 @@ class LeaseLiveness:
         wait = LEASE / _RENEWALS
         while True:
             await asyncio.sleep(wait)
+            begin = time.monotonic()
             try:
                 await self._connection.within(put, _WAIT)
                 wait = LEASE / _RENEWALS
             except LogError:
+                await self._connection.leave_within(begin)
                 wait = _AGAIN
 
     def _state(self, owner: str) -> tuple[bool, bool]:

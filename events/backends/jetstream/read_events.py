@@ -1,7 +1,7 @@
 """Reads the events of a log in JetStream.
 
 Any replica answers a read, also one that is behind. So what there is to read is asked of the
-leader first, and a read is repeated until it has reached that.
+leader first, and a read is repeated until it has reached that, at another server after a while.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _PAGE = 1_000  # messages
 _PAGE_BYTES = 8 << 20
 _ERASED_AT_ONCE = 500
+_PAGE_SECONDS = 4.0  # for a page, which is asked for again then
 _PAUSE = 0.02  # seconds before a replica that is behind is asked again
 _LEADER_SECONDS = 2.0  # after which the log is believed to be shorter than before
 
@@ -201,12 +202,19 @@ class JetStreamReader:
 
     def _messages(self, first: int, last: int, subject: str | None) -> Iterator[Stored]:
         """Read messages from one sequence to another that is known to exist."""
-        until = time.monotonic() + self._timeout
+        asked = time.monotonic()
+        until = asked + self._timeout
         pending = self._page(first, subject)
         while True:
-            page = self._connection.result(pending, self._timeout)
+            try:
+                page = self._connection.result(pending, _PAGE_SECONDS)
+            except LogUnavailable:
+                if time.monotonic() > until:
+                    raise
+                page = ()  # the server may have died
             if page:
-                until = time.monotonic() + self._timeout
+                asked = time.monotonic()
+                until = asked + self._timeout
                 first = page[-1].position + 1
                 if first <= last:
                     pending = self._page(first, subject)  # while the caller handles this one
@@ -216,6 +224,7 @@ class JetStreamReader:
             else:  # the replica is behind
                 if time.monotonic() > until:
                     raise LogUnavailable(f"{self._shown}: no replica has message {last}")
+                asked = self._connection.leave(asked)
                 time.sleep(_PAUSE)
                 pending = self._page(first, subject)
 
@@ -227,7 +236,7 @@ class JetStreamReader:
         async def look(client: Client) -> Sequence[Stored]:
             return (await read_messages(client, self._subjects.root, request))[0]
 
-        return self._connection.start(look, self._timeout)
+        return self._connection.start(look, _PAGE_SECONDS)
 
     def read(self, after: int, upto: int, stream: str | None) -> Iterator[Recorded]:
         """Read events in order.
@@ -318,7 +327,8 @@ class JetStreamReader:
 
     def _erased(self, positions: Sequence[int]) -> Mapping[int, bytes]:
         found: dict[int, bytes] = {}
-        until = time.monotonic() + self._timeout
+        asked = time.monotonic()
+        until = asked + self._timeout
         while True:
             left = [one for one in positions if one not in found]
             if not left:
@@ -333,12 +343,20 @@ class JetStreamReader:
             found |= {int(one.subject.rpartition(".")[2]): one.data for one in page}
             if not page:
                 if time.monotonic() > until:
-                    raise LogDamaged(
-                        f"{self._shown}: the payload of the event at {left[0]} is missing, and "
-                        "nothing says that it was erased.",
-                        position=left[0],
-                    )
+                    found[left[0]] = self._erased_one(left[0])
+                asked = self._connection.leave(asked)  # the replica may be behind
                 time.sleep(_PAUSE)
+
+    def _erased_one(self, position: int) -> bytes:
+        """What the leader has of an erased event."""
+        one = self._last(self._subjects.erased(position))
+        if one is None:
+            raise LogDamaged(
+                f"{self._shown}: the payload of the event at {position} is missing, and nothing "
+                "says that it was erased.",
+                position=position,
+            )
+        return one.data
 
 
 def _put_together(

@@ -17,7 +17,7 @@ from lllm.events.errors import AppendTooLarge, LogError
 from lllm.events.integrity.verify import verify
 from lllm.testing.writers import batch, event, without_positions
 from tests.lllm.test_lesson7 import CONFIG, MyTactic
-from tests.support import ROOT
+from tests.support import ROOT, nats_network
 from tests.support.nats import Cluster, new_stream, server
 from tests.support.waiting import HANG
 
@@ -153,6 +153,16 @@ def test_servers_that_are_killed() -> None:
     servers.remove()
 
 
+@pytest.mark.parametrize("fault", ["the leader is cut off from the others", "all disks are full"])
+def test_faults_of_a_network_and_of_disks_of_their_own(fault: str) -> None:
+    """Writers go on through a server that has a majority; nothing acknowledged is lost."""
+    if not nats_network.possible():
+        pytest.skip("this machine gives a process no network of its own (Linux namespaces)")
+    command = [sys.executable, "-m", "benchmarks", "jetstream-faults", "--each", "--only", fault]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * HANG)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_digests() -> None:
     """They are read without the payloads, in the order of the events, from any position."""
     log = JetStreamBackend(server().url(new_stream()))
@@ -178,6 +188,7 @@ def test_following() -> None:
         assert news.wait(HANG)
         assert time.monotonic() - begin < news.silence
         assert not news.wait(0.0)
+        assert not news.wait(1.5 * news.silence)  # the server says that it has nothing to tell
     log.close()
     other.close()
 
@@ -188,4 +199,5 @@ def test_no_server() -> None:
     with pytest.raises(LogError, match=r"ada@127\.0\.0\.1:1/runs") as raised:
         log.append(batch("s", 0))
     assert "secret" not in str(raised.value)
+    assert "not known" not in str(raised.value)  # nothing was sent
     log.close()

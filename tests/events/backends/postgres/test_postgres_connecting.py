@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import pickle
 import select
@@ -15,14 +14,9 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from lllm import ConfigError, LogError, LogReadOnly, LogStore, LogUnavailable, PostgresBackend
 from lllm.cli import main
@@ -30,6 +24,7 @@ from lllm.events.backends.postgres.errors import ServerRefused
 from lllm.events.backends.postgres.schema import ddl, identifier
 from lllm.events.envelope import Recorded
 from lllm.testing.writers import batch, event, without_positions
+from tests.support.certificates import certificate
 from tests.support.postgres import Server, free_port, new_schema, server
 from tests.support.waiting import HANG
 
@@ -38,28 +33,6 @@ pytestmark = pytest.mark.slow
 SECRET = "hush-5%&' \\"
 _ASKS_FOR_TLS = (80877103).to_bytes(4, "big")  # the code of the protocol's SSLRequest
 ENCODED = "hush-5%25%26%27%20%5C"
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    folder.mkdir(exist_ok=True)
-    certified, secret = folder / "server.crt", folder / "server.key"
-    certified.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
-    return certified, secret
 
 
 @contextmanager
