@@ -1,7 +1,8 @@
 """Makes events from the rollouts of Codex: one file of JSON lines for each thread.
 
 Each line is an object with `timestamp`, `type` and `payload`. The items of the Responses API follow
-each other, and an event `token_count` after the items of one call says what it used. The type
+each other, and an event `token_count` after the items of one call says what it used. Later versions
+also write a line `token_usage_record` with that, and with the provider's id of the answer. The type
 `RolloutItem` of Codex has the form: https://github.com/openai/codex (codex-rs/protocol).
 """
 
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from lllm.events.model import Content, Error
+from lllm.importing.transcripts.call_owners import CallOwners
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
 from lllm.importing.transcripts.transcript_json import number_in, tags_of
 from lllm.instrumentation.request_bodies import RESPONSES
@@ -97,12 +99,16 @@ class CodexSession:
 
     Args:
         events: Where the events go.
+        owners: Knows the calls that other sessions have.
         facts: What the rollout says about the thread.
         began: The time of the first entry, nanoseconds UTC.
     """
 
-    def __init__(self, events: SessionEvents, facts: ThreadFacts, began: int) -> None:
+    def __init__(
+        self, events: SessionEvents, owners: CallOwners, facts: ThreadFacts, began: int
+    ) -> None:
         self._events = events
+        self._owners = owners
         self._facts = facts
         self._site = CallSite(facts.provider, "responses", "responses")
         self._began = began
@@ -111,6 +117,7 @@ class CodexSession:
         self._end = 0  # the number of the dialog's last message
         self._call: _Call | None = None
         self._total: Mapping[str, object] = {}
+        self._has_records = False  # lines that say what a call used, beside the events that do
         self._last_text = ""
         self._error: Error | None = None
         self.model = "unknown"
@@ -175,6 +182,12 @@ class CodexSession:
             self._item(entry, is_copy=is_copy)
         elif entry.kind == "event_msg":
             self._event(entry, is_copy=is_copy)
+        elif entry.kind == "token_usage_record":
+            self._has_records = True
+            self._finish(
+                mapping(entry.payload.get("usage")) or None, is_copy=is_copy,
+                response_id=text(entry.payload.get("response_id")),
+            )  # fmt: skip
         self.last_time = max(self.last_time, entry.time)
 
     def _add(self, time: int, content: Content, *, own: bool) -> None:
@@ -229,6 +242,8 @@ class CodexSession:
         if kind == "token_count":
             info = mapping(entry.payload.get("info"))
             total = mapping(info.get("total_token_usage"))
+            if self._has_records:
+                return
             if total and total != self._total:  # the same is written again with each new limit
                 before, self._total = self._total, total
                 used = mapping(info.get("last_token_usage")) or _difference(total, before)
@@ -241,15 +256,22 @@ class CodexSession:
                 dialog=self._dialog, upto=self._end,
             )  # fmt: skip
 
-    def _finish(self, used: Mapping[str, object] | None, *, is_copy: bool = False) -> None:
+    def _finish(
+        self,
+        used: Mapping[str, object] | None,
+        *,
+        is_copy: bool = False,
+        response_id: str | None = None,
+    ) -> None:
         """Write the call whose items are all there, and what it used; None if nobody said."""
         call, self._call = self._call, None
         if call is None:
             return
         self._error = None
-        answer = _answer(call.items, used, self.model)
+        answer = _answer(call.items, used, self.model, response_id)
         self._last_text = answer.content.text or self._last_text
-        if is_copy:
+        own = self._events.source.session_id
+        if is_copy or (response_id and self._owners.is_elsewhere(response_id, own)):
             self._add(call.ended, answer.content, own=True)
         else:
             self._end = self._events.add_call(
@@ -282,9 +304,14 @@ def _as_function_call(item: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _answer(
-    items: list[Mapping[str, object]], used: Mapping[str, object] | None, model: str
+    items: list[Mapping[str, object]],
+    used: Mapping[str, object] | None,
+    model: str,
+    response_id: str | None,
 ) -> Answer:
     body: dict[str, object] = {"output": items, "model": model, "status": "completed"}
+    if response_id:
+        body["id"] = response_id
     if used is not None:
         body["usage"] = _usage(used)
     answer = responses.answer(body, model=model, request_id=None)
@@ -294,10 +321,12 @@ def _answer(
 
 def _usage(used: Mapping[str, object]) -> dict[str, object]:
     """Write a usage in the form of the Responses API, from which Codex made it."""
+    into_cache = used.get("cache_write_input_tokens") or 0
+    cached = {"cached_tokens": used.get("cached_input_tokens") or 0}
     usage: dict[str, object] = {
         "input_tokens": used.get("input_tokens"),
         "output_tokens": used.get("output_tokens"),
-        "input_tokens_details": {"cached_tokens": used.get("cached_input_tokens") or 0},
+        "input_tokens_details": cached | ({"cache_write_tokens": into_cache} if into_cache else {}),
         "output_tokens_details": {"reasoning_tokens": used.get("reasoning_output_tokens") or 0},
     }
     return usage

@@ -28,7 +28,10 @@ from lllm.importing.transcripts.session_events import SessionSource
 from lllm.importing.transcripts.transcript_json import Line, derived_id, time_of
 from lllm.invokers.dialects.provider_json import text
 
-_KINDS = ("session_meta", "turn_context", "response_item", "event_msg", "compacted", "world_state")
+_KINDS = (
+    "session_meta", "turn_context", "response_item", "event_msg", "compacted", "world_state",
+    "token_usage_record",
+)  # fmt: skip
 
 
 def folders() -> list[Path]:
@@ -140,7 +143,7 @@ class CodexFile(TranscriptFileImport):
             ),
             time,
         )
-        self._codex = one.conversation = CodexSession(one.events, facts, time)
+        self._codex = one.conversation = CodexSession(one.events, self.target.owners, facts, time)
         if not facts.is_subagent:
             self.target.sessions.setdefault(facts.id, []).append(one)
 

@@ -356,3 +356,71 @@ def test_a_growing_transcript_is_followed(folder: Path, tmp_path: Path) -> None:
     with LogStore.open(at) as store:
         [listed] = store.list_sessions()
         assert (listed.state, listed.calls) == ("running", 1)
+
+
+def test_the_greatest_usage_of_a_message_counts(store: LogStore, folder: Path) -> None:
+    """Lines of a message are repeated, also later ones with less; a split can lack a part."""
+    one = Transcript(folder / "s1.jsonl", "s1")
+    one.ask("First", sessionKind="bg")
+    split = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 8_000}
+    usage = {
+        "input_tokens": 2, "output_tokens": 300, "cache_creation_input_tokens": 8_989,
+        "cache_creation": split, "server_tool_use": {"web_search_requests": 3},
+    }  # fmt: skip
+    text = {"type": "text", "text": "One."}
+    one.block("m1", text, {"input_tokens": 2, "output_tokens": 9})
+    one.block("m1", text | {"text": "Two."}, usage)
+    one.block("m1", text | {"text": "Three."}, usage | {"output_tokens": 9}, "end_turn")
+    one.line("continued-in", continuedIn="s2")
+    found = store.import_transcripts("claude-code", folder)
+    assert found.unknown == {}
+    [call] = store.list_calls()
+    # the rest of the split is written for 5 minutes; 10 $ for a thousand searches
+    nanos = 2 * 3_000 + 8_000 * 6_000 + 989 * 3_750 + 300 * 15_000 + 3 * 10_000_000
+    assert call.cost == nanos / 10**9
+
+
+def test_searches_of_the_tool_are_not_calls(store: LogStore, folder: Path) -> None:
+    """The tool WebSearch calls a model of its own, which no transcript has."""
+    one = Transcript(folder / "s1.jsonl", "s1")
+    one.ask("Search")
+    one.block("m1", use("t1", "WebSearch", query="x"), {"output_tokens": 5}, "tool_use")
+    one.result("t1", "Found.", toolUseResult={"searchCount": 2, "query": "x"})
+    store.import_transcripts("claude-code", folder)
+    assert store.export_cost_summary()["calls"] == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "variable", "below"),
+    [
+        ("claude-code", "CLAUDE_CONFIG_DIR", "projects"),
+        ("codex", "CODEX_HOME", "archived_sessions"),
+        ("gemini", "GEMINI_CLI_HOME", ".gemini/tmp"),
+        ("opencode", "XDG_DATA_HOME", "opencode"),
+    ],
+)
+def test_the_folders_of_a_program(
+    store: LogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    program: str, variable: str, below: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(variable, str(tmp_path / "home"))
+    with pytest.raises(StoreError, match="Give the folder to import"):
+        store.import_transcripts(program)
+    (tmp_path / "home" / below).mkdir(parents=True)
+    assert store.import_transcripts(program).files == 0
+
+
+@pytest.mark.slow
+def test_a_line_that_is_too_long_is_left_out(store: LogStore, folder: Path) -> None:
+    one = Transcript(folder / "s1.jsonl", "s1")
+    one.ask("First")
+    with one.path.open("ab") as file:
+        for _ in range(65):
+            file.write(b"x" * (1 << 20))
+        file.write(b"\n")
+    one.say("m1", "One.")
+    found = store.import_transcripts("claude-code", folder)
+    assert [why.partition(", ")[2] for why in found.left_out] == [
+        "line 2: it has more than 67,108,864 bytes; it is left out"
+    ]
+    assert store.list_sessions()[0].calls == 1

@@ -227,3 +227,82 @@ def test_damage_to_the_log_does_not_stop_an_import(store: LogStore, folder: Path
         owners = CallOwners(again.log)
         assert not owners.is_elsewhere("resp-1", "s-1")
         assert again.import_transcripts("codex", other.path).sessions == 1
+
+
+def test_sums_of_a_turn_are_not_added_up(store: LogStore, folder: Path) -> None:
+    """Lines and events have sums of the turn and of the thread; some have nothing else."""
+    one = Rollout(folder, "t1")
+    one.turn("u1", "Work")
+    sums = (34_823, 70_313, 117_411, 172_933, 234_696)
+    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
+    before = 0
+    for number, total in enumerate(sums):
+        one.item("function_call", name="shell", arguments="{}", call_id=f"c{number}")
+        info = {
+            "total_token_usage": dict(zip(names, (total, 0, 10 * number, 0), strict=True)),
+            "turn_token_usage": {"input_tokens": total},
+        }
+        if number % 2:
+            info["last_token_usage"] = dict(zip(names, (total - before, 0, 10, 0), strict=True))
+        one.line("event_msg", type="token_count", info=info)
+        one.item("function_call_output", call_id=f"c{number}", output="done")
+        before = total
+    store.import_transcripts("codex", folder)
+    [listed] = store.list_sessions()
+    assert (listed.calls, listed.prompt_tokens, listed.completion_tokens) == (5, 234_696, 40)
+
+
+def test_a_subagent_that_begins_with_the_whole_history(store: LogStore, folder: Path) -> None:
+    """A thread that another one began repeats all that was before it, with new times."""
+    one = Rollout(folder, "t1")
+    for number in range(5):
+        one.turn(f"u{number}", "Work")
+        one.said("Done.")
+        one.used(1_000, 0, 10)
+    source = {"subagent": {"thread_spawn": {"parent_thread_id": "t1", "depth": 1}}}
+    below = Rollout(folder, "t2", one.now, source=source)
+    below.copy(one.lines())
+    below.total = list(one.total)
+    below.turn("u9", "look")
+    below.said("Seen.")
+    below.used(500, 0, 5)
+    store.import_transcripts("codex", folder)
+    [listed] = store.list_sessions()
+    assert (listed.calls, listed.prompt_tokens) == (6, 5_500)
+
+
+def test_a_thread_that_was_archived_is_known(store: LogStore, folder: Path) -> None:
+    one = Rollout(folder / "sessions", "t1", base_instructions={"text": "x" * 27_000})
+    one.turn("u1", "Work")
+    one.said("Done.")
+    one.used(1_000, 0, 10)
+    assert store.import_transcripts("codex", folder).sessions == 1
+    (folder / "archived_sessions").mkdir()
+    one.path.rename(folder / "archived_sessions" / one.path.name)
+    found = store.import_transcripts("codex", folder)
+    assert (found.sessions, found.events, found.known) == (0, 0, 1)
+
+
+def test_a_record_says_what_a_call_used(store: LogStore, folder: Path) -> None:
+    """Later versions write a line for each call, with its id and the sums of turn and thread."""
+    one = Rollout(folder, "t1")
+    one.turn("u1", "Work")
+    sums = (34_823, 70_313, 117_411, 172_933, 234_696)
+    before, long = 0, "x" * 40
+    for number, total in enumerate(sums):
+        one.item("function_call", name="shell", arguments="{}", call_id=f"c{number}")
+        used = {"input_tokens": total - before, "cached_input_tokens": 0, "output_tokens": 10}
+        summed = {"input_tokens": total, "output_tokens": 10 * number}
+        one.line(
+            "token_usage_record", thread_id="t1", turn_id="u1", usage=used,
+            response_id=f"resp_{long}{number}", turn_token_usage=summed, thread_token_usage=summed,
+        )  # fmt: skip
+        one.item("function_call_output", call_id=f"c{number}", output="done")
+        one.used(total - before, 0, 10)
+        before = total
+    fork = Rollout(folder, "t2", one.now)  # a copy that nothing but the ids of the answers tells
+    fork.copy(one.lines()[1:])
+    found = store.import_transcripts("codex", folder)
+    assert found.unknown == {}
+    assert store.export_cost_summary()["calls"] == 5
+    assert sum(call.prompt_tokens for call in store.list_calls()) == 234_696
