@@ -33,6 +33,12 @@ def _threads() -> Instrument:
     return ThreadsInstrument()
 
 
+def _dspy() -> Instrument:
+    from lllm.instrumentation.frameworks.dspy_instrument import DSPyInstrument
+
+    return DSPyInstrument()
+
+
 def _langchain() -> Instrument:
     from lllm.instrumentation.frameworks.langchain_instrument import LangChainInstrument
 
@@ -58,6 +64,7 @@ def _pydantic_ai() -> Instrument:
 
 
 _KNOWN: dict[str, Callable[[], Instrument]] = {
+    "dspy": _dspy,
     "langchain": _langchain,
     "litellm": _litellm,
     "openai-agents": _openai_agents,
@@ -66,6 +73,7 @@ _KNOWN: dict[str, Callable[[], Instrument]] = {
 }
 # The package of each framework.
 _FRAMEWORKS = {
+    "dspy": "dspy",
     "langchain": "langchain-core",
     "litellm": "litellm",
     "openai-agents": "openai-agents",
@@ -111,6 +119,9 @@ def instrument(
     its agents, model calls and tools. Where a model's client is captured, too, each call is
     recorded once, with the retries of the SDK, which a framework does not tell.
 
+    "dspy" records the programs of DSPy: each outermost module is a session, with the modules,
+    model calls and tools inside. Use it after `dspy.configure(callbacks=...)`.
+
     "litellm" records the calls of LiteLLM: each is a call of the session around it, or a session of
     its own.
 
@@ -126,7 +137,7 @@ def instrument(
     A second call replaces the store and the provider of the first.
 
     Args:
-        *names: What to switch on: "langchain", "litellm", "openai-agents", "pydantic-ai",
+        *names: What to switch on: "dspy", "langchain", "litellm", "openai-agents", "pydantic-ai",
             "threads". No name means all frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.

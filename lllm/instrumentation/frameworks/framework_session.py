@@ -248,13 +248,16 @@ class FrameworkSession:
 
     # -- tools
 
-    def call_tool(self, name: str, call_id: str | None, arguments: object) -> ObservedTool:
+    def call_tool(
+        self, name: str, call_id: str | None, arguments: object, *, request: int = _OUTSIDE
+    ) -> ObservedTool:
         """Stage a tool call that is about to run.
 
         Args:
             name: The tool's name.
             call_id: The provider's id of the call; None if the framework does not tell.
             arguments: The arguments.
+            request: The request that it belongs to where no id tells that; 0 for none.
 
         Returns:
             The tool call, which the hook ends.
@@ -265,7 +268,7 @@ class FrameworkSession:
         recorder.stage(
             ToolCalled(
                 tool=number,
-                request=_OUTSIDE if answered is None else answered.request,
+                request=request if answered is None else answered.request,
                 call_id=call_id or f"tool-{number}",
                 name=name,
                 arguments=to_plain(arguments),

@@ -14,10 +14,10 @@ from typing import cast
 
 import msgspec
 
-from lllm.events.errors import InvokeError
 from lllm.events.model import Content
 from lllm.instrumentation import embeddings, legacy_completions
 from lllm.instrumentation.frameworks.observed_call import Biller
+from lllm.instrumentation.frameworks.provider_bodies import answer_in
 from lllm.instrumentation.request_bodies import (
     CHAT,
     RESPONSES,
@@ -26,7 +26,7 @@ from lllm.instrumentation.request_bodies import (
     of_embeddings,
 )
 from lllm.invokers import Answer
-from lllm.invokers.dialects import chat_completions, generate_content, messages, responses
+from lllm.invokers.dialects import chat_completions, responses
 from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.invokers.http.endpoint import host_and_port
 from lllm.invokers.litellm.invoker import provider_of
@@ -149,24 +149,9 @@ def provider_answer(original: object, model: str) -> Answer | None:
     """
     if not isinstance(original, str) or not original.startswith("{"):
         return None
-    with suppress(ValueError, InvokeError):  # an error, or a text that LiteLLM has put there
-        body = mapping(json.loads(original))
-        reader = _reader_of(body)
-        return None if reader is None else reader(body, model=model, request_id=None)
+    with suppress(ValueError):  # an error, or a text that LiteLLM has put there
+        return answer_in(mapping(json.loads(original)), model)
     return None
-
-
-def _reader_of(body: Mapping[str, object]) -> _Reader | None:
-    first = mapping(next(iter(items(body.get("choices"))), None))
-    if "message" in first:
-        return chat_completions.answer
-    if body.get("object") == "text_completion":
-        return legacy_completions.answer
-    if body.get("object") == "response":
-        return responses.answer
-    if body.get("type") == "message":
-        return messages.answer
-    return generate_content.answer if "candidates" in body else None
 
 
 def answer_of(response: object, kwargs: Mapping[str, object], chunks: object = None) -> Answer:

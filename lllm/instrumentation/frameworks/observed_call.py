@@ -269,20 +269,34 @@ class ObservedCall:
         self.message = responded.message
         return responded.message
 
-    def failed(self, error: BaseException, partial: Content | None = None) -> None:
+    def failed(
+        self, error: BaseException, partial: Content | None = None, *, status: int | None = None
+    ) -> None:
         """Stage the failure; does nothing if the call has ended, or a captured client has it.
 
         Args:
             error: The error that the framework reports.
             partial: The part of the answer that had arrived; None if none had.
+            status: The HTTP status, if the error does not tell it as an SDK's does; it decides
+                whether the provider bills the attempt.
         """
-        self._fail(error, partial, cancelled=False)
+        self._fail(error, partial, cancelled=False, status=status)
 
-    def _fail(self, error: BaseException, partial: Content | None, *, cancelled: bool) -> None:
+    def _fail(
+        self,
+        error: BaseException,
+        partial: Content | None,
+        *,
+        cancelled: bool,
+        status: int | None = None,
+    ) -> None:
         attempt = self._end()
         if attempt is None:
             return
         failed = attempt.failed(error)
+        if status is not None and (failed.price is None or failed.price.status == "unpriced"):
+            refused = InvokeError(str(error), retryable=False, status=status)
+            failed = msgspec.structs.replace(failed, price=attempt.failed(refused).price)
         if cancelled or failed.cancelled:
             price = Price("unpriced", reason=_CANCELLED)
             failed = msgspec.structs.replace(failed, cancelled=True, price=price)
