@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], object]
 
 _GROUP_ROWS = 100_000  # rows of a row group
+# Columns whose values seldom repeat: looking each up in a dictionary would only take time.
+_MOSTLY_UNIQUE = frozenset(
+    (
+        "text", "reasoning", "arguments", "result", "task", "started", "ended", "elapsed_ns",
+        "first_token_ns", "time", "call_id", "response_id", "provider_request_id",
+    )
+)  # fmt: skip
 _GROUP_BYTES = 64 << 20  # bytes of values from which it is full
 
 
@@ -169,7 +176,12 @@ class _TableFile:
         self._schema = schema_of(table)
         self._file: FileIO = stack.enter_context(make_new(folder / f"{table}.parquet"))
         self._writer: pyarrow.parquet.ParquetWriter = stack.enter_context(
-            pyarrow.parquet.ParquetWriter(self._file, self._schema, compression="zstd")
+            pyarrow.parquet.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                use_dictionary=[name for name in self._schema.names if name not in _MOSTLY_UNIQUE],
+            )
         )
         self._batches: list[pyarrow.RecordBatch] = []
         self._rows = self._bytes = 0

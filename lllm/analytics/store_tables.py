@@ -12,6 +12,7 @@ import msgspec
 from lllm.analytics.arrow_batches import TableRow
 from lllm.analytics.columns import TABLES, TableName
 from lllm.analytics.event_rows import AddRow, EventRows, types_of
+from lllm.analytics.fewer_collections import collect_young, fewer_collections
 from lllm.analytics.row_tables import cost_row, session_row, tag_rows
 from lllm.events.backend import LogBackend
 from lllm.events.envelope import Recorded
@@ -112,6 +113,17 @@ class StoreTables:
         """
         filling = {table: _Filling(table, flush) for table in self._tables}
         add = {table: one.add for table, one in filling.items()}
+        with fewer_collections():
+            self._read_pages(numbers, add, done)
+        for one in filling.values():
+            one.pass_on()
+
+    def _read_pages(
+        self,
+        numbers: Sequence[int],
+        add: Mapping[TableName, AddRow],
+        done: Callable[[int], object],
+    ) -> None:
         for start in range(0, len(numbers), PAGE):
             some = list(numbers[start : start + PAGE])
             page = self._rows.ask(lambda rows, some=some: self._page(rows, some))  # type: ignore[misc]
@@ -119,8 +131,7 @@ class StoreTables:
             if self._types:
                 self._add_events(page, add)
             done(len(some))
-        for one in filling.values():
-            one.pass_on()
+            collect_young()
 
     def _page(self, database: RowsDatabase, numbers: Sequence[int]) -> _Page:
         with reading(database) as connection:

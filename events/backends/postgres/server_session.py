@@ -105,8 +105,9 @@ class ServerSession:
         shown = self._url.shown
         if pid != connection.backend_pid():
             raise LogError(
-                f"{shown} leads to a connection pooler, such as PgBouncer, which gives each "
-                "transaction another connection: locks and notifications would get lost. Give "
+                f"{shown} leads to a connection pooler, such as PgBouncer, not to the server. In "
+                "its transaction and statement modes, locks and notifications would get lost; "
+                "since nothing tells which mode it has, its session mode is refused, too. Give "
                 "lllm the address of the PostgreSQL server itself."
             )
         if version < _OLDEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -268,3 +269,25 @@ def test_row_groups_are_written_as_they_fill(
     file = tmp_path / "tables" / f"month={NOVEMBER}" / "messages.parquet"
     written = pyarrow.parquet.ParquetFile(file).metadata
     assert (written.num_rows, written.num_row_groups) == (9, 5)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(
+    store: LogStore, tmp_path: Path, before: bool
+) -> None:
+    """It does not run by itself during an export, and does again after a failure, if it did."""
+    analyst_data.fill(store.backend)
+    during: list[bool] = []
+
+    def fail(*_: int) -> None:
+        during.append(gc.isenabled())
+        raise KeyboardInterrupt
+
+    (gc.enable if before else gc.disable)()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.export_parquet(tmp_path / "out", progress=fail)
+        assert during == [False]
+        assert gc.isenabled() is before
+    finally:
+        gc.enable()
