@@ -10,14 +10,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
 from benchmarks.generate import fill, one_session
-from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, milliseconds
+from benchmarks.measure import (
+    Bar,
+    Figure,
+    Operation,
+    Spread,
+    in_rounds,
+    median_shown,
+    milliseconds,
+)
 from benchmarks.reads import asked_for, list_of
 from lllm import LogStore, PostgresBackend, SQLiteBackend
+from lllm.projections.queries.filters import SessionSort
 
 AREA = "postgres"
 _SETTINGS = {
@@ -25,7 +36,7 @@ _SETTINGS = {
     "max_wal_size": "4GB",
 }  # fmt: skip
 _BUILT, _BUILT_QUICK = 10_000, 1_000  # sessions of a rebuild, about 28 events each
-_READ, _READ_QUICK = 100_000, 2_000  # small sessions of lists
+_READ, _READ_QUICK = (100_000, 1_000_000), (2_000,)  # small sessions of lists
 _LONG = 16  # agents of the session that is loaded, for about 200 events
 _PAGE = """
 import time
@@ -47,19 +58,34 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     server = Server(_SETTINGS)
     try:
         yield _rebuilt(server.url(new_schema()), _BUILT_QUICK if quick else _BUILT, quick=quick)
-        roots = _READ_QUICK if quick else _READ
-        url = server.url(new_schema())
-        log = PostgresBackend(url)
-        fill(log, roots, shape="small")
-        long = one_session(log, 0, agents=_LONG)
-        log.close()
-        with LogStore.open(url) as store:
-            yield _catching_up(store, 30 if quick else 200)
-            yield from _lists(store, roots, 20 if quick else 100)
-            yield from _sums_and_loading(store, long, 20 if quick else 100)
-        yield _first_page(url, roots, 3 if quick else 10)
+        for roots in _READ_QUICK if quick else _READ:
+            url = server.url(new_schema())
+            yield from figures_of(url, roots, _made(url, roots), quick=quick)
     finally:
         server.remove()
+
+
+def _made(url: str, roots: int) -> str:
+    """Fill a new store; returns the id of a session of many events in it."""
+    log = PostgresBackend(url)
+    try:
+        fill(log, roots, shape="small")
+        return one_session(log, 0, agents=_LONG)
+    finally:
+        log.close()
+
+
+def figures_of(url: str, roots: int, long: str, *, quick: bool) -> Iterator[Figure]:
+    """What the readers of one store wait for.
+
+    roots: how many top-level sessions it has. long: the id of a session of about 200 events.
+    """
+    area = f"{AREA} rows, {roots:,} sessions"
+    with LogStore.open(url) as store:
+        yield _catching_up(store, area, 30 if quick else 200)
+        yield from _lists(area, _of_every_kind(store, roots), 20 if quick else 100)
+        yield from _sums_and_loading(store, area, long, 20 if quick else 100)
+    yield _first_page(url, area, 3 if quick else 10)
 
 
 def _rebuilt(url: str, roots: int, *, quick: bool) -> Figure:
@@ -79,7 +105,7 @@ def _rebuilt(url: str, roots: int, *, quick: bool) -> Figure:
     return Figure(AREA, what, rates, "events/s", beside, Bar(60_000, "at least"))
 
 
-def _catching_up(store: LogStore, rounds: int) -> Figure:
+def _catching_up(store: LogStore, area: str, rounds: int) -> Figure:
     numbers = count(1)
 
     def catch_up() -> None:
@@ -92,18 +118,30 @@ def _catching_up(store: LogStore, rounds: int) -> Figure:
     between()
     taken = in_rounds({"one": catch_up}, rounds, between=between)["one"]
     what = "catching up with one session, and its words"
-    return Figure(AREA, what, milliseconds(taken), "ms", bar=Bar(4, "at most"))
+    return Figure(area, what, milliseconds(taken), "ms", bar=Bar(4, "at most"))
 
 
-def _lists(store: LogStore, roots: int, rounds: int) -> Iterator[Figure]:
-    lists = asked_for(roots)
-    taken = in_rounds({name: list_of(store, asked) for name, asked in lists.items()}, rounds)
+def _of_every_kind(store: LogStore, roots: int) -> Mapping[str, Operation]:
+    """Lists by start for each filter and pair, and in every other order."""
+    asked = asked_for(roots)
+    lists = {name: list_of(store, one) for name, one in asked.items()}
+    for name in ("no filter", "a tag of 80 %", "a tag and a state"):
+        for sort in get_args(SessionSort):
+            if sort != "started":
+                lists[f"{name}, by {sort}"] = partial(
+                    store.list_sessions, limit=50, sort=sort, **asked[name]
+                )
+    return lists
+
+
+def _lists(area: str, lists: Mapping[str, Operation], rounds: int) -> Iterator[Figure]:
+    taken = in_rounds(lists, rounds)
     for name in lists:
-        what = f"list_sessions(limit=50) of {roots:,}: {name}"
-        yield Figure(AREA, what, milliseconds(taken[name]), "ms", bar=Bar(3, "at most"))
+        what = f"list_sessions(limit=50): {name}"
+        yield Figure(area, what, milliseconds(taken[name]), "ms", bar=Bar(3, "at most"))
 
 
-def _sums_and_loading(store: LogStore, long: str, rounds: int) -> Iterator[Figure]:
+def _sums_and_loading(store: LogStore, area: str, long: str, rounds: int) -> Iterator[Figure]:
     taken = in_rounds(
         {
             "export_cost_summary()": store.export_cost_summary,
@@ -116,14 +154,14 @@ def _sums_and_loading(store: LogStore, long: str, rounds: int) -> Iterator[Figur
     )
     for what, times in taken.items():
         bar = Bar(5 if what.startswith("load") else 10, "at most")
-        yield Figure(AREA, what, milliseconds(times), "ms", bar=bar)
+        yield Figure(area, what, milliseconds(times), "ms", bar=bar)
 
 
-def _first_page(url: str, roots: int, rounds: int) -> Figure:
+def _first_page(url: str, area: str, rounds: int) -> Figure:
     run = [sys.executable, "-c", _PAGE.format(url=url)]
     seconds = []
     for _ in range(rounds):
         time.sleep(0.1)
         seconds.append(float(subprocess.run(run, check=True, capture_output=True).stdout))
-    what = f"opening {roots:,} sessions in a process that has imported lllm, and the first page"
-    return Figure(AREA, what, Spread.of(seconds).times(1e3), "ms", bar=Bar(50, "at most"))
+    what = "opening the store in a process that has imported lllm, and the first page"
+    return Figure(area, what, Spread.of(seconds).times(1e3), "ms", bar=Bar(50, "at most"))

@@ -51,11 +51,15 @@ class Index(msgspec.Struct, frozen=True):
         columns: The columns by which rows are looked up, in this order.
         unique: True if no two rows may have the same values.
         where: An SQL condition; rows that don't match it are not in the index. "" for all rows.
+        name: What its name ends in, where `columns` has expressions; None for the columns.
+        postgres: True if it is made in PostgreSQL alone.
     """
 
     columns: tuple[str, ...]
     unique: bool = False
     where: str | None = None
+    name: str | None = None
+    postgres: bool = False
 
     def create(self, table: str) -> str:
         """Write the SQL that makes the index.
@@ -67,7 +71,8 @@ class Index(msgspec.Struct, frozen=True):
             A statement that every engine understands.
         """
         kind = "UNIQUE INDEX" if self.unique else "INDEX"
-        name, columns = f"{table}_by_{'_'.join(self.columns)}", ", ".join(self.columns)
+        name = f"{table}_by_{self.name or '_'.join(self.columns)}"
+        columns = ", ".join(self.columns)
         where = f" WHERE {self.where}" if self.where else ""
         return f"CREATE {kind} {name} ON {table} ({columns}){where}"
 

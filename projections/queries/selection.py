@@ -23,6 +23,7 @@ class Selection(msgspec.Struct):
         parameters: The values of the placeholders, in their order.
         root: The column with the number of the session's root.
         is_broad: True if it may have so many sessions that it is slow to read all of them.
+        size: The greatest number of sessions that it can have, where that is known; else 0.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Selection(msgspec.Struct):
     parameters: list[object]
     root: str = "f.session"
     is_broad: bool = False
+    size: int = 0
 
     def add(self, condition: str, *parameters: object) -> None:
         """Add a condition that the sessions must also meet.

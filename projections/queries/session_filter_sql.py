@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lllm.projections.database import RowsConnection
-from lllm.projections.dialect import dialect_of
+from lllm.projections.dialect import ALL, dialect_of
 from lllm.projections.queries.facet_numbers import facet_number
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.inherited_tags_sql import among_children
@@ -79,13 +79,14 @@ def _add_conditions(connection: RowsConnection, selection: Selection, wanted: Fi
 
 def _among_roots(connection: RowsConnection, facets: Sequence[Facet]) -> Selection | None:
     if not facets:
-        return Selection(ROOTS, ["true"], [], is_broad=True)
+        return Selection(ROOTS, ["true"], [], is_broad=True, size=ALL)
     numbers = {facet: facet_number(connection, facet) for facet in facets}
     if not all(found.roots for found in numbers.values()):
         return None
     rarest, *others = sorted(numbers, key=lambda facet: numbers[facet].roots)
     selection = Selection("facets AS f", ["f.facet = ?"], [numbers[rarest].facet])
-    selection.is_broad = numbers[rarest].roots >= BROAD
+    selection.size = numbers[rarest].roots
+    selection.is_broad = selection.size >= BROAD
     session = "f.session"
     tags = [numbers[facet].facet for facet in others if facet[0] == "tag"]
     if tags:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lllm.projections.database import Row, RowsConnection
-from lllm.projections.dialect import ALL
+from lllm.projections.dialect import ALL, POSTGRESQL, dialect_of
 from lllm.projections.queries.cursor_sql import (
     SortedCursor,
     StartCursor,
@@ -11,11 +11,13 @@ from lllm.projections.queries.cursor_sql import (
     begin_behind_value,
 )
 from lllm.projections.queries.filters import Filter, SessionSort
-from lllm.projections.queries.selection import Selection
+from lllm.projections.queries.selection import HAS_FACET, Selection
 from lllm.projections.queries.session_filter_sql import ROOTS, selections
 from lllm.projections.queries.sessions import COLUMNS, TOTALS, SessionRow, session_rows
+from lllm.projections.view import storable
 
 LARGEST = 1_000  # sums of all sessions, among which those of a list are looked for first
+IN_ORDER = 20_000  # sessions in the order of an index, among which they are
 
 
 def list_sessions(
@@ -65,9 +67,10 @@ def sorted_sessions(
 ) -> list[SessionRow]:
     """List the sessions that a filter selects, by another value than their start.
 
-    Known trade-off (accepted): every selected session is read, or of very many those with the
-    largest sums. Costs and calls of a session are added in parts, so an index by them would be
-    rewritten for each batch of a rebuild, and each further index makes all writing slower.
+    Known trade-off (accepted): in SQLite, every selected session is read, or of very many those
+    with the largest sums. Costs and calls of a session are added in parts, so an index by them
+    would be rewritten for each batch of a rebuild, and each further index makes all writing slower.
+    In PostgreSQL, indexes are made after a rebuild, so there is one for each order.
 
     Args:
         connection: A connection to the database of the rows.
@@ -86,14 +89,21 @@ def sorted_sessions(
     rows: list[Row] = []
     direction = "DESC" if falling else "ASC"
     in_time = wanted.after is not None or wanted.before is not None
+    is_postgres = dialect_of(connection) is POSTGRESQL
     for selection in selections(connection, wanted):
-        if falling and by in _NUMBERS and selection.is_broad and not in_time and limit:
+        if is_postgres and not in_time and limit:
+            if in_order_is_faster(connection, selection, limit):
+                first = _in_order(connection, selection, wanted, limit, cursor, by, falling=falling)
+                if len(first) == limit:
+                    rows += first
+                    continue
+        elif falling and by in _NUMBERS and selection.is_broad and not in_time and limit:
             largest = _among_largest(connection, selection, limit, cursor, by)
             if len(largest) == limit:
                 rows += largest
                 continue
         sorted_by = _SORTED_BY[by]
-        if selection.source == ROOTS and by not in _OF_TOTALS and not in_time:
+        if selection.source == ROOTS and not is_postgres and by not in _OF_TOTALS and not in_time:
             selection.source, sorted_by = _EVERY_ROOT, sorted_by.replace("v.", "f.")
         else:
             selection.source += _TOTALS_ROW if by in _OF_TOTALS else _SESSION_ROW
@@ -142,6 +152,69 @@ def _among_largest(
     return connection.execute(sql, (*values, most, *selection.parameters, limit)).fetchall()
 
 
+def in_order_is_faster(connection: RowsConnection, selection: Selection, limit: int) -> bool:
+    """True if a page is full sooner than all selected sessions are read.
+
+    If every n-th session is among the selected ones, a page is full after n times its sessions.
+    """
+    if selection.size >= ALL:
+        return True
+    sql = "SELECT coalesce(sum(sessions), 0) FROM session_counts WHERE scope = ''"
+    every = int(connection.execute(sql).fetchone()[0])
+    return selection.size**2 >= limit * every
+
+
+def _in_order(
+    connection: RowsConnection,
+    selection: Selection,
+    wanted: Filter,
+    limit: int,
+    cursor: SortedCursor | None,
+    by: SessionSort,
+    *,
+    falling: bool,
+) -> list[Row]:
+    """Look for root sessions in the order of a PostgreSQL index, until a page is full.
+
+    Every root session has a row of sums. The result is the page if it has `limit` rows; else, there
+    may be more of them behind those that were looked at.
+    """
+    value, direction = _SORTED_BY[by], "DESC" if falling else "ASC"
+    inner, outer = f"{value} {direction}, ", f"f.value {direction}, "
+    table, number, where = ("session_totals", "v.session", ["true"])
+    if by not in _OF_TOTALS:
+        table, number, where = "sessions", "v.number", [_ROOT]
+    given: list[object] = []
+    only = {"state": wanted.state, "tactic": wanted.tactic}.get(by)
+    if only is not None:
+        inner = outer = ""  # they are all alike
+        where.append(f"{value} = ?")
+        given.append(storable(only))
+    if cursor is not None:
+        where.append(f"({value}, {number}) {'<' if falling else '>'} (?, ?)")
+        given += (storable(cursor[0]) if isinstance(cursor[0], str) else cursor[0], cursor[1])
+    source, joined, others = selection.source.partition(" CROSS JOIN ")
+    conditions = selection.where
+    if source != ROOTS:  # the facet is looked up, as all others are
+        conditions = [HAS_FACET.format("facets", "f.started", "f.session"), *conditions[1:]]
+    sql = f"""SELECT {COLUMNS} FROM (
+            SELECT f.session AS number, f.value
+            FROM (
+                SELECT d.number AS session, d.started, v.value
+                FROM (
+                    SELECT {number} AS session, {value} AS value FROM {table} AS v
+                    WHERE {" AND ".join(where)}
+                    ORDER BY {inner}{number} {direction} LIMIT {IN_ORDER}
+                ) AS v CROSS JOIN sessions AS d ON d.number = v.session
+                WHERE d.parent IS NULL AND d.replays IS NULL
+            ) AS f {joined}{others}
+            WHERE {" AND ".join(conditions)}
+            ORDER BY {outer}f.session {direction} LIMIT ?
+        ) AS f CROSS JOIN sessions AS s ON s.number = f.number {TOTALS}"""
+    return connection.execute(sql, (*given, *selection.parameters, limit)).fetchall()
+
+
+_ROOT = "v.parent IS NULL AND v.replays IS NULL"
 _OF_TOTALS = ("cost", "calls", "tokens")
 _TOTALS_ROW = " LEFT JOIN session_totals AS v ON v.session = f.session"
 _SESSION_ROW = " CROSS JOIN sessions AS v ON v.number = f.session"

@@ -109,11 +109,23 @@ _SESSION_COUNTS = Table(
     key=("scope", "partition"),
     about="The number of sessions in each scope of the table costs.",
 )
+
+
+def _in_order_of(name: str, value: str) -> Index:
+    """The sessions in the order of a sum. In SQLite, all of them are sorted instead."""
+    return Index((f"({value})", "session"), name=name, postgres=True)
+
+
 # tags: the tags of a root as JSON, which tell to which sums of `tag_costs` its calls belong.
 _SESSION_TOTALS = Table(
     "session_totals",
     {"session": "INTEGER", "tags": "TEXT", **_SUMS},
     key=("session",),
+    indexes=(
+        _in_order_of("cost", "coalesce(cost_nanos, 0)"),
+        _in_order_of("calls", "coalesce(calls, 0) + coalesce(failed_calls, 0)"),
+        _in_order_of("tokens", "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"),
+    ),
     about="The cost of each session and everything below it: nano-dollars, calls, tokens.",
 )
 _TAG_COSTS = Table(

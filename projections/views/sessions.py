@@ -41,6 +41,14 @@ from lllm.projections.view import (
 from lllm.projections.views import readable_views
 from lllm.projections.views.task_summary import first_line, task_line
 
+_OF_ROOTS = "parent IS NULL AND replays IS NULL"
+
+
+def _in_order_of(name: str, value: str) -> Index:
+    """The root sessions in the order of a value. In SQLite, all of them are sorted instead."""
+    return Index((f"({value})", "number"), where=_OF_ROOTS, name=name, postgres=True)
+
+
 _SESSIONS = Table(
     "sessions",
     {
@@ -76,11 +84,15 @@ _SESSIONS = Table(
     indexes=(
         Index(("id",), unique=True),
         Index(("root", "parent"), where="parent IS NOT NULL"),
-        Index(("started",), where="parent IS NULL AND replays IS NULL"),
+        Index(("started",), where=_OF_ROOTS),
         Index(("replays", "started"), where="replays IS NOT NULL"),
         Index(("forks",), where="forks IS NOT NULL"),
         Index(("erasure",), where="erasure IS NOT NULL"),
         Index(("archive",), where="archive IS NOT NULL"),
+        _in_order_of("elapsed", "coalesce(elapsed, -1)"),
+        _in_order_of("state", "state"),
+        _in_order_of("tactic", "tactic"),
+        _in_order_of("task", "coalesce(task, '')"),
     ),
     about=(
         "Every call of a tactic and every captured session, at any depth. number is the position "

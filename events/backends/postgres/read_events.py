@@ -281,6 +281,10 @@ def _pages(
         The statements.
     """
     condition = f"position > $1 AND position <= $2 {events}"
+    if not events:
+        # Only one index can serve, whatever the positions are. As the plan does not depend on them,
+        # the server soon keeps it.
+        condition = "position > (SELECT $1) AND position <= (SELECT $2)"
     return _Pages(
         Statement(_page(schema, _FIRST_EVENTS, condition, payloads), types),
         Statement(_page(schema, _EVENTS, condition, payloads), types),

@@ -122,11 +122,13 @@ BEGIN
     RETURN positions;
 END $$;
 
--- The highest position up to which no event can appear any more.
+-- The highest position up to which no event can appear any more. It is in PL/pgSQL, because a
+-- function in SQL would be planned anew in each statement, which takes longer than to run it.
 CREATE OR REPLACE FUNCTION {schema}.head() RETURNS bigint
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    -- As one statement: its snapshot of the events is older than its look at the locks.
-    WITH held AS MATERIALIZED (
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- As one expression: its snapshot of the events is older than its look at the locks.
+    RETURN (WITH held AS MATERIALIZED (
         SELECT objid::bigint AS low FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 2
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -144,8 +146,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE position < coalesce(
             (SELECT (lowest + 1) * {block} FROM bounds), 9223372036854775807
         )
-    ), 0)
-$$;
+    ), 0));
+END $$;
 
 -- The processes that write sessions. Each holds a shared advisory lock on its number, on a
 -- connection of its own, and says now and then that it lives.

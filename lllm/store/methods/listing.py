@@ -78,7 +78,7 @@ class ListsSessions(StoreParts):
                 largest first, child sessions included, and the newer of two that are equal;
                 "state", "tactic" or "task" from A to Z. Only a list by start stops reading when it
                 is full; the others read all sessions that the filters select, up to a second for
-                each million.
+                each million. With rows in PostgreSQL, every order of top-level calls has an index.
             reverse: True for the opposite order: the oldest, the cheapest, Z to A.
             replays: True to list top-level replays, too.
             annotations: Only sessions that have annotations with all of these names, with these

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from lllm.projections.database import Row, RowsConnection, Statement
 from lllm.projections.table_names import search_table, search_totals
 from lllm.projections.view import Key, Table
-from lllm.projections.words import lexeme, terms
+from lllm.projections.words import LEXEME, lexeme, terms
 
 _logger = logging.getLogger("lllm.store")
 
 _PLACES = 16_383  # the highest place of a word in a tsvector
 _REPEATS = 255  # places of one word
 _BYTES = 1_000_000  # of all words and places of a text
+_PLACE_TEXTS = tuple(map(str, range(1, _REPEATS + 1)))
 _PENDING = 512  # kilobytes of new words that are not sorted into the index yet
 
 
@@ -108,6 +109,8 @@ def index_statements(
 
 def _vector(row: object, found: list[str]) -> tuple[int, str, str | None]:
     """Make the length, the tsvector, and, where that lacks places, the words of a text in order."""
+    if len(found) <= _REPEATS and max(map(len, found), default=0) <= LEXEME:
+        return len(found), _short_vector(found), None
     places: dict[str, list[int]] = {}
     left = _BYTES
     whole = True
@@ -135,6 +138,14 @@ def _vector(row: object, found: list[str]) -> tuple[int, str, str | None]:
     )
     ordered = None if whole else f" {' '.join(map(lexeme, found))} "
     return len(found), vector, ordered
+
+
+def _short_vector(found: Sequence[str]) -> str:
+    """Make the tsvector of a text that has no limit to fear."""
+    places: dict[str, str] = {}
+    for word, place in zip(found, _PLACE_TEXTS, strict=False):
+        places[word] = f"{places[word]},{place}" if word in places else place
+    return " ".join([f"'{word}':{at}" for word, at in places.items()])
 
 
 def index_differences(

@@ -100,7 +100,8 @@ def create_tables(connection: RowsConnection, view: View, generation: int) -> No
             + ("" if rowid else " WITHOUT ROWID")
         )
         for index in table.indexes:
-            connection.execute(index.create(name))
+            if not index.postgres:
+                connection.execute(index.create(name))
         if table.search is not None:
             create_index(connection, table, generation)
 

@@ -45,6 +45,7 @@ from lllm.projections.queries.calls import calls_of, list_calls
 from lllm.projections.queries.cost_groups import Group, sum_costs_by, sum_costs_by_tags
 from lllm.projections.queries.costs import costs_of, count_sessions, sum_costs
 from lllm.projections.queries.filters import CallFilter, CallSort, Conditions, Filter, SessionSort
+from lllm.projections.queries.selection import Selection
 from lllm.projections.queries.session_tags import tags_of
 from lllm.projections.view import Index, Rows, Table, View, ViewEvent
 from lllm.store.call_records import CALL_SORTS
@@ -116,12 +117,7 @@ def questions() -> Iterator[Ask]:
     for wanted in FILTERS:
         yield lambda to, wanted=wanted: session_lists.list_sessions(to, wanted, None, None)
         yield lambda to, wanted=wanted: session_lists.list_sessions(to, wanted, 3, (2**60, "a"))
-        yield lambda to, wanted=wanted: [
-            session_lists.sorted_sessions(to, wanted, 5, None, by=by, falling=falling)
-            for by in get_args(SessionSort)
-            if by != "started"
-            for falling in (True, False)
-        ]
+        yield lambda to, wanted=wanted: list_in_every_order(to, wanted)
         yield lambda to, wanted=wanted: (count_sessions(to, wanted), sum_costs(to, wanted))
         yield lambda to, wanted=wanted: sum_costs_by_tags(to, wanted, ["env"])
         yield lambda to, wanted=wanted: sum_costs_by(to, wanted, [Group("model"), Group("day")])
@@ -160,6 +156,11 @@ def below(to: RowsConnection, row: sessions.SessionRow) -> object:
     )  # fmt: skip
 
 
+def always(_: RowsConnection, selection: Selection, __: int) -> bool:
+    """Looks for sessions in the order of an index, where there is one for them."""
+    return selection.size > 0
+
+
 def in_sqlite(store: LogStore) -> Database:
     """The same rows in SQLite."""
     database = Database(":memory:", lock=None, version=1)
@@ -189,6 +190,7 @@ def test_the_answers_are_those_of_sqlite(monkeypatch: pytest.MonkeyPatch, few: b
     if not few:
         for name in ("_FEW_SESSIONS", "_FEW_KINDS", "_FEW_ROWS"):
             monkeypatch.setattr(call_filter_sql, name, 0)
+        monkeypatch.setattr(session_lists, "in_order_is_faster", always)
     with written(LogBeside()) as store, closing(in_sqlite(store)) as other:
         store.list_sessions()
         with sessions.reading(rows_of(store)) as here, sessions.reading(other) as there:
@@ -205,13 +207,37 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_no_list_reads_a_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every table that grows is read by an index, for any filter; and no query reads events."""
-    asked: list[tuple[str, Sequence[Any]]] = []
+PAIRS = [
+    Filter(tags={"env": "x"}, state="success"),
+    Filter(tags={"env": "x"}, tactic="p::b"),
+    Filter(tags={"env": "x"}, partition="acme"),
+    Filter(tags={"env": "x", "user": "ada"}),
+    Filter(state="success", tactic="p::b"),
+    Filter(state="success", partition="acme"),
+    Filter(tactic="p::b", partition="acme"),
+]
+
+
+def list_in_every_order(to: RowsConnection, wanted: Filter) -> object:
+    """The first pages of a filter."""
+    orders = [(by, falling) for by in get_args(SessionSort)[1:] for falling in (True, False)]
+    return session_lists.list_sessions(to, wanted, 3, None), [
+        session_lists.sorted_sessions(to, wanted, 5, None, by=by, falling=falling)
+        for by, falling in orders
+    ]
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_no_list_reads_a_whole_table(monkeypatch: pytest.MonkeyPatch, in_order: bool) -> None:
+    """Every table that grows is read by an index, for any filter, pair and order; and no query
+    reads events."""
+    if in_order:
+        monkeypatch.setattr(session_lists, "in_order_is_faster", always)
+    asked: dict[str, Sequence[Any]] = {}
     execute = PostgresConnection.execute
 
     def noting(self: PostgresConnection, sql: str, parameters: Sequence[Any] = (), /) -> Any:
-        asked.append((sql, parameters))
+        asked[sql] = parameters
         return execute(self, sql, parameters)
 
     with written(LogBeside()) as store:
@@ -219,22 +245,22 @@ def test_no_list_reads_a_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
         with sessions.reading(rows_of(store)) as connection:
             with monkeypatch.context() as patched:
                 patched.setattr(PostgresConnection, "execute", noting)
+                for wanted in [*FILTERS, *PAIRS]:
+                    list_in_every_order(connection, wanted)
                 for wanted in FILTERS[2:7]:
-                    session_lists.list_sessions(connection, wanted, 3, None)
                     count_sessions(connection, wanted)
                     sum_costs(connection, wanted)
                     sum_costs_by_tags(connection, wanted, ["env"])
                     sum_costs_by(connection, wanted, [Group("model")])
-                session_lists.list_sessions(connection, Filter(), 3, None)
                 [row] = sessions.sessions_after(connection, 0, 1)
                 below(connection, row)
                 for one in CALLS:
                     for sort in ("started", "elapsed", "cost"):
                         list_calls(connection, one, 3, None, sort)  # type: ignore[arg-type] # words
             connection.execute("SET enable_seqscan = off")  # else it reads a small table whole
-            for statement, parameters in asked:
+            for statement, parameters in asked.items():
                 sql = statement.partition(" CURSOR FOR ")[2] or statement
-                if sql.startswith("FETCH"):
+                if sql.startswith(("FETCH", "SET")):
                     continue
                 found = connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
                 plan = [str(line[0]).strip() for line in found]
