@@ -118,6 +118,8 @@ class TranscriptFileImport:
 
     program: str
     """The name of the program that wrote the file, "claude-code"."""
+    has_many = False
+    """True if the sessions of a file have nothing to do with each other."""
 
     def __init__(self, path: Path, target: Target) -> None:
         self.path = path
@@ -127,7 +129,7 @@ class TranscriptFileImport:
         self._open: dict[str, ImportedSession] = {}  # by name within the file
         self._titles: dict[str, str] = {}  # by session
         self._titled: set[tuple[str, str]] = set()
-        self._refused = ""
+        self._refused: set[str] = set()  # names of sessions; "" for the whole file
         self.has_known = False
         """True if a line of the file was one that the program writes."""
         self.sessions: list[ImportedSession] = []
@@ -171,6 +173,10 @@ class TranscriptFileImport:
         """
         return self._file.new_lines()
 
+    def name_of(self, line: Line) -> str:
+        """Find the name of the session that a line is of, if a file has many."""
+        raise NotImplementedError
+
     def take(self, line: Line) -> None:
         """Take the next line that can be read; each program has its own way."""
         raise NotImplementedError
@@ -201,27 +207,30 @@ class TranscriptFileImport:
         self._tag()
 
     def _take(self, line: Line) -> None:
-        if self._refused:
-            return
         if line.value is None:
             self.left_out.append(f"{self.path}, line {line.number}: {line.fault}; it is left out")
+            return
+        name = self.name_of(line) if self.has_many else ""
+        if name in self._refused:
             return
         try:
             self.take(line)
         except StoreError as error:
-            self._refuse(str(error))
+            self._refuse(name, str(error))
 
     def _write(self) -> None:
-        for one in self._open.values():
+        for name, one in self._open.items():
+            whole = name if self.has_many else ""
+            if whole in self._refused:
+                continue
             try:
                 one.write()
             except StoreError as error:
-                self._refuse(str(error))
+                self._refuse(whole, str(error))
 
-    def _refuse(self, why: str) -> None:
-        if not self._refused:
-            self._refused = why
-            self.left_out.append(f"{self.path}: {why}")
+    def _refuse(self, name: str, why: str) -> None:
+        self._refused.add(name)
+        self.left_out.append(f"{self.path}: {why}")
 
     # -- sessions
 
@@ -286,9 +295,14 @@ class TranscriptFileImport:
 
     def _tag(self) -> None:
         """Write titles as tags; the name of the statement makes sure that it is written once."""
+        refused = {
+            one.id
+            for name, one in self._open.items()
+            if (name if self.has_many else "") in self._refused
+        }
         for one in self.sessions:
             title = self._titles.get(one.id)
-            if title is None or (one.id, title) in self._titled or self._refused:
+            if title is None or (one.id, title) in self._titled or one.id in refused:
                 continue
             self._titled.add((one.id, title))
             salt = new_salt()

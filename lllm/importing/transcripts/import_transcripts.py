@@ -19,6 +19,8 @@ from lllm.importing.transcripts import (
     codex,
     codex_file,
     gemini_cli_file,
+    llm_logs,
+    llm_logs_file,
     opencode,
     opencode_file,
 )
@@ -27,6 +29,7 @@ from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile
 from lllm.importing.transcripts.codex_file import CodexFile
 from lllm.importing.transcripts.file_import import Target, TranscriptFileImport
 from lllm.importing.transcripts.gemini_cli_file import GeminiCliFile
+from lllm.importing.transcripts.llm_logs_file import LlmLogsFile
 from lllm.importing.transcripts.opencode_file import OpencodeFile
 from lllm.importing.transcripts.transcript_json import first_time
 from lllm.store.methods.store_parts import StoreParts
@@ -98,6 +101,13 @@ PROGRAMS = {
         opencode_file.folders,
         "~/.local/share/opencode or that folder in XDG_DATA_HOME",
         opencode_file.files_in,
+        list,
+    ),
+    llm_logs.NAME: Program(
+        LlmLogsFile,
+        llm_logs_file.folders,
+        "the folder of the configuration of llm, or that which LLM_USER_PATH names",
+        llm_logs_file.files_in,
         list,
     ),
 }

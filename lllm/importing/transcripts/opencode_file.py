@@ -54,6 +54,7 @@ class OpencodeFile(TranscriptFileImport):
     """
 
     program = NAME
+    has_many = True
 
     def __init__(self, path: Path, target: Target) -> None:
         super().__init__(path, target)
@@ -75,7 +76,7 @@ class OpencodeFile(TranscriptFileImport):
         """Read the new messages; see `TranscriptFileImport.new_lines`."""
         try:
             for facts in self._storage.sessions():
-                if self._is_elsewhere(facts.id):
+                if self._is_elsewhere(facts.id) or facts.id in self._refused:
                     continue
                 self.has_known = True
                 self._note(facts)
@@ -106,6 +107,10 @@ class OpencodeFile(TranscriptFileImport):
         if why not in self._reported:
             self._reported.add(why)
             self.left_out.append(why)
+
+    def name_of(self, line: Line) -> str:
+        """Find the session of a message; see `TranscriptFileImport.name_of`."""
+        return str((line.value or {}).get("session"))
 
     def take(self, line: Line) -> None:
         """Take a stored message; see `TranscriptFileImport.take`."""

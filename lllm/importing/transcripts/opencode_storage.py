@@ -5,8 +5,6 @@ When opencode changed from files to a database, it copied all sessions and left 
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -15,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from lllm.events.errors import StoreError
 from lllm.importing.transcripts.opencode import OpencodeFacts, nanos_of, title_in
+from lllm.importing.transcripts.sqlite_file import json_in, read_only, state_of
 from lllm.importing.transcripts.transcript_json import LONGEST
 from lllm.invokers.dialects.provider_json import mapping, text
 
@@ -76,13 +75,7 @@ class _Database:
         self._opened: sqlite3.Connection | None = None
 
     def state(self) -> tuple[int, int]:
-        found = os.stat(self._path)
-        size, changed = found.st_size, found.st_mtime_ns
-        try:
-            log = os.stat(f"{self._path}-wal")
-        except OSError:
-            return size, changed
-        return size + log.st_size, max(changed, log.st_mtime_ns)
+        return state_of(self._path)
 
     def close(self) -> None:
         if self._opened is not None:
@@ -91,11 +84,7 @@ class _Database:
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
-            uri = self._path.absolute().as_uri()
-            try:
-                self._opened = _opened(f"{uri}?mode=ro")
-            except sqlite3.OperationalError:  # a folder in which nothing can be written
-                self._opened = _opened(f"{uri}?mode=ro&immutable=1")
+            self._opened = read_only(self._path)
         return self._opened
 
     def sessions(self) -> Iterator[OpencodeFacts]:
@@ -131,29 +120,9 @@ class _Database:
             parts = connection.execute(
                 "SELECT data FROM part WHERE message_id = ? ORDER BY id", (id_,)
             )
-            read = [mapping(_json(part)) for (part,) in parts]
-            info = _json(data)
+            read = [mapping(json_in(part)) for (part,) in parts]
+            info = json_in(data)
             yield StoredMessage(str(id_), info if isinstance(info, dict) else None, read)
-
-
-def _opened(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=5)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _json(data: object) -> object:
-    """Decode JSON; None for anything else, and for more than `LONGEST` bytes."""
-    if not isinstance(data, str | bytes) or len(data) > LONGEST:
-        return None
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
 
 
 class _Files:
@@ -203,6 +172,6 @@ class _Files:
 def _json_in(path: Path) -> object:
     try:
         with closing(path.open("rb")) as file:
-            return _json(file.read(LONGEST + 1))
+            return json_in(file.read(LONGEST + 1))
     except OSError:
         return None
