@@ -475,7 +475,7 @@ class OnServer(Protocol):
 
     Attributes:
         read_only: True to write nothing.
-        jsonb: True to keep payloads as jsonb, too; False to remove that, None to leave it.
+        jsonb: True to keep payloads as jsonb, too, if the store does not know whether it does.
     """
 
     read_only: bool

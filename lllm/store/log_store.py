@@ -199,6 +199,7 @@ class LogStore(
         *,
         check: bool = False,
         search: bool | None = None,
+        jsonb: bool | None = None,
         progress: Progress | None = None,
     ) -> Rebuilt:
         """Rebuild all lists and sums (the views) from the events, while others read and write.
@@ -207,6 +208,9 @@ class LogStore(
             check: True to replace nothing, and only compare the stored rows with the events.
             search: True to build only the index of `search`, and to keep it from now on; False to
                 remove it for good. That is kept in the store. None to rebuild all that it has.
+            jsonb: True to copy the payloads of sessions as jsonb, for dashboards on PostgreSQL, and
+                to keep the copies from now on; False to remove them for good. That is kept in the
+                store, too.
             progress: A function that is called with the position reached and the last position.
 
         Returns:
@@ -215,13 +219,16 @@ class LogStore(
         Raises:
             LogError: The log can't be read, or the rows can't be written.
             SearchUnavailable: This Python's SQLite has no full-text search.
-            ValueError: Both `check` and `search` are given.
+            StoreError: `jsonb` is given, and the store is not in PostgreSQL.
+            ValueError: More than one of `check`, `search` and `jsonb` is given.
         """
-        if check and search is not None:
-            raise ValueError("check compares and search changes; give one of them")
+        if check + (search is not None) + (jsonb is not None) > 1:
+            raise ValueError("check compares, search and jsonb change; give one of them")
         self.log.write_held()
         if search is not None:
             return self._rows.search_on(progress=progress) if search else self._rows.search_off()
+        if jsonb is not None:
+            return self._rows.jsonb_on(progress=progress) if jsonb else self._rows.jsonb_off()
         return self._rows.rebuild(check=check, progress=progress)
 
     def close(self) -> None:

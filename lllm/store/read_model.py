@@ -16,10 +16,9 @@ from lllm.events.backend import KeepsRows, LogBackend, OnServer, may_read
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.errors import LogDamaged, LogError, LogUnavailable, StoreError
 from lllm.projections.database import RowsDatabase
-from lllm.projections.engine.checkpoints import has_table
-from lllm.projections.engine.optional_views import turn_on
+from lllm.projections.engine.optional_views import turn_on, views_off
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
 from lllm.projections.engine.sqlite.search_index import has_full_text_search
@@ -78,7 +77,8 @@ class ReadModel:
         always = (*own_views(), *views)
         self._search: tuple[View, ...] = (MessagesView(),) if has_full_text_search() else ()
         self.views: tuple[View, ...] = (*always, *self._search)
-        self._unwanted: View | None = None  # a view to remove
+        self._on_request: tuple[View, ...] = ()
+        self._says_jsonb = backend.jsonb if isinstance(backend, OnServer) else None
         self._moving = threading.Lock()
         register_after_fork(self)
         # the database with the damage, while rows are in memory
@@ -87,7 +87,8 @@ class ReadModel:
             self.database = rows_database(backend, always)
             if self.database.engine == "postgres":  # which needs no FTS5
                 self._search = (MessagesView(),)
-                self._add_payloads(backend, always)
+                self._on_request = (PayloadsView(),)
+                self.views = (*always, *self._on_request, *self._search)
             self.projector = self._projector_of(self.database)
         except LogDamaged as damage:
             left = backend.rows_database() if isinstance(backend, KeepsRows) else None
@@ -97,24 +98,35 @@ class ReadModel:
         """Make a new lock, because another thread of the parent may have held the old one."""
         self._moving = threading.Lock()
 
-    def _add_payloads(self, backend: LogBackend, always: Sequence[View]) -> None:
-        """Keep payloads as jsonb, if that is asked for now, or was before."""
-        asked = backend.jsonb if isinstance(backend, OnServer) else None
-        payloads = PayloadsView()
-        kept = has_table(self.database, payloads.tables[0].name)
-        self._unwanted = payloads if kept and asked is False else None
-        wanted = (payloads,) if asked or (asked is None and kept) else ()
-        self.views = (*always, *wanted, *self._search)
-
     def build_stale(self) -> None:
         """Rebuild the rows that this version of lllm can't update."""
-        if self._unwanted is not None and not self.database.read_only:
-            discard(self.projector, self._unwanted)
         try:
             if not self.database.read_only and self.projector.stale():
                 self.rebuild(stale=True)
+            self._heed_jsonb()
         except LogError as error:
             self._leave(self.database, error)
+
+    def _heed_jsonb(self) -> None:
+        """Keep payloads as jsonb if the URL asks for it and the store knows no answer yet.
+
+        What the store knows counts for all processes. If each process did what its URL says, they
+        would build and remove the same rows in turn.
+        """
+        asked, name = self._says_jsonb, PayloadsView.name
+        if asked is None or not self._on_request or self._may_not_read:
+            return
+        is_on = name in self.projector.checkpoints()
+        if asked is is_on or self.database.read_only:
+            return
+        if asked and name not in views_off(self.database):
+            self.jsonb_on()
+            return
+        _logger.warning(
+            "%s: the address says jsonb=%s, but this was turned %s for the store, which counts. "
+            "`lllm rebuild --jsonb %s` changes it; leave jsonb= out of the address then.",
+            self.database.path, _switch(asked), _switch(is_on), _switch(asked),
+        )  # fmt: skip
 
     def ask(self, question: Callable[[RowsDatabase], T]) -> T:
         """Run a query on the rows; if a page of them is damaged, on rows rebuilt in memory.
@@ -227,6 +239,46 @@ class ReadModel:
         discard(self.projector, MessagesView())
         return Rebuilt((), 0)
 
+    def jsonb_on(self, *, progress: Progress | None = None) -> Rebuilt:
+        """Copy all payloads as jsonb, and keep the copies up from now on.
+
+        Args:
+            progress: A function that is called with the progress, as in `rebuild`.
+
+        Returns:
+            What was built.
+
+        Raises:
+            StoreError: The rows are not in PostgreSQL.
+            LogError: The log can't be read, or the rows can't be written.
+        """
+        self._check_jsonb()
+        self.catch_up()
+        turn_on(self.database, PayloadsView.name)
+        return rebuild(self.projector, self._on_request, progress=progress)
+
+    def jsonb_off(self) -> Rebuilt:
+        """Remove the payloads as jsonb, and keep none from now on.
+
+        Returns:
+            That nothing was built.
+
+        Raises:
+            StoreError: The rows are not in PostgreSQL.
+            LogError: The rows can't be written.
+        """
+        self._check_jsonb()
+        discard(self.projector, PayloadsView())
+        return Rebuilt((), 0)
+
+    def _check_jsonb(self) -> None:
+        self.check_readable()
+        if not self._on_request:
+            raise StoreError(
+                f"{self.database.path} keeps no payloads as jsonb: only a store in PostgreSQL can. "
+                "In SQLite, the payloads in the table `events` are JSON texts."
+            )
+
     def with_search(self, database: RowsDatabase) -> RowsDatabase:
         """Build the search index of rows in memory when it is first asked for.
 
@@ -290,10 +342,16 @@ class ReadModel:
             damage,
         )
         database = rows_in_memory()
-        projector = Projector(self._log, database, self.views, self._search)
-        rebuild(projector, [view for view in self.views if view not in self._search])
+        projector = self._projector_of(database)
+        optional = (*self._search, *self._on_request)
+        rebuild(projector, [view for view in self.views if view not in optional])
         self._left = left
         self.projector, self.database = projector, database
 
     def _projector_of(self, database: RowsDatabase) -> Projector:
-        return Projector(self._log, database, self.views, self._search)
+        optional = (*self._search, *self._on_request)
+        return Projector(self._log, database, self.views, optional, self._on_request)
+
+
+def _switch(is_on: bool) -> str:
+    return "on" if is_on else "off"

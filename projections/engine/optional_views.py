@@ -3,7 +3,10 @@
 The search index is an optional view: it takes much space, and not every user wants it. A store has
 an optional view if it has a checkpoint for it. New stores get all views. In an older store, the
 next rebuild makes the view, unless it was turned off. A table of the store records which views are
-turned off.
+turned off. The copies of payloads as jsonb are a view on request: no store gets them by itself.
+
+All processes ask the store at each step, so one that was open before keeps up what another turned
+on, and writes nothing more to what another turned off.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def views_off(database: RowsDatabase) -> set[str]:
 
 
 def turn_on(database: RowsDatabase, view: str) -> None:
-    """Allow rebuilds to make the rows of a view again.
+    """Allow rebuilds to make the rows of a view that was turned off.
 
     Args:
         database: The database of the rows.

@@ -66,6 +66,7 @@ class Projector:
         database: The database of the rows.
         views: The views to keep up to date.
         optional: The views that a store need not have; see `optional_views`.
+        on_request: Those of them that a store has only if somebody asked for them.
 
     Attributes:
         rebuilding: The lock, between threads, that a rebuild holds.
@@ -81,11 +82,13 @@ class Projector:
         database: RowsDatabase,
         views: Sequence[View],
         optional: Collection[View] = (),
+        on_request: Collection[View] = (),
     ) -> None:
         self.log = log
         self.database = database
         self.views = tuple(views)
         self._optional = frozenset(view.name for view in optional)
+        self._on_request = frozenset(view.name for view in on_request)
         check_names(self.views)
         self._threads = RobustLock()
         self.rebuilding = RobustLock()
@@ -132,13 +135,17 @@ class Projector:
             included only in a new store, or if they have rows.
         """
         found, head = self.checkpoints(), self.log.head()
-        meant = self.present(found) if found or self.database.path == ":memory:" else self.views
+        is_new = not found and self.database.path != ":memory:"
+        meant = self._always_wanted() if is_new else self.present(found)
         stale = {view.name for view in meant if is_stale(view, found.get(view.name))}
         ahead = {name for name, at in found.items() if at.position > head} - stale
         if ahead and (lost := self.lost_end()) is not None:
             _logger.error("%s The lists, tags and costs stay as they were.", lost)
             ahead = set()
         return [view for view in self.views if view.name in stale | ahead]
+
+    def _always_wanted(self) -> list[View]:
+        return [view for view in self.views if view.name not in self._on_request]
 
     def lost_end(self) -> LogDamaged | None:
         """Check if the last events of the log are missing.
@@ -153,18 +160,21 @@ class Projector:
             return damage
         return None
 
-    def buildable(self, *, check: bool = False) -> list[View]:
+    def buildable(self, *, check: bool = False, asked: Collection[View] = ()) -> list[View]:
         """Find the views that this version may build.
 
         It leaves out views whose rows a newer version has built.
 
         Args:
             check: True to find only the views that have rows, for a comparison.
+            asked: Views that are built by name; without that, a view that a store has only on
+                request is left out if it has no rows.
 
         Returns:
             The views.
         """
         found, off = self.checkpoints(), views_off(self.database)
+        off |= self._on_request - {view.name for view in asked}
         return [
             view
             for view in self.views

@@ -110,7 +110,7 @@ def rebuild(
         if not check:
             replace_damaged(projector.database)
         among = projector.views if views is None else views
-        can = projector.stale() if stale else projector.buildable(check=check)
+        can = projector.stale() if stale else projector.buildable(check=check, asked=views or ())
         meant = tuple(view for view in among if view in can)
         if not meant:
             return Rebuilt((), 0)

@@ -69,8 +69,9 @@ class PostgresBackend:
         read_only: True to write nothing; an append raises LogReadOnly.
         partition_by: "month" to make the table of payloads with a partition for each month, so that
             retention drops whole ones. It is used when the log is made.
-        jsonb: True to keep the payloads of sessions as jsonb, too, for dashboards; the store
-            remembers it. False to remove that again, None to leave it as it is.
+        jsonb: True to keep the payloads of sessions as jsonb, too, for dashboards, unless the store
+            knows already whether it does. The store remembers it for all processes, and
+            `LogStore.rebuild(jsonb=...)` changes it. False and None never begin it.
 
     Attributes:
         server: Where the schema of the log is.

@@ -2,8 +2,9 @@
 
 The URL is libpq's (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING),
 with three more options: `?schema=` names the schema of the log, `?partition_by=month` partitions
-its payloads if it is made, and `?jsonb=on` keeps payloads as jsonb, too. What the URL leaves out is
-taken from where libpq takes it: service files, the environment, the file of passwords.
+its payloads if it is made, and `?jsonb=on` begins to keep payloads as jsonb, too, unless the store
+knows whether it does. What the URL leaves out is taken from where libpq takes it: service files,
+the environment, the file of passwords.
 """
 
 from __future__ import annotations

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import pickle
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg
 import pytest
 
-from lllm import ConfigError, LogStore, PostgresBackend
+from lllm import ConfigError, LogStore, PostgresBackend, StoreError
+from lllm.cli import main
+from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.postgres.server_url import parse_server_url
 from lllm.projections.views.payloads import jsonb_of
 from tests.lllm.store.test_erasure import record
 from tests.lllm.store.test_postgres_erasure import tables_with
 from tests.support.echo import echo
 from tests.support.postgres import new_schema, server
+from tests.support.waiting import HANG
 
 ODD = (
     b'{"a": "\\u0000"}', b'{"a": "\\ud800"}', b'{"a": "\\udc00\\ud800"}', b'{"a": 1e200000}',
@@ -97,15 +102,95 @@ def test_a_dashboard_asks_for_fields(
         assert tables_with(server(), secret) == []
         assert "event_payloads" in store.rebuild().views
         assert store.rebuild(check=True).difference is None
-    with LogStore.open(f"{url}&jsonb=off"):
+        assert store.rebuild(jsonb=False).views == ()
         found = asked.execute("SELECT to_regclass('event_payloads_v2')::text").fetchone()
         assert found == (None,)
     with LogStore.open(url) as store:
         assert "event_payloads" not in store.rebuild().views
-    with LogStore.open(f"{url}&jsonb=on"):
+        assert store.rebuild(jsonb=True).views == ("event_payloads",)
         count = asked.execute("SELECT count(payload) FROM event_payloads").fetchone()
         assert count is not None
         assert count[0]
+
+
+@pytest.mark.slow
+def test_the_store_knows_whether_it_is_on(
+    schema: str,
+    asked: psycopg.Connection[tuple[object, ...]],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stores that are open follow it, and URLs that contradict it change nothing but warn."""
+    url = server().url(schema)
+
+    def built() -> object:
+        """The generation of the copies, and the number of `record`s in it."""
+        row = asked.execute("SELECT to_regclass('event_payloads')").fetchone()
+        if row == (None,):
+            return None
+        return asked.execute(
+            "SELECT (SELECT generation FROM checkpoints WHERE view = 'event_payloads'),"
+            " count(DISTINCT session) / 2 FROM event_payloads"  # each has one below it
+        ).fetchone()
+
+    with LogStore.open(url) as early, LogStore.open(url) as other:
+        record(early, "before")
+        assert built() is None
+        assert early.rebuild().views
+        assert built() is None  # a rebuild does not begin it
+        assert main(["rebuild", "--jsonb", "on", "--store", url]) == 0
+        assert built() == (1, 1)
+        for number, store in enumerate((early, other)):  # open before, and they keep it up
+            record(store, "after")
+            assert store.list_sessions()
+            assert built() == (1, 2 + number)
+            assert store.rebuild(check=True).difference is None
+        for says in ("on", "off", "on", "off"):  # nobody builds or removes it again
+            with LogStore.open(f"{url}&jsonb={says}") as store:
+                assert store.list_sessions()
+            assert built() == (1, 3)
+        assert caplog.text.count("jsonb=off, but this was turned on for the store") == 2
+        assert main(["rebuild", "--jsonb", "off", "--store", url]) == 0
+        assert "`lllm rebuild --jsonb on` copies them" in capsys.readouterr().out
+        record(early, "without")
+        assert early.list_sessions()
+        assert "event_payloads" not in other.rebuild().views
+        with LogStore.open(f"{url}&jsonb=on"):
+            assert built() is None
+        assert "jsonb=on, but this was turned off for the store" in caplog.text
+        assert other.rebuild(jsonb=True).views == ("event_payloads",)
+        record(early, "again")
+        assert early.list_sessions()
+        assert built() == (1, 5), "of a new table"
+
+
+@pytest.mark.slow
+def test_many_ask_at_once(schema: str, asked: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Processes that open a new store with jsonb=on make the copies together, and agree later."""
+    url = f"{server().url(schema)}&jsonb=on"
+    program = (
+        "import sys, lllm\n"
+        "with lllm.LogStore.open(sys.argv[1]) as store:\n"
+        "    with store.session('tests::one'): pass\n"
+        "    store.list_sessions()\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(3)]
+    assert [one.wait(HANG) for one in started] == [0, 0, 0]
+    with LogStore.open(url) as store:
+        assert len(store.list_sessions()) == 3
+        assert store.rebuild(check=True).difference is None
+        assert "event_payloads" in store.rebuild().views
+    assert asked.execute("SELECT count(DISTINCT session) FROM event_payloads").fetchone() == (3,)
+
+
+def test_other_stores_have_none() -> None:
+    """A store that is not in PostgreSQL says so."""
+    with LogStore(MemoryBackend()) as store:
+        for jsonb in (True, False):
+            with pytest.raises(StoreError, match="only a store in PostgreSQL can"):
+                store.rebuild(jsonb=jsonb)
+        with pytest.raises(ValueError, match="give one of them"):
+            store.rebuild(check=True, jsonb=True)
 
 
 @pytest.mark.slow
