@@ -23,7 +23,7 @@ from lllm.cli.render.session_list import show_list
 from lllm.events.errors import LllmError
 from lllm.events.model import State
 from lllm.projections.queries.filters import SessionSort
-from lllm.search.hit_places import names_of_places
+from lllm.store.hit_names import names_of_places
 from lllm.store.loaded_session import LoadedSession
 from lllm.store.log_store import LogStore, session_host
 from lllm.version import __version__
@@ -147,7 +147,7 @@ class StoreTools:
         )
         if not hits:
             return "No message has these words."
-        places = names_of_places(hits, self._store.events)
+        places = names_of_places(self._store, hits)
         return _printed(lambda console: show_hits(console, hits, self._zone, places))
 
     def list_calls(

@@ -1,167 +1,191 @@
-"""Finds the step of a session that has a text which a search found, and names it."""
+"""Finds the step of a session that has a text which a search found.
+
+A step is near its texts in the log: the request that sends a message comes soon after it, and a
+result of a tool soon after its call. So only some events around each hit are read, of a session of
+any length, and more of them only if these don't tell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 import msgspec
 
 from lllm.events import codec
+from lllm.events.backend import LogBackend
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LllmError
 from lllm.events.model import (
-    AgentStarted,
     Event,
     LLMFailed,
     LLMRequested,
     LLMResponded,
     MessageAdded,
     SessionAnnotated,
-    State,
     ToolCalled,
     ToolFailed,
     ToolReturned,
 )
-from lllm.projections.session.step_names import step_name
-from lllm.search.hits import SearchHit
+from lllm.events.reads_of_parts import StreamPart, read_positions, read_streams
 
 _OF_ROLES = {"user": "message of the user", "system": "system prompt", "tool": "result of a tool"}
-_READ = frozenset(
+_PLACED = frozenset(
     kind.type
-    for kind in (
-        AgentStarted, LLMFailed, LLMRequested, LLMResponded, MessageAdded, SessionAnnotated,
-        ToolCalled, ToolFailed, ToolReturned,
-    )
-)  # fmt: skip
-
-
-_MOST = 20_000  # events that are read to name the places of hits
+    for kind in (LLMFailed, LLMResponded, MessageAdded, SessionAnnotated, ToolFailed, ToolReturned)
+)
+_READ = _PLACED | {LLMRequested.type, ToolCalled.type}
+_AROUND = (200, 2_000, 20_000)  # positions before and behind a hit; the next if one is too few
+_MOST = 20_000  # events that are read in all
 
 
 class HitPlace(msgspec.Struct, frozen=True):
     """The place of a text in its session.
 
     Attributes:
-        request: The number of the attempt whose step shows it; None if it stands outside of steps.
-        name: The name of that step and the part of it, as "#4 writer · step 2, result of find";
-            "" if it stands outside of steps.
+        request: The number of the attempt whose step shows it.
+        part: The part of that step, as "result of find".
     """
 
-    request: int | None = None
-    name: str = ""
+    request: int
+    part: str
 
 
-def names_of_places(
-    hits: Sequence[SearchHit], events_of: Callable[[str], Iterator[Recorded]]
-) -> dict[int, str]:
-    """Name the places of hits as `lllm show` and the page of their session name them.
+def hit_places(log: LogBackend, hits: Mapping[int, str]) -> dict[int, HitPlace]:
+    """Find the steps that show the texts of some events.
 
     Args:
-        hits: The hits of a search.
-        events_of: Reads the events of a session, as `LogStore.events`.
+        log: The log with the events.
+        hits: The id of the session of each event, by the event's position.
 
     Returns:
-        The names by the position of the hit, as "#4 writer · step 2, answer". A hit outside of any
-        step is left out. So are hits whose sessions come behind 20,000 events of others.
+        The places by position. An event outside of any step is left out. So is one whose step is
+        more than 20,000 events away, or which can't be read.
     """
-    positions: dict[str, list[int]] = {}
-    for hit in hits:
-        positions.setdefault(hit.session_id, []).append(hit.position)
-    names: dict[int, str] = {}
+    try:
+        events = {event.position: event for event in read_positions(log, list(hits))}
+    except LllmError:
+        return {}
+    sought: dict[str, set[int]] = {}
+    found: dict[int, HitPlace] = {}
+    for position, event in events.items():
+        if event.type == SessionAnnotated.type:  # it says itself which step it is about
+            found |= _places_in([event], {position})
+        elif event.type in _PLACED:
+            sought.setdefault(event.stream, set()).add(position)
     left = _MOST
-    for session_id, wanted in positions.items():
+    for around in _AROUND:
+        parts = [
+            StreamPart(stream, after, upto)
+            for stream, positions in sought.items()
+            for after, upto in _windows(positions, around)
+        ]
         try:
-            events = list(islice(events_of(session_id), left + 1))
-        except LllmError:  # an error outside of any session, or erased meanwhile
-            continue
-        left -= len(events)
-        if left < 0:
+            near = list(islice(read_streams(log, parts), left))
+        except LllmError:  # erased meanwhile, or damaged
             break
-        found = hit_places(events, wanted)
-        names.update((position, place.name) for position, place in found.items())
-    return names
+        left -= len(near)
+        for here in _divided(near, parts):
+            found |= _places_in(here, sought[here[0].stream])
+        sought = {
+            stream: missing
+            for stream, positions in sought.items()
+            if (missing := positions - found.keys())
+        }
+        if not sought or left <= 0:
+            break
+    return found
 
 
-def hit_places(events: Iterable[Recorded], positions: Collection[int]) -> dict[int, HitPlace]:
-    """Find the places of some events of a session.
+def _windows(positions: Iterable[int], around: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of positions around some; ranges that overlap are joined."""
+    after = upto = -1
+    for position in sorted(positions):
+        begin = max(0, position - around)
+        if upto >= begin:
+            upto = position + around
+            continue
+        if upto >= 0:
+            yield after, upto
+        after, upto = begin, position + around
+    yield after, upto
 
-    Args:
-        events: The events of the session and those about it, in the order of the log.
-        positions: The positions of the events to find.
 
-    Returns:
-        The places by position.
+def _divided(events: Iterable[Recorded], parts: Iterable[StreamPart]) -> Iterator[list[Recorded]]:
+    """Divide events into the parts that they were read as.
+
+    What lies between two parts is not known, as the request that sent the messages of the first.
     """
+    ahead = iter(parts)
+    part = StreamPart("", 0, 0)
+    here: list[Recorded] = []
+    for event in events:
+        while event.stream != part.stream or event.position > (part.upto or 0):
+            part = next(ahead)
+            if here:
+                yield here
+                here = []
+        here.append(event)
+    if here:
+        yield here
+
+
+def _places_in(events: Iterable[Recorded], positions: Collection[int]) -> dict[int, HitPlace]:
     scan = _Scan()
     for event in events:
         if event.type in _READ:
             scan.read(codec.decode(event), event.position if event.position in positions else None)
-    return scan.places()
+    return scan.found
 
 
 class _Scan:
-    """What the events of one session say about its steps, as far as they were read."""
+    """What the events of one session say about the places of some of them, as far as read.
+
+    Attributes:
+        found: The places by position.
+    """
 
     def __init__(self) -> None:
-        self._agents: dict[int, str] = {}
-        self._requests: dict[int, LLMRequested] = {}
-        self._failed: set[int] = set()
+        self.found: dict[int, HitPlace] = {}
         self._tools: dict[int, tuple[int, str]] = {}  # by the number of the tool call
         self._calls: dict[str, tuple[int, str]] = {}  # by the provider's id of the call
         self._waiting: dict[int, list[tuple[int, str]]] = {}  # by dialog, until it is sent
-        self._found: dict[int, tuple[int, str]] = {}  # request and part, by position
 
     def read(self, payload: Event, wanted: int | None) -> None:
         match payload:
-            case AgentStarted():
-                self._agents[payload.call] = payload.agent
-            case LLMRequested():
-                self._requests[payload.request] = payload
-                if payload.dialog is not None:
-                    for position, part in self._waiting.pop(payload.dialog, ()):
-                        self._found[position] = payload.request, part
+            case LLMRequested() if payload.dialog is not None:
+                for position, part in self._waiting.pop(payload.dialog, ()):
+                    self.found[position] = HitPlace(payload.request, part)
             case ToolCalled():
                 self._tools[payload.tool] = payload.request, payload.name
             case LLMResponded():
                 for call in payload.content.tool_calls:
                     self._calls[call.id] = payload.request, call.name
-            case LLMFailed():
-                self._failed.add(payload.request)
         if wanted is not None:
             self._place(payload, wanted)
 
     def _place(self, payload: Event, position: int) -> None:
         match payload:
             case LLMResponded():
-                self._found[position] = payload.request, "answer"
+                self.found[position] = HitPlace(payload.request, "answer")
             case LLMFailed():
-                self._found[position] = payload.request, "error"
+                self.found[position] = HitPlace(payload.request, "error")
             case ToolReturned() | ToolFailed() if payload.tool in self._tools:
                 self._of_tool(position, self._tools[payload.tool])
             case MessageAdded():
-                answered = self._calls.get(payload.content.call_id or "")
-                if answered is not None:  # the page shows a result beside its call
-                    self._of_tool(position, answered)
-                else:
-                    role = payload.content.role
-                    part = _OF_ROLES.get(role, f"message of the {role}")
-                    self._waiting.setdefault(payload.dialog, []).append((position, part))
+                self._place_message(payload, position)
             case SessionAnnotated() if payload.step is not None:
-                self._found[position] = payload.step, "note"
+                self.found[position] = HitPlace(payload.step, "note")
+
+    def _place_message(self, added: MessageAdded, position: int) -> None:
+        answered = self._calls.get(added.content.call_id or "")
+        if answered is not None:  # the page shows a result beside its call
+            self._of_tool(position, answered)
+            return
+        role = added.content.role
+        part = _OF_ROLES.get(role, f"message of the {role}")
+        self._waiting.setdefault(added.dialog, []).append((position, part))
 
     def _of_tool(self, position: int, tool: tuple[int, str]) -> None:
         request, name = tool
-        self._found[position] = request, f"result of {name}"
-
-    def places(self) -> dict[int, HitPlace]:
-        found: dict[int, HitPlace] = {}
-        for position, (number, part) in self._found.items():
-            request = self._requests.get(number)
-            if request is None:
-                continue
-            agent = self._agents.get(request.call or 0, "")
-            state: State = "failure" if number in self._failed else "success"
-            name = step_name(number, request.step, request.attempt, state, agent)
-            found[position] = HitPlace(number, f"{name}, {part}")
-        return found
+        self.found[position] = HitPlace(request, f"result of {name}")

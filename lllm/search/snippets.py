@@ -76,8 +76,7 @@ def _short(word: str) -> str:
 
 def _places(text: str, phrases: Sequence[Phrase]) -> Iterator[tuple[int, int]]:
     """Yield the places of all phrases in a text."""
-    longest = max((len(phrase.segments) for phrase in phrases), default=1)
-    for window in _neighbours(words_of(text), longest):
+    for window in _candidates(text, phrases):
         for phrase in phrases:
             place = _match(window, phrase)
             if place is not None:
@@ -87,9 +86,8 @@ def _places(text: str, phrases: Sequence[Phrase]) -> Iterator[tuple[int, int]]:
 def _first_places(text: str, phrases: Sequence[Phrase]) -> list[tuple[int, int]]:
     """Return the first place of each phrase in a text."""
     left = set(range(len(phrases)))
-    longest = max((len(phrase.segments) for phrase in phrases), default=1)
     found: set[tuple[int, int]] = set()
-    for window in _neighbours(words_of(text), longest):
+    for window in _candidates(text, phrases):
         for number in tuple(left):
             place = _match(window, phrases[number])
             if place is not None:
@@ -100,8 +98,24 @@ def _first_places(text: str, phrases: Sequence[Phrase]) -> list[tuple[int, int]]
     return sorted(found)
 
 
+def _candidates(text: str, phrases: Sequence[Phrase]) -> Iterator[list[Word]]:
+    """Yield the words that may begin a phrase, each together with those after it.
+
+    A part of a word can begin some phrases. Otherwise most words are not looked at any closer.
+    """
+    longest = max((len(phrase.segments) for phrase in phrases), default=1)
+    windows = _neighbours(words_of(text), longest)
+    if any(phrase.segments[0].run or phrase.prefix for phrase in phrases):
+        return windows
+    first = {phrase.segments[0].term for phrase in phrases}
+    return (window for window in windows if window[0].term in first)
+
+
 def _neighbours(words: Iterator[Word], length: int) -> Iterator[list[Word]]:
     """Yield each word together with the words after it, `length` in all if there are so many."""
+    if length == 1:
+        yield from ([word] for word in words)
+        return
     window = list(islice(words, length))
     while window:
         yield window

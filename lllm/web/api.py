@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.events.exported_lines import as_jsonl
-from lllm.search.hit_places import names_of_places
 from lllm.search.hits import SearchHit
 from lllm.store.call_records import CallRecord
+from lllm.store.hit_names import names_of_places
 from lllm.store.summaries import SessionSummary
 from lllm.web.call_query import CallQuery
 from lllm.web.list_query import ListQuery
@@ -138,7 +138,7 @@ def api_search(pages: StorePages, request: Request) -> Response:
         limit=_limit(request),
         cursor=query.cursor or None,
     )
-    steps = names_of_places(hits, pages.store.events)
+    steps = names_of_places(pages.store, hits)
     named = {str(position): name for position, name in steps.items()}
     return _json(SearchPage(list(hits), named, hits.cursor, hits.note))
 

@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lllm.events.errors import SearchQueryError, SearchUnavailable
-from lllm.search.hit_places import hit_places, names_of_places
+from lllm.search.hit_places import hit_places
 from lllm.search.hits import SearchHits
+from lllm.store.hit_names import names_of_places
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 from lllm.web.session_page import PAGE
@@ -65,7 +66,7 @@ def search_page(pages: StorePages, request: Request) -> Response:
         outside=_OUTSIDE,
         sort=sort,
         hits=[(hit, _pieces(hit.snippet, hit.matches)) for hit in hits],
-        places=names_of_places(hits, pages.store.events),
+        places=names_of_places(pages.store, hits),
         titles=session_titles(pages.store, [hit.session_id for hit in hits]),
         note=hits.note,
         problem=problem,
@@ -92,7 +93,7 @@ def place_of_event(pages: StorePages, request: Request) -> Response:
     """
     session_id = pages.store.find_id(request.path_params["session_id"])
     position = request.path_params["position"]
-    found = hit_places(pages.store.events(session_id), [position]).get(position)
+    found = hit_places(pages.store.log, {position: session_id}).get(position)
     if found is not None:
         for place, step in enumerate(pages.opened.open(session_id).steps):
             if step.session_id == session_id and step.trace.request == found.request:

@@ -19,6 +19,7 @@ from lllm.projections.queries.facet_numbers import tag_number
 from lllm.projections.queries.filters import CallFilter, CallSort
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.selection import Selection
+from lllm.projections.session.step_names import step_name
 from lllm.projections.view import storable
 
 _AT_ONCE = 400  # rows that are read at once
@@ -159,6 +160,37 @@ def calls_of(connection: RowsConnection, sessions: Collection[int]) -> Iterator[
     cursors = sorted(convert_rows(keys, list[CallCursor], "calls"))
     for start in range(0, len(cursors), _AT_ONCE):
         yield from _read_page(connection, cursors[start : start + _AT_ONCE], {})
+
+
+def step_names(
+    connection: RowsConnection, steps: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], str]:
+    """Name attempts to call a model, with the names of their agents; see `step_name`.
+
+    Args:
+        connection: A connection to the database of the rows.
+        steps: The ids of their sessions, and their numbers in these.
+
+    Returns:
+        The names, by session and number; unknown attempts are left out.
+
+    Raises:
+        ViewError: A row is not as lllm writes it.
+    """
+    names: dict[tuple[str, int], str] = {}
+    wanted = sorted(steps)
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        rows = connection.execute(
+            "SELECT s.id, c.request, c.step, c.attempt, c.state, k.agent FROM sessions AS s "
+            "JOIN calls AS c ON c.session = s.number JOIN call_kinds AS k ON k.kind = c.kind "
+            f"WHERE {' OR '.join(['(s.id = ? AND c.request = ?)'] * len(some))}",
+            tuple(value for pair in some for value in pair),
+        )
+        found = convert_rows(list(rows), list[tuple[str, int, int, int, State, str]], "calls")
+        for session_id, request, step, attempt, state, agent in found:
+            names[session_id, request] = step_name(request, step, attempt, state, agent)
+    return names
 
 
 def _keys(

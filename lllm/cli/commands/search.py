@@ -71,9 +71,9 @@ def search(
         )
         places: dict[int, str] = {}
         if hits and not as_json:
-            from lllm.search.hit_places import names_of_places
+            from lllm.store.hit_names import names_of_places
 
-            places = names_of_places(hits, opened.events)
+            places = names_of_places(opened, hits)
     if as_json:
         from lllm.cli.render.json_text import array, show_json
 
