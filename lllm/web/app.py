@@ -41,7 +41,7 @@ from lllm.web.pages import StorePages
 from lllm.web.search_page import place_of_event, search_page
 from lllm.web.session_page import exported_session, session_page, step_page, step_text
 from lllm.web.sessions_page import sessions_page, sums_part
-from lllm.web.store_page import store_page
+from lllm.web.store_page import STORE, store_page, verify_store
 
 STATIC = Path(__file__).with_name("static")
 
@@ -80,10 +80,8 @@ def make_app(
 
         return Route(path, answer, methods=["GET"])
 
-    def writes(path: str, page: Callable[[StorePages, Request], Awaitable[Response]]) -> Route:
+    def posts(path: str, page: Callable[[StorePages, Request], Awaitable[Response]]) -> Route:
         async def answer(request: Request) -> Response:
-            if pages.read_only:
-                raise HTTPException(403, "This page is read only: no notes can be written.")
             return await page(pages, request)
 
         return Route(path, answer, methods=["POST"])
@@ -113,15 +111,16 @@ def make_app(
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}", step_page),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}/text", step_text),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}/request", _step_code),
-            writes("/sessions/{session_id}/notes", note_from_form),
-            writes(ANNOTATIONS, note_from_json),
+            posts("/sessions/{session_id}/notes", note_from_form),
+            posts(ANNOTATIONS, note_from_json),
             route("/definitions/{definition}", definition_page),
             route("/compare", compare_page),
             route("/calls", calls_page),
             route("/cost", cost_page),
             route("/health", health_page),
             route("/search", search_page),
-            route("/store", store_page),
+            route(STORE, store_page),
+            posts(STORE, verify_store),
             *(route(path, endpoint) for path, (endpoint, *_) in ENDPOINTS.items()),
             Route("/live", changes, methods=["GET"]),
             Mount("/static", StaticFiles(directory=STATIC)),

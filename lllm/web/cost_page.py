@@ -31,8 +31,8 @@ _COUNTED = {
     ),
     "day": "Each call counts once, on the day on which it was made, also in sub-tactics.",
     "tag": (
-        "Each session counts with everything below it, for the value of its tag; tags of a session "
-        "hold for its sub-tactics."
+        "Each call counts once, for the value that the tag has in its top-level session. So the "
+        "rows make up the whole; a tag that only a sub-tactic has divides nothing here."
     ),
 }
 _DAYS = 30

@@ -19,13 +19,13 @@ class FormToken:
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
-    def of(self, session_id: str) -> str:
-        """Make the token of the forms that write to a session.
+    def of(self, about: str) -> str:
+        """Make the token of the forms that write to a session, or of those of a page.
 
         Args:
-            session_id: The whole id.
+            about: The whole id of the session, or the address of the page.
         """
-        return hmac.new(self._secret, session_id.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._secret, about.encode(), hashlib.sha256).hexdigest()
 
 
 def note_key(note: Annotation) -> str:

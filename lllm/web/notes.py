@@ -6,10 +6,9 @@ make a browser send it.
 
 from __future__ import annotations
 
-import hmac
 import json
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -19,8 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from lllm.cli.annotation_values import parse_value
 from lllm.web.pages import StorePages
-
-_MOST = 100_000  # bytes of what is sent
+from lllm.web.posted_form import posted_body, posted_form
 
 
 class NoteGiven(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -48,16 +46,9 @@ async def note_from_form(pages: StorePages, request: Request) -> Response:
         pages: Has the store, and the token of its forms.
         request: The HTTP request; its body is the form.
     """
-    _require(request, "application/x-www-form-urlencoded")
-    try:
-        form = dict(parse_qsl((await _body(request)).decode(), keep_blank_values=True))
-    except UnicodeDecodeError as error:
-        raise ValueError("The form is not UTF-8.") from error
+    _require_writable(pages)
     session_id: str = request.path_params["session_id"]
-    if not hmac.compare_digest(
-        form.get("token", "").encode(), pages.form_token.of(session_id).encode()
-    ):
-        raise HTTPException(403, "This form is of an earlier run of `lllm web`; reload the page.")
+    form = await posted_form(request, pages.form_token, session_id)
     note = _note_of(form)
     await run_in_threadpool(_write, pages, session_id, note)
     top = form.get("top", "") or session_id
@@ -75,9 +66,10 @@ async def note_from_json(pages: StorePages, request: Request) -> Response:
         pages: Has the store.
         request: The HTTP request; its body is a NoteGiven.
     """
-    _require(request, "application/json")
+    _require_writable(pages)
+    body = await posted_body(request, "application/json")
     try:
-        note = msgspec.json.decode(await _body(request), type=NoteGiven)
+        note = msgspec.json.decode(body, type=NoteGiven)
     except msgspec.DecodeError as error:
         raise ValueError(f"The note can't be read: {error}") from error
 
@@ -88,6 +80,11 @@ async def note_from_json(pages: StorePages, request: Request) -> Response:
 
     answer = await run_in_threadpool(write)
     return Response(answer, 201, media_type="application/json")
+
+
+def _require_writable(pages: StorePages) -> None:
+    if pages.read_only:
+        raise HTTPException(403, "This page is read only: no notes can be written.")
 
 
 def _note_of(form: dict[str, str]) -> NoteGiven:
@@ -122,18 +119,3 @@ def _write(pages: StorePages, session_id: str, note: NoteGiven) -> None:
         comment=note.comment,
         by=note.by,
     )
-
-
-def _require(request: Request, kind: str) -> None:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != kind:
-        raise HTTPException(415, f"This address takes {kind}.")
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST:
-            raise HTTPException(413, f"A note has {_MOST:,} bytes at most.")
-    return body

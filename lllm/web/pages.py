@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,6 +90,7 @@ class StorePages:
         prices: The prices that the page of costs offers, by the word in its address.
         opened: Loads sessions, and keeps the last one.
         form_token: Makes the tokens of the forms that write.
+        verifying: Held while every event is checked.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class StorePages:
             self.prices["given"] = prices
         self.read_only = read_only or store.read_only
         self.form_token = FormToken()
+        self.verifying = threading.Lock()
         self.opened = OpenedSession(session_host(store).reader)
         self.zone = zone
         self._name = name
@@ -139,7 +142,7 @@ class StorePages:
         def rest() -> Markup:
             try:
                 return Markup(self._text(request, later.template, later.values()))
-            except LllmError as error:
+            except (LllmError, ValueError, TypeError) as error:  # as those of other pages
                 return Markup('<p class="error" role="alert">{}</p>').format(str(error))
 
         pieces = self._environment.get_template(template).generate(

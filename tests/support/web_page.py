@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import http.client
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +57,37 @@ class Served:
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
         finally:
             connection.close()
+
+
+def posted(
+    page: Served,
+    path: str,
+    body: str,
+    kind: str = "application/x-www-form-urlencoded",
+    **headers: str,
+) -> tuple[int, dict[str, str], str]:
+    """The status, headers and text of the answer to a POST."""
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    try:
+        connection.request(
+            "POST",
+            path,
+            body.encode(),
+            {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind, **headers},
+        )
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def fields(text: str, nth: int = -1) -> tuple[str, dict[str, str]]:
+    """The address and the hidden fields of a form for notes of a page."""
+    address, inside = re.findall(
+        r'<form method="post" action="([^"]+)">(.*?)</form>', text, re.DOTALL
+    )[nth]
+    found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', inside)
+    return address, {name: html.unescape(value) for name, value in found}
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 
+from lllm.web import session_page
 from lllm.web.single_file import session_as_html
 from tests.support.web_page import HOSTILE, TOKEN, Served, answer_with_tool
 
@@ -23,8 +25,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @contextmanager
-def looking(browser: Browser, page: Served, path: str = "/", **options: object) -> Iterator[Page]:
-    """A tab on the page; at its end, nothing foreign was asked and nothing went wrong in it."""
+def looking(
+    browser: Browser, page: Served, path: str = "/", *, refused: bool = False, **options: object
+) -> Iterator[Page]:
+    """A tab on the page; at its end, nothing foreign was asked and nothing went wrong in it.
+
+    With `refused`, it may have asked for what the page refuses.
+    """
     context = browser.new_context(**options)  # type: ignore[arg-type]
     tab = context.new_page()
     troubles: list[str] = []
@@ -37,6 +44,8 @@ def looking(browser: Browser, page: Served, path: str = "/", **options: object) 
     )
     tab.goto(f"{page.address}{path}{'&' if '?' in path else '?'}token={TOKEN}")
     yield tab
+    if refused:
+        troubles = [one for one in troubles if "status of 400" not in one]
     assert troubles == []
     context.close()
 
@@ -221,18 +230,29 @@ def test_times_have_a_scale_that_all_steps_share(
         assert len(set(edges)) == 1
 
 
-def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> None:
+def test_nothing_hostile_runs_on_any_page(
+    browser: Browser, page: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_page, "_LONG", 1)  # so that the session is sent in two parts
     hostile = [one for one in page.store.list_sessions() if one.tactic_path.startswith("evil::")]
     ids = [one.session_id for one in hostile]
     assert len(ids) == 2
-    with looking(browser, page) as tab:
+    with looking(browser, page, refused=True) as tab:
         paths = ["/", "/cost", "/cost?by=agent", "/calls", "/store", "/search?q=alert", "/compare"]
+        paths.append("/compare?" + urlencode([("a", ids[0]), ("b", ids[1])]))
+        for number, text in enumerate(HOSTILE):
+            asked = {"q": text, "tactic": text, "text": text, "model": text, "sort": text}
+            paths.append(f"/{'search' if number % 2 else ''}?{urlencode(asked)}")
+            paths.append(
+                "/cost?" + urlencode({"by": f"tag:tag{number}{text[:4]}", "each_day": "yes"})
+            )
         for one in ids:
             paths += [f"/sessions/{one}", f"/sessions/{one}/events"]
             text = page.get(f"/sessions/{one}")[2]
             paths += re.findall(r'href="(/definitions/[^"]+)"', text)
         for path in paths:
             tab.goto(page.address + path)
+            tab.wait_for_load_state("load")
             tab.evaluate(
                 "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
             )
@@ -241,6 +261,12 @@ def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> Non
             for link in tab.locator("a").all():
                 address = link.get_attribute("href") or ""
                 assert not address.lower().startswith(("javascript:", "data:")), path
+
+
+def test_the_store_is_verified_by_a_button(browser: Browser, page: Served) -> None:
+    with looking(browser, page, "/store") as tab:
+        tab.locator("#verify button").click()
+        tab.wait_for_selector("#verify:has-text('Integrity: good')")
 
 
 @pytest.mark.parametrize("width", [400, 1280])

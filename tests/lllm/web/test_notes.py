@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import html
-import http.client
 import json
-import re
 from urllib.parse import urlencode
 
 import pytest
 
 from lllm import LogStore
 from lllm.web.openapi import openapi
-from tests.support.web_page import HOSTILE, TOKEN, Served, answer_with_tool, served
+from tests.support.web_page import (
+    HOSTILE,
+    Served,
+    answer_with_tool,
+    fields,
+    posted,
+    served,
+)
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def posted(
-    page: Served,
-    path: str,
-    body: str,
-    kind: str = "application/x-www-form-urlencoded",
-    **headers: str,
-) -> tuple[int, dict[str, str], str]:
-    """The status, headers and text of the answer to a POST."""
-    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
-    try:
-        connection.request("POST", path, body.encode(), {**BEARER, "Content-Type": kind, **headers})
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read().decode()
-    finally:
-        connection.close()
-
-
-def fields(text: str, nth: int = -1) -> tuple[str, dict[str, str]]:
-    """The address and the hidden fields of a form for notes of a page."""
-    address, inside = re.findall(
-        r'<form method="post" action="([^"]+)">(.*?)</form>', text, re.DOTALL
-    )[nth]
-    found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', inside)
-    return address, {name: html.unescape(value) for name, value in found}
 
 
 def new_session(page: Served) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from click.testing import CliRunner
@@ -19,8 +19,10 @@ from click.testing import CliRunner
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli import cli
 from lllm.cli.render.session import details_of
+from lllm.events.backend import LogBackend
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
+from lllm.events.integrity import verify
 from lllm.invokers.scripted import rate_limited, tool_call
 from lllm.store.log_store import session_host
 from lllm.web import session_page
@@ -33,7 +35,9 @@ from tests.support.web_page import (
     Served,
     answer_with_tool,
     ask,
+    fields,
     find_order,
+    posted,
     served,
 )
 
@@ -283,9 +287,29 @@ def test_events_and_exports_are_what_the_store_says(page: Served) -> None:
 
 
 def test_the_store_is_verified_when_asked(page: Served) -> None:
-    assert "Check every event now" in page.get("/store")[2]
+    """A link can't start it, nor can another site; and only one at a time reads the whole log."""
+    good = re.compile(r"Integrity: good. [\d,]+ events in [\d,]+ streams")
     text = page.get("/store?verify=yes")[2]
-    assert re.search(r"Integrity: good. [\d,]+ events in [\d,]+ streams", text)
+    address, given = fields(text)
+    assert (address, good.search(text)) == ("/store", None)
+    assert "Check every event now" in text
+    body = urlencode(given)
+    assert posted(page, address, "token=" + "0" * 64)[0] == 403
+    assert posted(page, address, body, Origin="http://evil.example")[0] == 403
+    assert posted(page, address, body, Authorization="")[0] == 403
+    meanwhile: list[int] = []
+    real = verify.verify
+
+    def verify_and_ask_again(log: LogBackend) -> verify.Verified:
+        meanwhile.append(posted(page, address, body)[0])
+        return real(log)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "verify", verify_and_ask_again)
+        status, _, text = posted(page, address, body)
+    assert (status, meanwhile) == (200, [409])
+    assert good.search(text)
+    assert good.search(posted(page, address, body)[2])
 
 
 def test_costs_lead_to_their_sessions(page: Served) -> None:
