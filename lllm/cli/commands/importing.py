@@ -38,8 +38,8 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
 
     `lllm import claude-code [FOLDER...]` imports the transcripts that Claude Code keeps, also again
     when they have grown; without a folder, those in ~/.claude/projects. `lllm import codex`,
-    `gemini` and `opencode` do the same for Codex, Gemini CLI and opencode, and `lllm import llm`
-    for the log of the tool llm.
+    `gemini` and `opencode` do the same for Codex, Gemini CLI and opencode, `lllm import llm` for
+    the log of the tool llm, and `lllm import inspect` for logs of Inspect.
 
     FILE can also have spans and log records of OpenTelemetry: OTLP as JSON, one request a line.
     """

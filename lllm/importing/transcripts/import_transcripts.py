@@ -19,6 +19,8 @@ from lllm.importing.transcripts import (
     codex,
     codex_file,
     gemini_cli_file,
+    inspect_file,
+    inspect_log,
     llm_logs,
     llm_logs_file,
     opencode,
@@ -29,6 +31,7 @@ from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile
 from lllm.importing.transcripts.codex_file import CodexFile
 from lllm.importing.transcripts.file_import import Target, TranscriptFileImport
 from lllm.importing.transcripts.gemini_cli_file import GeminiCliFile
+from lllm.importing.transcripts.inspect_file import InspectFile
 from lllm.importing.transcripts.llm_logs_file import LlmLogsFile
 from lllm.importing.transcripts.opencode_file import OpencodeFile
 from lllm.importing.transcripts.transcript_json import first_time
@@ -101,6 +104,13 @@ PROGRAMS = {
         opencode_file.folders,
         "~/.local/share/opencode or that folder in XDG_DATA_HOME",
         opencode_file.files_in,
+        list,
+    ),
+    inspect_log.NAME: Program(
+        InspectFile,
+        inspect_file.folders,
+        "the folder logs",
+        inspect_file.files_in,
         list,
     ),
     llm_logs.NAME: Program(

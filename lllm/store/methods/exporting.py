@@ -181,7 +181,7 @@ class ExportsSessions(ListsSessions):
         transcript has not grown for a day.
 
         Args:
-            program: "claude-code", "codex", "gemini", "opencode" or "llm".
+            program: "claude-code", "codex", "gemini", "opencode", "llm" or "inspect".
             places: Files and folders; none for those in which the program keeps its transcripts.
             progress: A function that is called with the bytes read so far and the total.
 
