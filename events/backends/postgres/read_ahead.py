@@ -33,7 +33,10 @@ class PageAhead:
         self._pool = pool
         self._statement = statement
         self._parameters = parameters
-        self._connection: ServerConnection | None = None
+        # Held while the connection is broken off, so that it can't be lent to others meanwhile.
+        self._lock = threading.Lock()
+        self._connection: ServerConnection | None = None  # while it reads the page
+        self._is_broken_off = False
         self._found: PGresult | None = None
         self._thread = threading.Thread(target=self._read, name="lllm-read-ahead", daemon=True)
         with suppress(RuntimeError):  # at the end of the process, no thread can be started
@@ -45,7 +48,10 @@ class PageAhead:
             try:
                 self._found = connection.execute_beside(self._statement, self._parameters)
             finally:
-                self._connection = None
+                with self._lock:
+                    self._connection = None
+                if self._is_broken_off:  # also if the page came at the last moment
+                    connection.close()
 
     def result(self) -> PGresult:
         """Wait for the page.
@@ -58,9 +64,14 @@ class PageAhead:
         """
         if self._thread.ident is not None:
             self._thread.join(READING_SECONDS)
-            connection = self._connection
-            if self._thread.is_alive() and connection is not None:
-                connection.break_off()
+            if self._thread.is_alive():  # not in a forked child, where nobody frees the lock
+                self._break_off()
         # Without a result, it is read again: in a forked child, where the thread does not run, and
         # after an error, which is raised here then.
         return self._found or self._pool.ask(self._statement, self._parameters)
+
+    def _break_off(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._is_broken_off = True
+                self._connection.break_off()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from lllm import PostgresBackend
 from lllm.events.backends.postgres import connection_pool, read_ahead
+from lllm.events.backends.postgres.binary_values import decode_bigint
+from lllm.events.backends.postgres.connection import ServerConnection, Statement
 from lllm.events.digest import erase
 from lllm.events.errors import LogUnavailable
 from lllm.events.reads_of_parts import StreamPart
 from lllm.testing.writers import event
 from tests.support.postgres import new_schema, server
 from tests.support.postgres_proxy import Proxy
+from tests.support.waiting import HANG
 
 pytestmark = pytest.mark.slow
 
@@ -111,3 +115,29 @@ def test_parts(log: PostgresBackend) -> None:
     positions = [one.position for one in events[::2]]
     assert list(log.read_positions([*reversed(positions), 0, -1, last + 1, 7])) == events[::2]
     assert list(log.read_positions([])) == []
+
+
+def test_a_page_that_comes_at_its_deadline(
+    log: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is broken off only while it reads the page, not for who uses it next."""
+    monkeypatch.setattr(read_ahead, "READING_SECONDS", 0.3)
+    finish = ServerConnection.break_off
+    lent: list[ServerConnection] = []
+
+    def break_off_late(connection: ServerConnection) -> None:
+        page._thread.join(1)  # the page has come meanwhile
+        with log._pool.lend(time.monotonic() + HANG) as other:
+            lent.append(other)
+            finish(connection)
+            other.execute(Statement("SELECT 1::bigint"), (), time.monotonic() + HANG)
+
+    monkeypatch.setattr(ServerConnection, "break_off", break_off_late)
+    page = read_ahead.PageAhead(log._pool, Statement("SELECT pg_sleep(0.6)::text, 7::bigint"), ())
+    found = page.result()
+    assert decode_bigint(found.get_value(0, 1) or b"") == 7
+    page._thread.join(HANG)
+    assert lent
+    for _ in range(3):  # and nobody gets the broken one
+        with log._pool.lend(time.monotonic() + HANG) as other:
+            other.execute(Statement("SELECT 1::bigint"), (), time.monotonic() + HANG)
