@@ -7,6 +7,7 @@ import socket
 import struct
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -22,7 +23,9 @@ class Proxy:
 
     silent: nothing comes back any more. loses_answers: of how many of the next answers nothing
     comes back, and the connection ends. other_pid: the server seems to be another process, as
-    behind a pooler.
+    behind a pooler. at_sending: is called with the process id of the server's process whenever a
+    client sends something, before the server gets it; the server does not get it if it returns
+    False.
     """
 
     def __init__(self, on: Server) -> None:
@@ -35,6 +38,8 @@ class Proxy:
         self.loses_answers = 0
         self.other_pid = False
         self.connections = 0
+        self.at_sending: Callable[[int], bool] | None = None
+        self._backends: dict[socket.socket, int] = {}  # by the socket of the client
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -82,6 +87,7 @@ class Proxy:
                             selector.unregister(one)
                             ends.pop(one)
                             clients.discard(one)
+                            self._backends.pop(one, None)
                             one.close()
             for one in ends:
                 one.close()
@@ -98,15 +104,20 @@ class Proxy:
                 if self.loses_answers and b"D\0" in data and data.endswith(_READY):
                     self.loses_answers -= 1
                     return False
-                data = self._as_pooler(data)
+                data = self._as_pooler(data, to)
+            elif self.at_sending and not self.at_sending(self._backends.get(at, 0)):
+                return False
             to.sendall(data)
         except OSError:
             return False
         return True
 
-    def _as_pooler(self, data: bytes) -> bytes:
-        begin = data.find(b"K\0\0\0\x0c") if self.other_pid else -1
+    def _as_pooler(self, data: bytes, client: socket.socket) -> bytes:
+        begin = -1 if client in self._backends else data.find(b"K\0\0\0\x0c")
         if begin < 0:
             return data
         [pid] = struct.unpack_from("!i", data, begin + 5)
+        self._backends[client] = pid
+        if not self.other_pid:
+            return data
         return data[: begin + 5] + struct.pack("!i", pid + 1) + data[begin + 9 :]

@@ -73,10 +73,15 @@ class Ledger:
             os.kill(os.getpid(), signal.SIGKILL)
 
     @contextmanager
-    def complaining(self) -> Iterator[None]:
-        """Note what is raised inside, for the process that reads this."""
+    def complaining(self, *, except_for: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """Note what is raised inside, for the process that reads this.
+
+        except_for: errors that are expected.
+        """
         try:
             yield
+        except except_for:
+            raise
         except BaseException:
             with self.path.with_suffix(".errors").open("a") as file:
                 file.write(traceback.format_exc())

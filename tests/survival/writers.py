@@ -37,7 +37,7 @@ from tests.survival.places import Place
 def processes() -> ForkServerContext:
     """Starts processes that have imported everything already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.survival.writers"])
+    context.set_forkserver_preload(["tests.survival.writers", "tests.survival.postgres_work"])
     return context
 
 
