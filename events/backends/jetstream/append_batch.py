@@ -72,10 +72,10 @@ class BatchAppender:
         """
         begin = time.monotonic()
         until = begin + seconds
-        pause, guess, sent = _SHORTEST_PAUSE, True, threading.Event()
+        pause, trusting, sent = _SHORTEST_PAUSE, True, threading.Event()
         while True:
             try:
-                return self._attempt(events, until, max_payload, sent, guess=guess)
+                return self._attempt(events, until, max_payload, sent, trusting=trusting)
             except ServerError as error:
                 if error.code in _AGAIN:
                     begin = self._connection.leave(begin)
@@ -83,24 +83,21 @@ class BatchAppender:
                     raise LogUnavailable(f"{self._shown}: {error}") from None
                 if time.monotonic() + pause >= until:
                     raise LogUnavailable(f"{self._shown}: {error}") from None
-                if error.code in _WRONG_SEQUENCES and guess:
+                if error.code in _WRONG_SEQUENCES and trusting:
                     pause = 0.0
             except LogUnavailable as error:
                 begin = self._connection.leave(begin)
                 if time.monotonic() + pause >= until:
                     raise LogUnavailable(f"{error}{_UNCLEAR if sent.is_set() else ''}") from None
-            guess = False
-            with self._remembering:
-                for event in events:
-                    self._ends.pop(event.stream, None)
+            trusting = False
             time.sleep(pause)
             pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     def _attempt(
         self, events: Sequence[NewEvent], until: float, max_payload: int, sent: threading.Event,
-        *, guess: bool,
+        *, trusting: bool,
     ) -> Sequence[int]:  # fmt: skip
-        ends = self._ends_of(events, guess=guess)
+        ends = self._ends_of(events, trusting=trusting)
         positions = self._stored(events, ends)
         new: dict[tuple[str, int], NewEvent] = {}
         for event in events:
@@ -126,16 +123,19 @@ class BatchAppender:
             self._remember({one: (first + at - 1, last) for one, (at, last) in news.items()})
         return [positions[event.stream, event.seq] for event in events]
 
-    def _ends_of(self, events: Sequence[NewEvent], *, guess: bool) -> _Ends:
-        """The ends of the events' streams; one that begins now is taken for empty at first."""
+    def _ends_of(self, events: Sequence[NewEvent], *, trusting: bool) -> _Ends:
+        """The ends of the events' streams.
+
+        trusting: True to believe what is remembered, and that a stream that begins now is empty.
+        """
         ends: _Ends = {}
         for event in events:
             if event.stream in ends:
                 continue
-            known = self._ends.get(event.stream)
+            known = self._ends.get(event.stream) if trusting else None
             if known is not None:
                 ends[event.stream] = known
-            elif guess and event.seq == 1:
+            elif trusting and event.seq == 1:
                 ends[event.stream] = (0, 0)
             else:
                 found = self._reader.end_of(event.stream)
@@ -156,7 +156,9 @@ class BatchAppender:
         found = {
             (stream, envelope.seq): (position, envelope.digest)
             for stream in streams
-            for position, envelope in self._reader.envelopes_of(stream, ends[stream][0])
+            for position, envelope in self._reader.envelopes_of(
+                stream, self._before(stream, events), ends[stream][0]
+            )
         }
         positions = {}
         for event in events:
@@ -166,6 +168,11 @@ class BatchAppender:
                     raise conflict(event, self._shown)
                 positions[event.stream, event.seq] = stored[0]
         return positions
+
+    def _before(self, stream: str, events: Sequence[NewEvent]) -> int:
+        """A sequence before which none of the events can be; reading a long stream takes long."""
+        end, last = self._ends.get(stream, (0, 0))
+        return end if last < min(one.seq for one in events if one.stream == stream) else 0
 
     def _remember(self, ends: Mapping[str, tuple[int, int]]) -> None:
         with self._remembering:

@@ -161,11 +161,14 @@ class JetStreamReader:
         """
         return self._last_of(f"{self._subjects.of_stream(stream)}.e")
 
-    def envelopes_of(self, stream: str, last: int) -> Iterator[tuple[int, StoredEnvelope]]:
+    def envelopes_of(
+        self, stream: str, after: int, last: int
+    ) -> Iterator[tuple[int, StoredEnvelope]]:
         """Read the envelopes of a stream of events.
 
         Args:
             stream: The name of the stream.
+            after: Read the messages after this sequence.
             last: The sequence of its last message with envelopes.
 
         Yields:
@@ -174,7 +177,9 @@ class JetStreamReader:
         Raises:
             LogUnavailable: The server can't be reached.
         """
-        for message in self._messages(1, last, f"{self._subjects.of_stream(stream)}.e"):
+        if after >= last:
+            return
+        for message in self._messages(after + 1, last, f"{self._subjects.of_stream(stream)}.e"):
             found = decode_envelopes(message, self._shown)
             first = found.first_sequence(message.position)
             for one in found.events:
@@ -197,7 +202,7 @@ class JetStreamReader:
             position: one.parts
             for stream, end in ends.items()
             if end is not None
-            for position, one in self.envelopes_of(stream, end.position)
+            for position, one in self.envelopes_of(stream, 0, end.position)
         }
 
     def _messages(self, first: int, last: int, subject: str | None) -> Iterator[Stored]:
