@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _WRITERS = 4
 _PATIENCE = 60.0  # seconds until an append must succeed after a fault
-_DISK = 512  # MiB for each server
+_DISK = 1024  # MiB for each server
+_PAUSE = 0.03  # seconds between two appends of a writer, so that the log does not fill the disks
 
 
 class _StalledError(Exception):
@@ -58,7 +59,7 @@ class _Writer:
                 continue  # the same events again
             self.acknowledged.append(positions)
             self.longest = max(self.longest, time.monotonic() - begin)
-            time.sleep(0.002)
+            time.sleep(_PAUSE)
 
     def end(self) -> None:
         """Stop after the append that is under way."""
@@ -99,35 +100,43 @@ class _Faults:
     def _kill(self, *servers: int) -> None:
         for one in servers:
             self._cluster.signal(one, signal.SIGKILL)
-        self._last(servers)
-        for one in servers:
-            self._cluster.start(one)
+        try:
+            self._last(servers)
+        finally:
+            for one in servers:
+                self._cluster.start(one)
 
     def _stop(self, *servers: int) -> None:
         for one in servers:
             self._cluster.signal(one, signal.SIGSTOP)
-        self._last(servers)
-        for one in servers:
-            self._cluster.signal(one, signal.SIGCONT)
+        try:
+            self._last(servers)
+        finally:
+            for one in servers:
+                self._cluster.signal(one, signal.SIGCONT)
 
     def _cut_off(self, *servers: int, clients: bool) -> None:
         assert self._cluster.network is not None
         for one in servers:
             self._cluster.network.pull(one, clients=clients)
-        self._last(servers)
-        for one in servers:
-            self._cluster.network.plug(one, clients=clients)
+        try:
+            self._last(servers)
+        finally:
+            for one in servers:
+                self._cluster.network.plug(one, clients=clients)
 
     def _fill(self, *servers: int) -> None:
         assert self._cluster.network is not None
         for one in servers:
             self._cluster.network.fill(one)
-        self._last(servers)
-        for one in servers:
-            self._cluster.network.free(one)
-        for one in servers:  # a server that could not write takes no part until it is restarted
-            self._cluster.signal(one, signal.SIGKILL)
-            self._cluster.start(one)
+        try:
+            self._last(servers)
+        finally:
+            for one in servers:
+                self._cluster.network.free(one)
+            for one in servers:  # one that could not write takes no part until it is restarted
+                self._cluster.signal(one, signal.SIGKILL)
+                self._cluster.start(one)
 
     def all(self) -> Mapping[str, Callable[[], None]]:
         """The faults by their names."""
