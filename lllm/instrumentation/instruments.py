@@ -33,6 +33,12 @@ def _threads() -> Instrument:
     return ThreadsInstrument()
 
 
+def _crewai() -> Instrument:
+    from lllm.instrumentation.frameworks.crewai_instrument import CrewAIInstrument
+
+    return CrewAIInstrument()
+
+
 def _dspy() -> Instrument:
     from lllm.instrumentation.frameworks.dspy_instrument import DSPyInstrument
 
@@ -64,6 +70,7 @@ def _pydantic_ai() -> Instrument:
 
 
 _KNOWN: dict[str, Callable[[], Instrument]] = {
+    "crewai": _crewai,
     "dspy": _dspy,
     "langchain": _langchain,
     "litellm": _litellm,
@@ -73,6 +80,7 @@ _KNOWN: dict[str, Callable[[], Instrument]] = {
 }
 # The package of each framework.
 _FRAMEWORKS = {
+    "crewai": "crewai",
     "dspy": "dspy",
     "langchain": "langchain-core",
     "litellm": "litellm",
@@ -119,6 +127,9 @@ def instrument(
     its agents, model calls and tools. Where a model's client is captured, too, each call is
     recorded once, with the retries of the SDK, which a framework does not tell.
 
+    "crewai" records the crews, flows and agents of CrewAI: each is a session, with one below for
+    each task.
+
     "dspy" records the programs of DSPy: each outermost module is a session, with the modules,
     model calls and tools inside. Use it after `dspy.configure(callbacks=...)`.
 
@@ -137,8 +148,8 @@ def instrument(
     A second call replaces the store and the provider of the first.
 
     Args:
-        *names: What to switch on: "dspy", "langchain", "litellm", "openai-agents", "pydantic-ai",
-            "threads". No name means all frameworks that are installed.
+        *names: What to switch on: "crewai", "dspy", "langchain", "litellm", "openai-agents",
+            "pydantic-ai", "threads". No name means all frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.
         provider: The provider that bills calls to unknown addresses, by its name in genai-prices.
