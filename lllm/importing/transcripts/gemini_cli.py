@@ -1,67 +1,38 @@
 """Makes events from the recordings of Gemini CLI: one file for each session.
 
 A recording has messages of types user, gemini, info, warning and error. A message is written again,
-whole and with the same id, when its tokens and its tools are known. The types are in its source:
-https://github.com/google-gemini/gemini-cli/blob/main/packages/core/src/services/chatRecordingTypes.ts
+whole and with the same id, when its tokens and its tools are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from lllm.events.model import Content, Error, Part, ToolCall
+from lllm.events.model import Content, Error
 from lllm.importing.transcripts.call_owners import CallOwners
+from lllm.importing.transcripts.gemini_records import (
+    NAME,
+    OWN_TEXTS,
+    GeminiMessage,
+    answer_of,
+    contents_of,
+    is_call,
+    is_of_call_before,
+    is_over,
+    question_in,
+    result_of,
+    said_in,
+    tool_call_of,
+)
 from lllm.importing.transcripts.session_events import CallSite, SessionEvents
-from lllm.importing.transcripts.transcript_json import number_in, tags_of, time_of
-from lllm.instrumentation.generate_content_bodies import FORM
-from lllm.invokers import Answer
-from lllm.invokers.dialects import generate_content
-from lllm.invokers.dialects.provider_json import arguments_text, items, mapping, text
+from lllm.importing.transcripts.transcript_json import tags_of, time_of
+from lllm.invokers.dialects.provider_json import text
 
-NAME = "gemini-cli"
 PATH = f"{NAME}::session"
 _SITE = CallSite("google", "generate_content")
 _SETTLED = 600 * 10**9  # nanoseconds of silence after which the last message is final
-# What Gemini CLI writes as messages of the user, beside what the user asks.
-_OWN = ("<session_context>", "<hook_context>", "<state_snapshot>", "/", "?")
 _FAILED = ("error", "cancelled")
-_TOKENS = {
-    "promptTokenCount": "input", "candidatesTokenCount": "output",
-    "cachedContentTokenCount": "cached", "thoughtsTokenCount": "thoughts",
-    "toolUsePromptTokenCount": "tool", "totalTokenCount": "total",
-}  # fmt: skip
-
-
-class GeminiMessage(NamedTuple):
-    """One message of a recording.
-
-    Attributes:
-        time: Its time, nanoseconds UTC.
-        id: Its id, which stays when it is written again.
-        kind: Its type, as "gemini".
-        record: The JSON object.
-    """
-
-    time: int
-    id: str
-    kind: str
-    record: Mapping[str, object]
-
-    @property
-    def tools(self) -> list[Mapping[str, object]]:
-        """The tool calls, with their results as far as these are known."""
-        return [mapping(one) for one in items(self.record.get("toolCalls"))]
-
-
-def message_of(record: Mapping[str, object]) -> GeminiMessage | None:
-    """Read a message; None for records of another kind, and for a wrong time."""
-    time, name, kind = time_of(record.get("timestamp")), record.get("id"), record.get("type")
-    if time is None or not isinstance(name, str) or not isinstance(kind, str):
-        return None
-    return GeminiMessage(time, name, kind, record)
 
 
 class RecordingFacts(NamedTuple):
@@ -153,7 +124,7 @@ class GeminiSession:
         self._order = order
         for one in told:
             self._place(one)
-            for content in _contents(one):
+            for content in contents_of(one):
                 self._copy(content)
             self._done.add(one.id)
 
@@ -162,7 +133,7 @@ class GeminiSession:
         waiting = self._waiting
         if waiting is None or now - changed <= _SETTLED:
             return
-        if waiting.kind != "gemini" or all(map(_is_over, waiting.tools)):
+        if waiting.kind != "gemini" or all(map(is_over, waiting.tools)):
             self._finish()
 
     def end(self) -> None:
@@ -222,7 +193,9 @@ class GeminiSession:
             self._order.append(message.id)
             self._user(message)
         elif message.kind == "error":
-            self._error = Error("GeminiError", _said(message) or "The recording does not say why.")
+            self._error = Error(
+                "GeminiError", said_in(message) or "The recording does not say why."
+            )
         self._written = max(self._written, message.time)
 
     def _copy(self, content: Content) -> None:
@@ -230,9 +203,9 @@ class GeminiSession:
 
     def _user(self, message: GeminiMessage) -> None:
         """Write a message of the user; results that it repeats are there already."""
-        for content in _contents(message):
+        for content in contents_of(message):
             if content.role == "user":
-                own = content.text.lstrip().startswith(_OWN)
+                own = content.text.lstrip().startswith(OWN_TEXTS)
                 self._end = self._events.add_message(
                     message.time, self._dialog, content, was_paid=own
                 )
@@ -246,15 +219,15 @@ class GeminiSession:
     def _answer(self, message: GeminiMessage) -> None:
         self._error = None
         began = min(self._written or message.time, message.time)
-        if self._events.last_request and _is_of_call_before(message):
+        if self._events.last_request and is_of_call_before(message):
             self._run_tools(message, self._events.last_request, set())
             return
-        answer = _answer(message, self._model)
+        answer = answer_of(message, self._model)
         self._model = answer.model
         self._last_text = answer.content.text or self._last_text
         own = self._events.source.session_id
         name = answer.response_id or ""
-        if not _is_call(message) or self._owners.is_elsewhere(name, own):
+        if not is_call(message) or self._owners.is_elsewhere(name, own):
             self._end = self._events.add_message(
                 message.time, self._dialog, answer.content, was_paid=True
             )
@@ -282,7 +255,7 @@ class GeminiSession:
         """
         new = {text(one.get("id")) or "" for one in message.tools} - known
         for one in message.tools:
-            call = _tool_call(one)
+            call = tool_call_of(one)
             if call.id in new:
                 number = self._events.call_tool(
                     message.time, call, one.get("args"), request=request
@@ -294,102 +267,11 @@ class GeminiSession:
 
     def _results(self, message: GeminiMessage, new: set[str]) -> None:
         for one in message.tools:
-            if (text(one.get("id")) or "") not in new or not _is_over(one):
+            if (text(one.get("id")) or "") not in new or not is_over(one):
                 continue
             time = max(message.time, time_of(one.get("timestamp")) or message.time)
             self._end = self._events.add_result(
-                time, self._dialog, _result(one), is_error=one.get("status") in _FAILED
+                time, self._dialog, result_of(one), is_error=one.get("status") in _FAILED
             )
             self._written = max(self._written, time)
             self.last_time = max(self.last_time, time)
-
-
-def question_in(message: GeminiMessage) -> str:
-    """Read what the user asked; "" if the message is something else."""
-    said = _said(message) if message.kind == "user" else ""
-    return "" if said.lstrip().startswith(_OWN) else said
-
-
-def _pieces(value: object) -> list[object]:
-    """Read what Google's library calls a part list: a text, a part, or a list of these."""
-    several = value if isinstance(value, list) else [value]
-    return [{"text": one} if isinstance(one, str) else one for one in several if one]
-
-
-def _contents(message: GeminiMessage) -> list[Content]:
-    pieces = _pieces(message.record.get("content"))
-    if message.kind == "gemini":
-        return [_answer(message, "").content]
-    found = FORM.each({"role": "user", "parts": pieces})
-    return [one for one in found if one.parts]
-
-
-def _said(message: GeminiMessage) -> str:
-    return "".join(one.text for one in _contents(message) if one.role == "user")
-
-
-def _is_call(message: GeminiMessage) -> bool:
-    """True if a message came from the model; Gemini CLI adds others itself, without tokens."""
-    return bool(message.record.get("tokens") or message.record.get("model"))
-
-
-def _is_of_call_before(message: GeminiMessage) -> bool:
-    """True if a message has only the tools that the message before it called."""
-    others = ("content", "thoughts", "tokens")
-    return bool(message.tools) and not any(message.record.get(name) for name in others)
-
-
-def _answer(message: GeminiMessage, model: str) -> Answer:
-    """Give a message the form of an answer of generateContent."""
-    pieces = _pieces(message.record.get("content"))
-    if not any("functionCall" in mapping(one) or mapping(one).get("thought") for one in pieces):
-        thoughts = [_thought(mapping(one)) for one in items(message.record.get("thoughts"))]
-        calls = [{"functionCall": _called(one)} for one in message.tools]
-        pieces = [*thoughts, *pieces, *calls]
-    body: dict[str, object] = {
-        "candidates": [{"content": {"role": "model", "parts": pieces}}],
-        "modelVersion": text(message.record.get("model")) or model,
-    }
-    tokens = mapping(message.record.get("tokens"))
-    if number_in(tokens.get("input")) or number_in(tokens.get("output")):  # zeros stand for unknown
-        body["usageMetadata"] = {
-            name: tokens[own] for name, own in _TOKENS.items() if own in tokens
-        }
-    answer = generate_content.answer(body, model=model, request_id=None)
-    return msgspec.structs.replace(
-        answer,
-        finish="tool_calls" if answer.content.tool_calls else "stop",
-        response_id=f"{NAME}:{message.id}",
-    )
-
-
-def _thought(thought: Mapping[str, object]) -> dict[str, object]:
-    subject, about = text(thought.get("subject")), text(thought.get("description")) or ""
-    return {"text": f"**{subject}** {about}" if subject else about, "thought": True}
-
-
-def _called(tool: Mapping[str, object]) -> dict[str, object]:
-    return {name: tool.get(name) for name in ("id", "name", "args")}
-
-
-def _tool_call(tool: Mapping[str, object]) -> ToolCall:
-    return ToolCall(
-        text(tool.get("id")) or "", text(tool.get("name")) or "", arguments_text(tool.get("args"))
-    )
-
-
-def _is_over(tool: Mapping[str, object]) -> bool:
-    return bool(tool.get("result")) or tool.get("status") in ("success", *_FAILED)
-
-
-def _result(tool: Mapping[str, object]) -> Content:
-    """Read the result of a tool; it was cut at 50 KB by Gemini CLI."""
-    call_id = text(tool.get("id")) or ""
-    found = tool.get("result")
-    if isinstance(found, str):
-        return Content("tool", (Part("text", found),), call_id=call_id)
-    told = FORM.each({"role": "user", "parts": _pieces(found)})
-    parts = tuple(part for one in told for part in one.parts)
-    if not parts and (shown := text(tool.get("resultDisplay"))):
-        parts = (Part("text", shown),)
-    return Content("tool", parts, call_id=call_id)

@@ -14,14 +14,8 @@ from pathlib import Path
 
 from lllm.events.model import Ancestor
 from lllm.importing.transcripts.file_import import Target, TranscriptFileImport
-from lllm.importing.transcripts.gemini_cli import (
-    NAME,
-    PATH,
-    GeminiMessage,
-    GeminiSession,
-    RecordingFacts,
-    message_of,
-)
+from lllm.importing.transcripts.gemini_cli import PATH, GeminiSession, RecordingFacts
+from lllm.importing.transcripts.gemini_records import NAME, GeminiMessage, message_of
 from lllm.importing.transcripts.session_events import SessionSource
 from lllm.importing.transcripts.transcript_json import LONGEST, Line, derived_id, json_object
 from lllm.invokers.dialects.provider_json import items, mapping, text

@@ -23,8 +23,8 @@ from lllm.importing.transcripts import (
     inspect_log,
     llm_logs,
     llm_logs_file,
-    opencode,
     opencode_file,
+    opencode_messages,
 )
 from lllm.importing.transcripts.call_owners import CallOwners
 from lllm.importing.transcripts.claude_code_file import ClaudeCodeFile
@@ -99,7 +99,7 @@ PROGRAMS = {
         gemini_cli_file.files_in,
         _oldest_first(gemini_cli_file.is_subagent),
     ),
-    opencode.NAME: Program(
+    opencode_messages.NAME: Program(
         OpencodeFile,
         opencode_file.folders,
         "~/.local/share/opencode or that folder in XDG_DATA_HOME",

@@ -41,8 +41,8 @@ def folders() -> list[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List the logs in a folder, the oldest first."""
-    found = (*folder.rglob("*.eval"), *folder.rglob("*.json"))
+    """List the logs in a folder, the oldest first; other JSON files may be beside them."""
+    found = (*folder.rglob("*.eval"), *folder.rglob("????-??-??T*_*.json"))
     return sorted(one for one in found if one.is_file())
 
 

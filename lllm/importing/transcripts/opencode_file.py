@@ -13,12 +13,11 @@ from lllm.importing.transcripts.file_import import (
     Target,
     TranscriptFileImport,
 )
-from lllm.importing.transcripts.opencode import (
+from lllm.importing.transcripts.opencode import PATH, OpencodeSession
+from lllm.importing.transcripts.opencode_messages import (
     NAME,
-    PATH,
     OpencodeFacts,
     OpencodeMessage,
-    OpencodeSession,
     nanos_of,
 )
 from lllm.importing.transcripts.opencode_storage import storage_at

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lllm.events.errors import StoreError
-from lllm.importing.transcripts.opencode import OpencodeFacts, nanos_of, title_in
+from lllm.importing.transcripts.opencode_messages import OpencodeFacts, nanos_of, title_in
 from lllm.importing.transcripts.sqlite_file import json_in, read_only, state_of
 from lllm.importing.transcripts.transcript_json import LONGEST
 from lllm.invokers.dialects.provider_json import mapping, text
