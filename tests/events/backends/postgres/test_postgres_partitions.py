@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lllm import LogStore, PostgresBackend
+from lllm import LogStore, PostgresBackend, SessionWasErased
 from lllm.cli import main
 from lllm.events.backends.postgres.append_call import append_parameters, append_statement
 from lllm.events.backends.postgres.binary_values import decode_bigint
@@ -188,3 +188,28 @@ def test_how_it_is_asked_for(schema: str, capsys: pytest.CaptureFixture[str]) ->
         PostgresBackend(server().url(whole), partition_by="month").head()
     with pytest.raises(ConfigError, match="partition_by is"):
         PostgresBackend(f"{server().url(whole)}&partition_by=day")
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_a_running_session_is_kept_whole(store: LogStore, schema: str, length: int) -> None:
+    """One that began in a month that is over goes on, whether its content is moved or stays."""
+    secret, text = f"Zoë lives in {secrets.token_hex(16)}", secrets.token_hex(length)
+    gone = [record(store, f"{secret} {number}") for number in range(3)]
+    with store.session("p::runs", task=text) as own:
+        for _ in range(2):
+            a_month_passes(store, schema)
+            report = store.erase(before="2100-01-01", reason="too old")
+            assert own.session_id not in report.sessions
+            assert store.load_session(own.session_id).task == text
+        assert (0 in partitions(schema)) is (length > 10)  # a long one is not moved
+        own.deliver("at last")
+    assert store.vacuum()
+    assert tables_with(server(), secret) == []
+    loaded = store.load_session(own.session_id)
+    assert (loaded.state, loaded.task, loaded.delivery) == ("success", text, "at last")
+    assert {one.session_id for one in store.list_sessions()} == {*gone, own.session_id}
+    assert is_sound(store)
+    store.erase(before="2100-01-01", reason="too old")
+    with pytest.raises(SessionWasErased):
+        store.load_session(own.session_id)
+    assert is_sound(store)
