@@ -50,7 +50,9 @@ class BackedUp(msgspec.Struct, frozen=True):
         position: The position of the last event in the copy, as in the original log.
         size: The size of the copy, in bytes.
         archived: How many events had left the original for archives, if the copy lacks their
-            digests, too. Seals of the original don't fit such a copy.
+            digests, too. Seals of the original don't fit such a copy, and its lists and sums may
+            lack their sessions until the archives are imported into it: positions count anew in the
+            copy, so others may have the places that these sessions had.
     """
 
     path: Path

@@ -31,5 +31,7 @@ def backup(store: str | None, destination: Path) -> None:
     if made.archived:
         click.echo(
             f"{counted(made.archived, 'event')} had left the store for archives: keep those files, "
-            "too. Their digests are not in the copy, so earlier seals don't fit it."
+            "too. Their digests are not in the copy, so earlier seals don't fit it, and its lists "
+            "and sums may lack these sessions until they are there: `lllm import ARCHIVES --store "
+            f"{visible(str(made.path))}`."
         )

@@ -10,6 +10,7 @@ import pytest
 
 from lllm import LogStore, LogUnavailable, PostgresBackend, SessionWasArchived
 from lllm.archive import archiver
+from lllm.cli import main
 from lllm.events.backend import read_digests
 from lllm.events.backends.postgres.errors import ServerRefused
 from tests.events.backends.postgres.test_postgres_partitions import ask
@@ -86,6 +87,27 @@ def test_what_an_error_interrupts_is_finished(
         assert bool(archived) == (at not in ("noted", "named"))
         if not archived:
             assert again.load_session(going[0]).state in ("success", "failure")
+
+
+def test_a_backup(schema: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy says what it lacks; with the archives imported, its lists and sums are those of the
+    store."""
+    url, copied = server().url(schema), tmp_path / "copy.db"
+    with LogStore.open(url) as store:
+        record(store, "archived")
+        archive(store, tmp_path / "old")
+        record(store, "new")
+        listed, bill = [one.session_id for one in store.list_sessions()], sums(store)
+    assert main(["backup", str(copied), "--store", url]) == 0
+    said = capsys.readouterr().out
+    assert "may lack these sessions" in said
+    assert f"lllm import ARCHIVES --store {copied}" in said
+    with LogStore.open(copied) as copy:
+        is_sound(copy)
+        copy.import_sessions(tmp_path / "old")
+        assert [one.session_id for one in copy.list_sessions()] == listed
+        assert sums(copy) == bill
+        is_sound(copy)
 
 
 def test_nothing_else_can_be_deleted(store: LogStore, schema: str, tmp_path: Path) -> None:
