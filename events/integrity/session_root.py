@@ -82,6 +82,45 @@ def root_problem(end: Event, tree: RightEdge) -> str | None:
     return None
 
 
+class RootCheck:
+    """Checks the events of a session, read in parts, against the root in its last event."""
+
+    def __init__(self) -> None:
+        self._tree = RightEdge()
+        self._first = self._count = 0
+        self._last: Recorded | None = None  # it is no leaf of the tree if it ends the session
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        """Take the next part of the events.
+
+        Args:
+            events: Events of one stream in order, at least one, each of which matches its digest.
+        """
+        self._first = self._first or events[0].seq
+        before = events[:-1] if self._last is None else [self._last, *events[:-1]]
+        self._tree = grown(self._tree, before)
+        self._last = events[-1]
+        self._count += len(events)
+
+    def end(self) -> None:
+        """Check the root, after the last event.
+
+        Raises:
+            LogDamaged: The number or the root does not match.
+        """
+        last = self._last
+        if last is None or last.type not in ENDS or last.seq != self._count or self._first != 1:
+            return  # it has no last event here, or the log lost some of its events
+        problem = root_problem(codec.decode(last), self._tree)
+        if problem is not None:
+            raise LogDamaged(
+                f"Session {last.stream!r} is not what was written: of its last event (position "
+                f"{last.position}), {problem}. Compare it with a backup.",
+                position=last.position,
+                stream=last.stream,
+            )
+
+
 def check_root(events: Sequence[Recorded]) -> None:
     """Check the events of a session against the number and root in its last event.
 
@@ -91,14 +130,7 @@ def check_root(events: Sequence[Recorded]) -> None:
     Raises:
         LogDamaged: The number or the root does not match.
     """
-    last = events[-1] if events else None
-    if last is None or last.type not in ENDS or last.seq != len(events) or events[0].seq != 1:
-        return  # it has no last event here, or the log lost some of its events
-    problem = root_problem(codec.decode(last), grown(RightEdge(), events[:-1]))
-    if problem is not None:
-        raise LogDamaged(
-            f"Session {last.stream!r} is not what was written: of its last event (position "
-            f"{last.position}), {problem}. Compare it with a backup.",
-            position=last.position,
-            stream=last.stream,
-        )
+    if events:
+        check = RootCheck()
+        check.add(events)
+        check.end()

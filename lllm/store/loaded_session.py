@@ -23,12 +23,14 @@ class LoadedSession(msgspec.Struct, frozen=True, kw_only=True):
         session: The session with those below it.
         events: The events of all of them, and the later statements about them, in log order.
         payloads: The decoded payload of each event.
+        size: The bytes of the payloads of all events, also of those that were not kept.
     """
 
     found: FoundSession
     session: TacticCallSession
     events: Sequence[Recorded]
     payloads: Sequence[Event]
+    size: int = 0
 
     @property
     def record(self) -> SessionRecord:

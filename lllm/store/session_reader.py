@@ -16,7 +16,7 @@ from lllm.events.concurrency.liveness import WriterLiveness
 from lllm.events.envelope import Recorded
 from lllm.events.errors import AmbiguousId, LogError, SessionNotFound
 from lllm.events.exported_lines import as_jsonl
-from lllm.events.model import AgentDefined
+from lllm.events.model import AgentDefined, Event, SessionAnnotated
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import from_plain
@@ -184,11 +184,7 @@ class SessionReader:
             StoreError: The session had not begun at `at`.
             LogDamaged: An event in the log is corrupt.
         """
-        found = self.find(session_id, below=below)
-        if found.row.erased is None:
-            refuse_archived(found.row)
-        elif not erased:
-            refuse_gone(found.row)
+        found = self._found_readable(session_id, below=below, erased=erased)
         if at is None:
             return found, loading.read_sessions(self._log, found)
         until = Until(at)
@@ -199,6 +195,16 @@ class SessionReader:
         if found.row.parent is not None:
             tags = self._tags_of_root(found, until) | tags
         return msgspec.structs.replace(found, tags=tags), events
+
+    def _found_readable(
+        self, session_id: str, *, below: bool, erased: bool
+    ) -> loading.FoundSession:
+        found = self.find(session_id, below=below)
+        if found.row.erased is None:
+            refuse_archived(found.row)
+        elif not erased:
+            refuse_gone(found.row)
+        return found
 
     def _tags_of_root(self, found: loading.FoundSession, until: Until) -> dict[str, str]:
         def root_of(database: RowsDatabase) -> loading.FoundSession | None:
@@ -266,6 +272,54 @@ class SessionReader:
         if session is None:
             raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
         return LoadedSession(found=found, session=session, events=events, payloads=payloads)
+
+    def load_reduced(
+        self, session_id: str, reduced: Callable[[Event], Event], is_kept: Callable[[Event], bool]
+    ) -> LoadedSession:
+        """Load a session with its descendants, while only few events are in memory at a time.
+
+        Args:
+            session_id: The whole id of the session.
+            reduced: A function that leaves out of a payload what is not needed.
+            is_kept: A function that tells which payloads are kept beside the session.
+
+        Returns:
+            The session with the kept payloads, those of one session after the other. For most, the
+            event has only the stream; it is whole for `session.annotated`.
+
+        Raises:
+            SessionNotFound: There is no such session, or none of its events can be read.
+            SessionWasErased: It was erased.
+            LogDamaged: An event in the log is corrupt.
+        """
+        found = self._found_readable(session_id, below=True, erased=False)
+        events: list[Recorded] = []
+        payloads: list[Event] = []
+        streams: dict[str, Recorded] = {}
+        size = 0
+
+        def passing() -> Iterator[tuple[Recorded, Event]]:
+            nonlocal size
+            for event in loading.iterate_sessions(self._log, found):
+                payload = reduced(codec.decode(event))
+                size += len(event.data)
+                yield event, payload
+                if not is_kept(payload):
+                    continue
+                payloads.append(payload)
+                if event.type == SessionAnnotated.type:
+                    events.append(event)
+                    continue
+                if event.stream not in streams:
+                    streams[event.stream] = msgspec.structs.replace(event, data=b"", digest=b"")
+                events.append(streams[event.stream])
+
+        session = fold_decoded(passing(), session_id, from_plain)
+        if session is None:
+            raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
+        return LoadedSession(
+            found=found, session=session, events=events, payloads=payloads, size=size
+        )
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
         """Load a session that has just ended; see SessionHost."""

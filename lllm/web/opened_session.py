@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 from lllm.projections.queries.load_session import FoundSession
 from lllm.store.session_reader import SessionReader
-from lllm.web.transcript import Transcript, transcript_of
+from lllm.web.reduced_payloads import ReducedPayloads
+from lllm.web.transcript import Transcript, is_arranged, transcript_of
 
 _KEPT = 64 << 20  # bytes of payloads; a session with more is loaded for every request
+_LARGE = 4 << 20  # bytes of payloads; worth a run of the garbage collector
 
 
 class OpenedSession:
@@ -20,6 +24,7 @@ class OpenedSession:
 
     def __init__(self, reader: SessionReader) -> None:
         self._reader = reader
+        self._is_large = False
         self._last: tuple[FoundSession, Transcript] | None = None
 
     def is_kept(self, session_id: str) -> bool:
@@ -48,9 +53,18 @@ class OpenedSession:
         last = self._last
         if last is not None and last[0] == self._reader.find(session_id):
             return last[1]
-        self._last = last = None  # two long sessions need not be in memory at once
-        loaded = self._reader.load_with_events(session_id)
+        last = None
+        self._drop()
+        loaded = self._reader.load_reduced(session_id, ReducedPayloads().of, is_arranged)
         transcript = transcript_of(loaded)
-        if sum(len(event.data) for event in loaded.events) <= _KEPT:
+        if loaded.size <= _KEPT:
             self._last = (loaded.found, transcript)
+        self._is_large = loaded.size > _LARGE
         return transcript
+
+    def _drop(self) -> None:
+        """Forget the last session, so that two long ones are not in memory at once."""
+        self._last = None
+        if self._is_large:  # the templates' cycles may hold it until the collector runs
+            gc.collect()
+            self._is_large = False

@@ -12,6 +12,7 @@ from lllm.events.model import (
     Content,
     Error,
     Event,
+    LLMResponded,
     RetryScheduled,
     SessionAnnotated,
     SessionEdited,
@@ -35,6 +36,7 @@ from lllm.web.html_text import task_line
 
 OPEN_ALL = 8  # steps; a session with no more is shown unfolded
 _SPOKEN: frozenset[type[Event]] = EXCHANGED | {RetryScheduled, SessionEdited}
+_ARRANGED: frozenset[type[Event]] = _SPOKEN | {SessionStarted, SessionAnnotated}
 _ASKED = 80  # characters of a message of the user, in a heading
 _TITLE = 120  # characters of what was asked, in a heading
 _GAP = 1_000_000_000  # nanoseconds without anything that is marked
@@ -223,6 +225,17 @@ class _Spoken(msgspec.Struct):
     exchanges: dict[int, SentAndGot] = {}
     retries: dict[int, RetryScheduled] = {}
     edits: dict[tuple[int, int, int], SessionEdited] = {}
+
+
+def is_arranged(payload: Event) -> bool:
+    """Tell whether `transcript_of` reads a payload beside the session itself.
+
+    Args:
+        payload: A payload of the session.
+    """
+    if isinstance(payload, LLMResponded):
+        return bool(payload.content.tool_calls)  # their results are in later messages
+    return type(payload) in _ARRANGED
 
 
 def transcript_of(loaded: LoadedSession) -> Transcript:

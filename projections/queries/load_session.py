@@ -6,9 +6,9 @@ Every digest is checked.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 
 import msgspec
@@ -17,7 +17,7 @@ from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
 from lllm.events.digest import check_stream
 from lllm.events.envelope import Recorded
-from lllm.events.integrity.session_root import check_root
+from lllm.events.integrity.session_root import RootCheck, check_root
 from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
 from lllm.events.reads_of_parts import StreamPart, read_streams
 from lllm.projections.database import RowsConnection, RowsDatabase
@@ -25,6 +25,8 @@ from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.sessions import SessionRow
+
+_AT_ONCE = 500  # events that are checked at once
 
 
 class FoundSession(msgspec.Struct, frozen=True):
@@ -88,9 +90,38 @@ def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
     Raises:
         LogDamaged: An event differs from what was written.
     """
+    return _read_verified(log, _parts(found))
+
+
+def iterate_sessions(log: LogBackend, found: FoundSession) -> Iterator[Recorded]:
+    """Read what `read_sessions` reads, without holding more than some of the events.
+
+    Args:
+        log: The log to read.
+        found: The place of the sessions.
+
+    Yields:
+        The events of one session after the other, in the order of their starts, and then the
+        statements about them.
+
+    Raises:
+        LogDamaged: An event differs from what was written; the events before it were yielded. That
+            the root of a session differs is known after its last event.
+    """
+    for _, of_stream in groupby(read_streams(log, _parts(found)), key=attrgetter("stream")):
+        salt: bytes | None = None
+        root = RootCheck()
+        while some := list(islice(of_stream, _AT_ONCE)):
+            salt = codec.salt_of(some[0]) if salt is None else salt
+            check_stream(some, salt)
+            root.add(some)
+            yield from some
+        root.end()
+
+
+def _parts(found: FoundSession) -> list[StreamPart]:
     parts = [StreamPart(row.id, row.number - 1, row.last_position) for row in found.family]
-    parts += [StreamPart(stream, at - 1, at) for at, stream in found.statements]
-    return _read_verified(log, parts)
+    return parts + [StreamPart(stream, at - 1, at) for at, stream in found.statements]
 
 
 def read_definitions(

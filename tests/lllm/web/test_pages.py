@@ -28,6 +28,8 @@ from lllm.store.log_store import session_host
 from lllm.web import session_page
 from lllm.web.html_text import markdown, task_line
 from lllm.web.list_query import ListQuery
+from lllm.web.opened_session import OpenedSession
+from lllm.web.transcript import transcript_of
 from tests.support.runs import Doing, config
 from tests.support.web_page import (
     HOSTILE,
@@ -284,6 +286,20 @@ def test_events_and_exports_are_what_the_store_says(page: Served) -> None:
     )
     assert "session.started" in page.get(f"/sessions/{found}/events")[2]
     assert page.get(f"/sessions/{found}/export.exe")[0] == 400
+
+
+def test_a_page_has_all_of_a_session_though_it_keeps_less(page: Served) -> None:
+    """The page reads events in a stream, and keeps what it shows."""
+    reader = session_host(page.store).reader
+    for one in page.store.list_sessions():
+        whole = transcript_of(reader.load_with_events(one.session_id))
+        kept = OpenedSession(reader).open(one.session_id)
+        for step in whole.steps:
+            step.trace.usage_raw = None  # the events of a step have these
+            for tool in step.tools:
+                tool.value = None
+        assert kept.blocks == whole.blocks
+        assert (kept.record, kept.start, kept.notes) == (whole.record, whole.start, whole.notes)
 
 
 def test_the_store_is_verified_when_asked(page: Served) -> None:
