@@ -61,6 +61,17 @@ class SQLDialect(Protocol):
             The rows; they are found as they are read.
         """
 
+    def asked_again(self, sql: str, parameters: Sequence[object]) -> tuple[str, Sequence[object]]:
+        """Write a SELECT that is likely to be asked again in the form that is planned least often.
+
+        Args:
+            sql: The statement.
+            parameters: Its parameters.
+
+        Returns:
+            The statement and the parameters that it still has.
+        """
+
     def day_of(
         self, connection: RowsConnection, column: str, days: Mapping[Value, Value], /
     ) -> str:
@@ -97,6 +108,9 @@ class _SQLite:
     ) -> Iterator[Any]:
         return connection.execute(sql, parameters)
 
+    def asked_again(self, sql: str, parameters: Sequence[object]) -> tuple[str, Sequence[object]]:
+        return sql, parameters
+
     def day_of(
         self, connection: RowsConnection, column: str, days: Mapping[Value, Value], /
     ) -> str:
@@ -130,6 +144,19 @@ class _PostgreSQL:
         connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", parameters)
         while some := connection.execute(f"FETCH {_FETCHED} FROM {name}").fetchall():
             yield from some
+
+    def asked_again(self, sql: str, parameters: Sequence[object]) -> tuple[str, Sequence[object]]:
+        # Numbers become a part of the statement. Once it is prepared and has no parameters, its
+        # plan is kept, until the statistics of a table change; else it is planned for each value.
+        first, *others = sql.split("?")
+        left: list[object] = []
+        for parameter, text in zip(parameters, others, strict=True):
+            if type(parameter) is int:
+                first += f"({parameter}){text}"
+            else:
+                first += f"?{text}"
+                left.append(parameter)
+        return first, left
 
     def day_of(self, _: RowsConnection, column: str, days: Mapping[Value, Value], /) -> str:
         starts: list[int] = []  # the quarters at which another day begins

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lllm.projections.database import Row, RowsConnection
 from lllm.projections.dialect import ALL, POSTGRESQL, dialect_of
 from lllm.projections.queries.cursor_sql import (
@@ -50,10 +52,14 @@ def list_sessions(
         begin_behind_start(selection, cursor, oldest_first=oldest_first)
         sql = f"SELECT {COLUMNS} {selection.sql} ORDER BY {order} LIMIT ?"
         most = ALL if limit is None else min(limit, ALL)
-        rows += connection.execute(sql, (*selection.parameters, most)).fetchall()
+        rows += _asked(connection, sql, (*selection.parameters, most))
     found = session_rows(rows)
     found.sort(key=lambda row: (row.started, row.id), reverse=not oldest_first)
     return found if limit is None else found[:limit]
+
+
+def _asked(connection: RowsConnection, sql: str, parameters: Sequence[object]) -> list[Row]:
+    return connection.execute(*dialect_of(connection).asked_again(sql, parameters)).fetchall()
 
 
 def sorted_sessions(
@@ -211,7 +217,7 @@ def _in_order(
             WHERE {" AND ".join(conditions)}
             ORDER BY {outer}f.session {direction} LIMIT ?
         ) AS f CROSS JOIN sessions AS s ON s.number = f.number {TOTALS}"""
-    return connection.execute(sql, (*given, *selection.parameters, limit)).fetchall()
+    return _asked(connection, sql, (*given, *selection.parameters, limit))
 
 
 _ROOT = "v.parent IS NULL AND v.replays IS NULL"
