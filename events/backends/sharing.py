@@ -86,6 +86,31 @@ class Share(Generic[T]):
         self._registry.give_back(self._entry, self._token)
 
 
+def before_files_close(work: Callable[[], object]) -> Callable[[], object]:
+    """Run a function when the interpreter exits, while the shared files are still open.
+
+    Exit hooks run in reverse order. A hook that is registered here comes after the one of this
+    module, and so before it when the interpreter exits.
+
+    Args:
+        work: The function.
+
+    Returns:
+        The same function.
+    """
+    return atexit.register(work)
+
+
+_close_each: list[Callable[[], object]] = []
+
+
+@atexit.register
+def _close_files() -> None:
+    """Close what stores that were never closed have left open."""
+    for close in _close_each:
+        close()
+
+
 class Registry(Generic[T]):
     """The open files or folders of one kind in this process, by path."""
 
@@ -93,7 +118,7 @@ class Registry(Generic[T]):
         self._entries: dict[_Key, _Entry[T]] = {}
         self._lock = ThreadLock()  # only held for a few dict operations
         register_after_fork(self)
-        atexit.register(self.close_all)
+        _close_each.append(self.close_all)
 
     def after_fork(self) -> None:
         """Release the shares of users that were dropped in the parent before the fork."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import count
 from typing import Protocol
 
+from lllm.events.backends.sharing import before_files_close
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.liveness import WriterLiveness
@@ -80,7 +80,7 @@ _numbers = count()
 _closings: dict[int, Closing] = {}  # the stores that are open in this process
 
 
-@atexit.register
+@before_files_close
 def _close_all() -> None:
     """Close all stores; abandoned streams, which need their store, are ended first."""
     finalizer_work.settle()

@@ -174,3 +174,25 @@ def test_who_is_refused_tries_again() -> None:
         time.sleep(0.01)
     assert projector.times == 2
     catch_up.close()
+
+
+def test_the_interpreter_exits(tmp_path: Path) -> None:
+    """What is due is done before the files are closed, and nothing warns."""
+    script = (
+        "import sys, lllm\n"
+        "class Echo(lllm.Tactic):\n"
+        "    name = 'echo'\n"
+        "    def call(self, task):\n"
+        "        return task\n"
+        "store = lllm.LogStore(lllm.SQLiteBackend(sys.argv[1]))\n"
+        "echo = Echo(log_store=store)\n"
+        "for number in range(3):\n"
+        "    echo(str(number))\n"
+    )
+    path = tmp_path / "runs.db"
+    done = subprocess.run(
+        [sys.executable, "-c", script, path], stderr=subprocess.PIPE, text=True, check=True
+    )
+    assert done.stderr == ""
+    with LogStore(SQLiteBackend(path, read_only=True)) as store:
+        assert store.lag == 0
