@@ -168,12 +168,8 @@ def _codex(chance: random.Random, number: int) -> bytes:
             summary=[{"type": "summary_text", "text": text_of(chance, 200)}],
         )  # fmt: skip
         arguments = json.dumps({"command": ["bash", "-lc", text_of(chance, 80)]})
-        line(
-            "response_item", type="function_call", name="shell", arguments=arguments, call_id=call
-        )
-        line(
-            "response_item", type="function_call_output", call_id=call, output=_output(chance)
-        )
+        line("response_item", type="function_call", name="shell", arguments=arguments, call_id=call)
+        line("response_item", type="function_call_output", call_id=call, output=_output(chance))
         last = {
             "input_tokens": 20_000 + 900 * turn, "cached_input_tokens": 19_000 + 900 * turn,
             "output_tokens": 300, "reasoning_output_tokens": 100,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import asdict
@@ -14,6 +15,10 @@ from msgspec.structs import asdict
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import json_option, store_location, store_option
 from lllm.terminal_safe import visible
+
+if TYPE_CHECKING:
+    from lllm.importing.otlp.importer import ImportedOtlp
+    from lllm.store.log_store import LogStore
 
 _POLL = 1.0  # seconds between two looks at the transcripts
 _LINES = 20  # refused items that are printed; --json has all
@@ -25,7 +30,8 @@ _LINES = 20  # refused items that are printed; --json has all
 @click.option(
     "--follow",
     is_flag=True,
-    help="Only for transcripts: keep running, and import what is added to them. Ctrl-C ends it.",
+    help="For transcripts and files of OpenTelemetry: keep running, and import what is added to "
+    "them. Ctrl-C ends it.",
 )
 @json_option
 def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: bool) -> None:
@@ -41,7 +47,8 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
     `gemini` and `opencode` do the same for Codex, Gemini CLI and opencode, `lllm import llm` for
     the log of the tool llm, and `lllm import inspect` for logs of Inspect.
 
-    FILE can also have spans and log records of OpenTelemetry: OTLP as JSON, one request a line.
+    FILE can also have spans and log records of OpenTelemetry: OTLP as JSON, one request a line, and
+    may be compressed by gzip.
     """
     from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress
@@ -54,16 +61,19 @@ def import_(store: str | None, sources: tuple[str, ...], follow: bool, as_json: 
     if sources[0] in PROGRAMS and not os.path.exists(sources[0]):
         _import_transcripts(store, sources[0], sources[1:], follow=follow, as_json=as_json)
         return
-    if follow:
-        raise click.UsageError(f"--follow is for transcripts, of: {', '.join(PROGRAMS)}.")
     otlp = [one for one in sources if os.path.isfile(one) and is_otlp(Path(one))]
     if otlp:
         if len(otlp) < len(sources):
             raise click.UsageError(
                 f"{otlp[0]} has spans of OpenTelemetry, and others do not; import them separately."
             )
-        _import_otlp(store, otlp, as_json=as_json)
+        _import_otlp(store, otlp, follow=follow, as_json=as_json)
         return
+    if follow:
+        raise click.UsageError(
+            f"--follow is for transcripts, of {', '.join(PROGRAMS)}, and for files of "
+            "OpenTelemetry."
+        )
     refused: tuple[str, ...] = ()
     # Events held in memory would be lost with this process.
     with (
@@ -133,16 +143,34 @@ def _import_transcripts(
     _report(found.left_out)
 
 
-def _import_otlp(store: str | None, paths: Sequence[str], *, as_json: bool) -> None:
+def _follow_otlp(opened: LogStore, paths: Sequence[str]) -> ImportedOtlp:
+    """Import files while they grow, until Ctrl-C."""
+    from lllm.cli.render.formats import counted
+    from lllm.importing.otlp.otlp_file import FollowedFiles
+
+    following = FollowedFiles(opened, [Path(one) for one in paths])
+    events = 0
+    with suppress(KeyboardInterrupt):
+        while True:
+            found = following.read()
+            if found.events != events:
+                events = found.events
+                click.echo(f"{counted(events, 'event')} imported", err=True)
+            time.sleep(_POLL)
+    return following.finish()
+
+
+def _import_otlp(store: str | None, paths: Sequence[str], *, follow: bool, as_json: bool) -> None:
     from lllm.cli.render.formats import counted
     from lllm.cli.render.progress import progress
     from lllm.store.log_store import LogStore
 
-    with (
-        LogStore.open(store_location(store), on_error="raise") as opened,
-        progress("Importing") as report,
-    ):
-        found = opened.import_otlp(*paths, progress=report)
+    with LogStore.open(store_location(store), on_error="raise") as opened:
+        if follow:
+            found = _follow_otlp(opened, paths)
+        else:
+            with progress("Importing") as report:
+                found = opened.import_otlp(*paths, progress=report)
     if as_json:
         from lllm.cli.render.json_text import show_json
         from lllm.events.codec import encode

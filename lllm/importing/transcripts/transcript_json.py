@@ -6,8 +6,9 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -45,6 +46,28 @@ class TranscriptFile:
         self._offset = 0
         self._number = 0
 
+    def opened(self) -> AbstractContextManager[IO[bytes]]:
+        """Open the file for reading.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        return self.path.open("rb")
+
+    @property
+    def position(self) -> int:
+        """How many bytes were read."""
+        return self._offset
+
+    @property
+    def number(self) -> int:
+        """How many lines were read."""
+        return self._number
+
+    def begin_again(self) -> None:
+        """Read from the beginning of the file the next time."""
+        self._offset = self._number = 0
+
     def new_lines(self) -> Iterator[Line]:
         """Read the lines that were completed since the last time.
 
@@ -56,7 +79,7 @@ class TranscriptFile:
         Raises:
             OSError: The file can't be read.
         """
-        with self.path.open("rb") as file:
+        with self.opened() as file:
             file.seek(self._offset)
             while True:
                 line = file.readline(LONGEST)
@@ -81,7 +104,7 @@ class TranscriptFile:
         Raises:
             OSError: The file can't be read.
         """
-        with self.path.open("rb") as file:
+        with self.opened() as file:
             file.seek(self._offset)
             found = file.read(LONGEST + 1)
         return found if len(found) <= LONGEST else b""

@@ -332,7 +332,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert out == "Imported from 1 file: 1 session, 6 events.\n"
     assert "line 3: it is not JSON; it is left out" in err
     assert main(["import", "--store", at, "--follow", "x.jsonl"]) == 2
-    assert "--follow is for transcripts, of: claude-code, codex, gemini" in capsys.readouterr().err
+    assert "--follow is for transcripts, of claude-code, codex, gemini" in capsys.readouterr().err
 
 
 @pytest.mark.slow
