@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +20,8 @@ from lllm.events.concurrency.decoders import decoder
 from lllm.events.digest import commitment_of_erased
 from lllm.events.envelope import Recorded
 from lllm.events.model import EVENTS, Content, Erased, Event, Unknown
+
+T = TypeVar("T")
 
 # (type, version) -> a function that makes the payload of the next version. An entry is added when
 # an event changes; a payload is converted step by step until it has the version of `model`.
@@ -191,6 +194,25 @@ def values(data: bytes) -> object:
         return None
 
 
+def decode_part(data: bytes, part: msgspec.json.Decoder[T]) -> T:
+    """Decode some members of a payload, also if a text in it has lone surrogates.
+
+    Args:
+        data: The bytes of the payload.
+        part: Decodes the members; made by `decoder`.
+
+    Returns:
+        The members.
+
+    Raises:
+        msgspec.MsgspecError: The payload is not JSON, or lacks a member.
+    """
+    try:
+        return part.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.convert(values(data), part.type)
+
+
 class _Salted(msgspec.Struct):
     salt: bytes = b""
 
@@ -208,10 +230,6 @@ def salt_of(event: Recorded) -> bytes:
         The salt, or empty bytes.
     """
     try:
-        return _salted.decode(event.data).salt
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # Python's own decoder accepts lone surrogates; a payload that is not JSON has no salt
-    try:
-        return msgspec.convert(json.loads(event.data), _Salted).salt
-    except (ValueError, RecursionError):
+        return decode_part(event.data, _salted).salt
+    except msgspec.MsgspecError:  # a payload that is not JSON has no salt
         return b""

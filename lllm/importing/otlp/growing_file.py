@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lllm.importing.transcripts.transcript_json import Line, TranscriptFile
 
@@ -53,7 +53,7 @@ class WholeFile(TranscriptFile):
     def opened(self) -> AbstractContextManager[IO[bytes]]:
         """Open the file; see `TranscriptFile.opened`."""
         if self._is_gzip:
-            return closing(gzip.open(self.path))
+            return closing(cast("IO[bytes]", gzip.open(self.path)))
         return super().opened()
 
     def new_lines(self) -> Iterator[Line]:

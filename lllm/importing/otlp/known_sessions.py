@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import msgspec
 
 from lllm.events.buffered import BufferedLog
+from lllm.events.codec import decode_part
+from lllm.events.concurrency.decoders import decoder
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.session_root import ENDS
 from lllm.events.model import Ancestor, SessionStarted
@@ -40,6 +42,9 @@ class _Began(msgspec.Struct):
     tactic_path: str
     ancestors: tuple[Ancestor, ...] = ()
     metadata: _Metadata | None = None
+
+
+_start, _began = decoder(_Start), decoder(_Began)
 
 
 class EarlierSession(msgspec.Struct, frozen=True):
@@ -85,7 +90,7 @@ class KnownSessions:
             if b'"' + SOURCE.encode() not in event.data:
                 continue
             try:
-                origin = msgspec.json.decode(event.data, type=_Start).origin
+                origin = decode_part(event.data, _start).origin
             except msgspec.MsgspecError:
                 continue  # erased, or of a later version
             if origin is not None and origin.mode == "import":
@@ -115,7 +120,7 @@ class KnownSessions:
             last = first.type
             for event in events:
                 last = event.type
-            began = msgspec.json.decode(first.data, type=_Began)
+            began = decode_part(first.data, _began)
         except (LogDamaged, msgspec.MsgspecError):
             return
         otel = (began.metadata and began.metadata.otel) or _Otel()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lllm.events import codec
 from lllm.events.model import Content
 from lllm.importing.transcripts.session_events import SessionEvents
 
@@ -105,4 +106,4 @@ def _compared(content: Content) -> bytes:
         said = content.text.strip()
         others = [part.data for part in content.parts if part.kind not in ("text", "reasoning")]
         found = [content.role, said, calls, others]
-    return hashlib.sha256(msgspec.json.encode(found)).digest()
+    return hashlib.sha256(codec.encode(found)).digest()

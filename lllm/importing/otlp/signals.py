@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/otlp/
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import msgspec
@@ -132,7 +133,11 @@ class SignalError(ValueError):
 
 def short_digest(value: object) -> str:
     """Make a digest of a JSON value, 16 digits of hex; the order of keys does not matter."""
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
+    try:
+        data = msgspec.json.encode(value, order="sorted")
+    except UnicodeEncodeError:  # a lone surrogate, which JavaScript writes
+        data = json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def time_or_error(nanoseconds: int, name: str) -> int:

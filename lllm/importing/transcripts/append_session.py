@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
-
 from lllm.events.buffered import BufferedLog
+from lllm.events.codec import salt_of
 from lllm.events.digest import commitment_of_erased, seal
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict, StoreError
@@ -22,15 +21,11 @@ _BYTES_AT_ONCE = 4 << 20  # bytes of payloads in one append
 _FINISHED = LLMResponded.type  # its time is that of the last line that was there
 
 
-class _Salt(msgspec.Struct):
-    salt: bytes
-
-
 def _salt_of(first: Recorded) -> bytes:
     """Read the salt of a stream from its first event. Raises StoreError if it was erased."""
     if commitment_of_erased(first.data) is not None or first.type != SessionStarted.type:
         raise StoreError(f"session {first.stream} was erased here, and is not imported again")
-    return msgspec.json.decode(first.data, type=_Salt).salt
+    return salt_of(first)
 
 
 class SessionAppender:

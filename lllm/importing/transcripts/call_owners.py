@@ -7,6 +7,8 @@ from functools import cached_property
 import msgspec
 
 from lllm.events.buffered import BufferedLog
+from lllm.events.codec import decode_part
+from lllm.events.concurrency.decoders import decoder
 from lllm.events.model import LLMResponded
 from lllm.projections.engine.skip_damage import skip_corrupt_events
 
@@ -19,6 +21,9 @@ _APART = 2 * 10**9  # nanoseconds between the ends that two programs see of the 
 class _Response(msgspec.Struct):
     response_id: str | None = None
     request_id: str | None = None
+
+
+_response = decoder(_Response)
 
 
 class CallOwners:
@@ -40,7 +45,7 @@ class CallOwners:
         backend = self._log.backend
         for event in skip_corrupt_events(backend, (LLMResponded.type,), 0, backend.head()):
             try:
-                found = msgspec.json.decode(event.data, type=_Response)
+                found = decode_part(event.data, _response)
             except msgspec.MsgspecError:
                 continue  # erased, or of a later version
             for name in (found.response_id, found.request_id):

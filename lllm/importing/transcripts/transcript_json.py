@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from lllm.events import codec
 from lllm.events.ids import id_of
 from lllm.events.model import ToolCall
 from lllm.times import nanoseconds_of
@@ -201,5 +202,5 @@ def derived_id(time: int, *names: str) -> str:
     Returns:
         The id, 26 characters.
     """
-    digest = hashlib.sha256(msgspec.json.encode(names)).digest()
+    digest = hashlib.sha256(codec.encode(names)).digest()
     return id_of(time, int.from_bytes(digest[:10]))

@@ -9,7 +9,7 @@ import pytest
 
 import lllm
 from lllm.importing.transcripts import transcript_json
-from tests.support.otlp import genai, request, span, write
+from tests.support.otlp import genai, request, says, span, write
 
 GOOD = genai(9, trace="9" * 32)
 BAD: dict[str, tuple[object, str]] = {
@@ -40,6 +40,25 @@ def test_the_rest_goes_on(name: str, store: lllm.LogStore, tmp_path: Path) -> No
     assert (found.sessions, len(found.left_out)) == (2, 1)
     assert why in found.left_out[0]
     assert found.left_out[0].startswith(f"{path}, line 2: ")
+
+
+def test_lone_surrogates(store: lllm.LogStore, tmp_path: Path) -> None:
+    """JavaScript cuts texts within a character; such a span is imported like any other."""
+    made = genai(9, trace="9" * 32, said=[says("\ud83d", "assistant")], given={"user.id": "\ud83d"})
+    path = write(tmp_path / "spans.jsonl", json.dumps(request(made)), request(made))
+    found = store.import_otlp(path)
+    assert (found.sessions, found.spans, found.known, found.left_out) == (1, 1, 1, ())
+    assert store.import_otlp(path).events == 0
+
+
+def test_a_later_version(store: lllm.LogStore, tmp_path: Path) -> None:
+    """Fields, signals and kinds of values that nobody knows yet stop nothing."""
+    made = genai(9, trace="9" * 32)
+    made |= {"flags": 257, "later": {"a": [1]}, "kind": "SPAN_KIND_LATER"}
+    made["attributes"].append({"key": "later", "value": {"laterValue": "x"}})
+    later = {**request(made), "resourceLater": [{"x": 1}]}
+    found = store.import_otlp(write(tmp_path / "spans.jsonl", {"resourceProfiles": []}, later))
+    assert (found.sessions, found.left_out) == (1, ())
 
 
 def test_an_end_before_the_start(store: lllm.LogStore, tmp_path: Path) -> None:

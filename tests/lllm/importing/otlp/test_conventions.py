@@ -97,6 +97,14 @@ ONE_CALL: dict[str, tuple[JSON, tuple[int, int], tuple[int, int, int]]] = {
             "ai.usage.cachedInputTokens": 40, "ai.usage.totalTokens": 120}),
         (100, 20), (40, 0, 8),
     ),
+    "Vercel, version 6: the names of both conventions": (
+        span(1, "ai.generateText.doGenerate", VERCEL | {
+            "gen_ai.operation.name": "chat", "gen_ai.response.id": "chatcmpl-v",
+            "ai.usage.inputTokens": 100, "ai.usage.outputTokens": 20,
+            "ai.usage.inputTokenDetails.cacheReadTokens": 40,
+            "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}),
+        (100, 20), (40, 0, 0),
+    ),
     "Google ADK: thoughts beside the answer": (
         span(1, "call_llm", ADK), (100, 28), (40, 0, 8),
     ),
@@ -177,6 +185,19 @@ DOUBLED: dict[str, tuple[list[JSON], int]] = {
              "ai.usage.inputTokens": 100, "ai.usage.outputTokens": 20,
              "ai.response.id": f"chatcmpl-{n:020}"}, parent=1) for n in (2, 3)]], 2,
     ),
+    "workflow and task of OpenLLMetry": (
+        [span(1, "asker.workflow", {"traceloop.span.kind": "workflow",
+                                    "gen_ai.usage.input_tokens": 200,
+                                    "gen_ai.usage.output_tokens": 40}, took=9),
+         span(2, "execute_task", {"traceloop.span.kind": "task",
+                                  "gen_ai.usage.input_tokens": 200}, parent=1, took=8),
+         genai(3, parent=2), genai(4, parent=2)], 2,
+    ),
+    "the SDK of MCP between an agent and a call": (
+        [agent(1, "asker"),
+         span(2, "MCP send tools/call t", {"mcp.method.name": "tools/call"}, parent=1, took=8),
+         genai(3, parent=2)], 1,
+    ),
     "two libraries, one span below the other": (
         [agent(1, "asker"), genai(2, parent=1, id_="chatcmpl-x"),
          genai(3, parent=2, id_="chatcmpl-x", at=0.1, took=0.5)], 1,
@@ -204,6 +225,15 @@ DOUBLED: dict[str, tuple[list[JSON], int]] = {
 def test_each_call_is_counted_once(name: str, store: lllm.LogStore, tmp_path: Path) -> None:
     spans, calls = DOUBLED[name]
     assert counted(store, tmp_path, *spans) == (calls, 0, calls * 100, calls * 20)
+
+
+@pytest.mark.money
+def test_costs_that_were_not_billed_are_not_taken(store: lllm.LogStore, tmp_path: Path) -> None:
+    """Libraries compute them, and one wrote numbers of tokens in their place."""
+    one = genai(1, given={"operation.cost": 7.0, "gen_ai.usage.cost": 7.0})
+    other = inference(2, trace="f" * 32, given={"llm.cost.total": 120, "llm.cost.prompt": 100})
+    assert counted(store, tmp_path, one, other) == (2, 0, 200, 40)
+    assert store.export_cost_summary()["total_cost_usd"] == 2 * OPENAI_20
 
 
 def test_a_call_is_counted_once_across_traces(store: lllm.LogStore, tmp_path: Path) -> None:
