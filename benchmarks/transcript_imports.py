@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -51,13 +52,13 @@ def _speed(folder: Path, program: str, transcripts: Path, *, rounds: int) -> Fig
     size = sum(one.stat().st_size for one in transcripts.iterdir())
     rates = []
     for number in range(rounds + 1):
-        path = folder / f"{program}-{number}.db"
-        with LogStore(SQLiteBackend(path)) as store:
+        stored = folder / f"{program}-{number}"
+        stored.mkdir()
+        with LogStore(SQLiteBackend(stored / "runs.db")) as store:
             began = time.process_time()
             store.import_transcripts(program, transcripts)
             rates.append(size / _MB / (time.process_time() - began))
-        for one in folder.glob(f"{path.name}*"):
-            one.unlink()
+        shutil.rmtree(stored)
     return Figure(
         AREA, f"transcripts of {program} imported, {_OUTPUT:,} bytes from a tool",
         Spread.of(rates[1:]), "MB/CPU s", bar=_FAST,
