@@ -57,6 +57,12 @@ def _litellm() -> Instrument:
     return LiteLLMInstrument()
 
 
+def _mcp() -> Instrument:
+    from lllm.instrumentation.frameworks.mcp_instrument import MCPInstrument
+
+    return MCPInstrument()
+
+
 def _openai_agents() -> Instrument:
     from lllm.instrumentation.frameworks.openai_agents_instrument import OpenAIAgentsInstrument
 
@@ -74,6 +80,7 @@ _KNOWN: dict[str, Callable[[], Instrument]] = {
     "dspy": _dspy,
     "langchain": _langchain,
     "litellm": _litellm,
+    "mcp": _mcp,
     "openai-agents": _openai_agents,
     "pydantic-ai": _pydantic_ai,
     "threads": _threads,
@@ -84,6 +91,7 @@ _FRAMEWORKS = {
     "dspy": "dspy",
     "langchain": "langchain-core",
     "litellm": "litellm",
+    "mcp": "mcp",
     "openai-agents": "openai-agents",
     "pydantic-ai": "pydantic-ai-slim",
 }
@@ -138,7 +146,8 @@ def instrument(
 
     "openai-agents" records those of the OpenAI Agents SDK: each trace is a session, with its
     agents, handoffs, model calls and tools. "pydantic-ai" records those of Pydantic AI: each run of
-    an agent is a session.
+    an agent is a session. "mcp" records calls of MCP's tools: those of clients as tool calls of the
+    current session, those that servers answer as sessions; instrument before servers are made.
 
     "threads" is no framework: each new thread, and all work submitted to a ThreadPoolExecutor, runs
     in the session of the code that started it, and counts in its budget. Use it for threads that a
@@ -148,8 +157,8 @@ def instrument(
     A second call replaces the store and the provider of the first.
 
     Args:
-        *names: What to switch on: "crewai", "dspy", "langchain", "litellm", "openai-agents",
-            "pydantic-ai", "threads". No name means all frameworks that are installed.
+        *names: What to switch on: "crewai", "dspy", "langchain", "litellm", "mcp",
+            "openai-agents", "pydantic-ai", "threads". No name means all frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.
         provider: The provider that bills calls to unknown addresses, by its name in genai-prices.
