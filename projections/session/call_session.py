@@ -180,6 +180,8 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
         sub_tactic_sessions: The calls of other tactics from this one, by tactic name.
         delivery: The result of the call, in its recorded form.
         invoke_traces: The calls of a model outside of any agent.
+        interrupts: The calls of tools that no recorded answer asked for, such as those of an MCP
+            client in a script.
         error: The error; None if the call succeeded.
         cancelled: True if it failed because it was cancelled.
         metadata: The metadata that was given with the call, in its recorded form.
@@ -201,6 +203,7 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
     sub_tactic_sessions: dict[str, list[TacticCallSession]] = {}
     delivery: object = None
     invoke_traces: list[InvokeTrace] = []
+    interrupts: list[ToolInterrupt] = []
     error: Error | None = None
     cancelled: bool = False
     metadata: object = None

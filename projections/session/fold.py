@@ -230,7 +230,9 @@ class _Fold:
         )
         self._tools[payload.tool] = tool
         call, step = self._steps.get(payload.request, (None, 0))
-        if call is not None:
+        if payload.request not in self._steps:
+            self.session.interrupts.append(tool)
+        elif call is not None:
             call.interrupts.setdefault(step, []).append(tool)
 
     def _tool_ended(self, _: Recorded, payload: model.ToolReturned | model.ToolFailed) -> None:

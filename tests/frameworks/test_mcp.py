@@ -15,12 +15,14 @@ import pytest
 pytest.importorskip("mcp", reason="the extra mcp")
 
 import uvicorn
+from click.testing import CliRunner
 from mcp import ClientSession, MCPError, StdioServerParameters, stdio_client
 from mcp.client.client import Client
 from mcp.server.lowlevel import Server
 
 import lllm
 from lllm import LogStore, SQLiteBackend
+from lllm.cli.program import cli
 from lllm.events.model import SessionStarted, ToolCalled, ToolFailed, ToolReturned
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import current_tool
@@ -137,7 +139,7 @@ def test_over_http(store: LogStore) -> None:
     assert {one.tags["mcp_server"] for one in mine} == {"weather-desk"}
 
 
-def test_in_memory_the_answer_is_below_the_call(store: LogStore) -> None:
+def test_in_memory_the_answer_is_below_the_call(store: LogStore, tmp_path: Path) -> None:
     """A server in the same process is a child of the tool that called it."""
 
     async def once(client: Client) -> Any:
@@ -148,6 +150,13 @@ def test_in_memory_the_answer_is_below_the_call(store: LogStore) -> None:
     assert len(events(store, ToolCalled)) == 1
     assert [one.tactic_path for one in store.list_sessions()] == ["my::script"]
     assert len(events(store, SessionStarted)) == 2
+    [session] = store.list_sessions()
+    loaded = store.load_session(session.session_id)
+    path = str(tmp_path / "runs.db")
+    [tool] = loaded.interrupts
+    assert (tool.name, tool.state, tool.told) == ("forecast", "success", "sunny in Rome")
+    shown = CliRunner().invoke(cli, ["show", session.session_id, "--store", path])
+    assert 'forecast {"city":"Rome"} → sunny in Rome' in shown.output
 
 
 def test_a_call_that_is_cancelled(store: LogStore) -> None:

@@ -198,6 +198,19 @@ def _origin_text(origin: Origin, cost: InvokeCost | None, session: TacticCallSes
     return joined((labelled(label, visible(origin.session)), spent))
 
 
+def _add_below(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:
+    branch = tree.add(_heading(session))
+    branch.add(labelled("id", visible(session.session_id)))
+    if session.task is not None:
+        branch.add(labelled("task", formats.shortened(session.task, _SHORT)))
+    if levels:
+        _add_inside(branch, session, details, levels - 1)
+    else:
+        count = formats.counted(sum(1 for _ in family(session)) - 1, "session")
+        command = f"lllm show {visible(session.session_id)}"
+        branch.add(Text(f"… what is in it, and {count} below it: {command}", "yellow"))
+
+
 def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:
     """Add the contents of a session in the order of their start, and its end.
 
@@ -205,23 +218,18 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
     """
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
-    entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
-    entries = sorted([*calls, *below, *session.invoke_traces], key=lambda entry: entry.started)
+    entries: list[AgentCallSession | TacticCallSession | InvokeTrace | ToolInterrupt] = [
+        *calls, *below, *session.invoke_traces, *session.interrupts,
+    ]  # fmt: skip
+    entries.sort(key=lambda entry: entry.started)
     names = numbered_calls(calls)
     for entry in entries:
         if isinstance(entry, AgentCallSession):
             _add_call(tree, session.session_id, entry, names[entry.call], details)
         elif isinstance(entry, TacticCallSession):
-            branch = tree.add(_heading(entry))
-            branch.add(labelled("id", visible(entry.session_id)))
-            if entry.task is not None:
-                branch.add(labelled("task", formats.shortened(entry.task, _SHORT)))
-            if levels:
-                _add_inside(branch, entry, details, levels - 1)
-            else:
-                count = formats.counted(sum(1 for _ in family(entry)) - 1, "session")
-                command = f"lllm show {visible(entry.session_id)}"
-                branch.add(Text(f"… what is in it, and {count} below it: {command}", "yellow"))
+            _add_below(tree, entry, details, levels)
+        elif isinstance(entry, ToolInterrupt):
+            tree.add(_tool_line(entry))
         else:
             node = _add_attempt(tree, entry)
             exchanges = details.exchanges.get(session.session_id, {})
@@ -232,7 +240,8 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
     if session.missing_events:
         count = formats.counted(session.missing_events, "event")
         tree.add(Text(f"{count} missing in the log; `lllm verify` tells more", "yellow"))
-    if session.state == "success" and not (session.delivery is None and session.invoke_traces):
+    captured = session.invoke_traces or session.interrupts  # a script that delivers nothing
+    if session.state == "success" and not (session.delivery is None and captured):
         tree.add(labelled("delivered", formats.shortened(session.delivery, _LONG)))
     elif session.error is not None:
         tree.add(_error_text(session.error, "cancelled: " if session.cancelled else ""))
