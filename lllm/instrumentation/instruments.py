@@ -158,7 +158,8 @@ def instrument(
 
     Args:
         *names: What to switch on: "crewai", "dspy", "langchain", "litellm", "mcp",
-            "openai-agents", "pydantic-ai", "threads". No name means all frameworks that are installed.
+            "openai-agents", "pydantic-ai", "threads". No name means all
+            frameworks that are installed.
         log_store: The store for runs outside of any session. None leaves these unrecorded; lllm
             warns of that once.
         provider: The provider that bills calls to unknown addresses, by its name in genai-prices.
