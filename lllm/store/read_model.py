@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -37,6 +38,9 @@ from lllm.store.rows_place import are_in_memory, rows_database, rows_in_memory
 
 _logger = logging.getLogger("lllm.store")
 
+_WRITING_SHARE = 1 / 200  # of the time, for which writers wait for one who spares them
+_LONGEST_REST = 2.0  # seconds
+
 T = TypeVar("T")
 
 
@@ -64,6 +68,8 @@ class ReadModel:
         views: All views, lllm's and the user's.
         database: The database with the rows; in memory if a page in the file is damaged.
         projector: The projector that brings the rows up to date.
+        spares_writers: True in a process that only looks: while others append all the time, it
+            brings rows up to date seldom, so that they hardly ever wait for it.
 
     Raises:
         LogError: The rows can't be written, for another reason than a damaged page.
@@ -80,6 +86,9 @@ class ReadModel:
         self._on_request: tuple[View, ...] = ()
         self._says_jsonb = backend.jsonb if isinstance(backend, OnServer) else None
         self._moving = threading.Lock()
+        self.spares_writers = False
+        self._resting_until = 0.0  # a time of the monotonic clock
+        self._reached = 0  # what the rows included when they were last brought up to date
         register_after_fork(self)
         # the database with the damage, while rows are in memory
         self._left: RowsDatabase | None = None
@@ -162,17 +171,49 @@ class ReadModel:
             timeout: Seconds to wait if another process is updating them.
 
         Returns:
-            False if another process was still updating them after that time.
+            False if another process was still updating them after that time, or if it is too early
+            to do so again (`spares_writers`).
 
         Raises:
             LogError: The log can't be read, or the rows can't be written.
         """
+        if not self.spares_writers:
+            return self._catch_up(timeout)
+        if time.monotonic() < self._resting_until:
+            return False
+        before = self.projector.writing_seconds
+        try:
+            return self._catch_up(timeout)
+        finally:
+            taken = self.projector.writing_seconds - before
+            self._resting_until = time.monotonic() + min(taken / _WRITING_SHARE, _LONGEST_REST)
+
+    def _catch_up(self, timeout: float) -> bool:
         database = self.database
         try:
             return self.projector.catch_up(timeout=timeout)
         except LogError as error:
             self._leave(database, error)
         return self.projector.catch_up(timeout=timeout)
+
+    def end_rest(self) -> None:
+        """Let the next read bring the rows up to date at once, as after a write of this process."""
+        self._resting_until = 0.0
+
+    def caught_up_to(self) -> int:
+        """Bring the rows up to date, unless it is too early, and tell what they include.
+
+        Returns:
+            A position whose event the rows include, with all before it; the head of the log if the
+            rows can't be written.
+
+        Raises:
+            LogError: The log can't be read, or the rows can't be written.
+        """
+        head = self._head()
+        if self.catch_up() or time.monotonic() >= self._resting_until:
+            self._reached = head
+        return self._reached
 
     def lag(self) -> int:
         """Count how many positions the rows are behind the head of the log."""

@@ -24,7 +24,7 @@ from lllm.events.errors import (
     SessionWasErased,
 )
 from lllm.pricing.repricing import OtherPrices
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
 from lllm.time_zones import LOCAL
 from lllm.web import live
 from lllm.web.access import AccessGuard
@@ -76,7 +76,11 @@ def make_app(
 
     def route(path: str, page: Callable[[StorePages, Request], Response]) -> Route:
         def answer(request: Request) -> Response:  # a plain function: it runs in a thread
-            return page(pages, request)
+            try:
+                return page(pages, request)
+            except SessionNotFound:
+                session_host(store).rows.end_rest()  # it may be newer than the rows
+                return page(pages, request)
 
         return Route(path, answer, methods=["GET"])
 

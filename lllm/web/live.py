@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lllm.events import codec
 from lllm.events.model import SessionStarted
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
 
 POLL = 0.15  # seconds between two looks at the end of the log
 _MOST = 2_000  # events of one message; behind more of them the page looks at everything
@@ -47,9 +47,9 @@ def changes_after(store: LogStore, position: int) -> ChangedSessions | None:
         position: The last position that the page shows.
 
     Returns:
-        The changes; None if there are no new events.
+        The changes; None if there are no new events, or if lists and sums lack them yet.
     """
-    head = store.log.head()
+    head = session_host(store).rows.caught_up_to()
     if head == position:
         return None
     found = ChangedSessions(head)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from lllm.cli.annotation_values import parse_value
+from lllm.store.log_store import session_host
 from lllm.web.pages import StorePages
 from lllm.web.posted_form import posted_body, posted_form
 
@@ -119,3 +120,4 @@ def _write(pages: StorePages, session_id: str, note: NoteGiven) -> None:
         comment=note.comment,
         by=note.by,
     )
+    session_host(pages.store).rows.end_rest()  # the next page shows it

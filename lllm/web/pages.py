@@ -114,6 +114,10 @@ class StorePages:
         self._name = name
         self._environment = make_environment(zone)
 
+    def position(self) -> int:
+        """The position of the log that lists and sums include; a live page follows from there."""
+        return session_host(self.store).rows.caught_up_to()
+
     def render(self, request: Request, template: str, /, **values: object) -> Response:
         """Answer with a page.
 

@@ -40,7 +40,7 @@ def session_page(pages: StorePages, request: Request) -> Response:
         return RedirectResponse(f"/sessions/{session_id}", 303)
     if request.headers.get(FRAGMENT) == "session":
         return pages.render(request, "_whole_session.html", **_values_for_page(pages, request))
-    position = pages.store.log.head()
+    position = pages.position()
     row = None  # of a session that is in memory, nothing has to be waited for
     if not pages.opened.is_kept(session_id):
         row = session_host(pages.store).reader.find(session_id, below=False).row

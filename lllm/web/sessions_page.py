@@ -38,6 +38,7 @@ def sessions_page(pages: StorePages, request: Request) -> Response:
         request: The HTTP request. If it has the header `FRAGMENT`, only the rows are sent.
     """
     began = time.perf_counter()
+    position = pages.position()  # first, so that what comes meanwhile is announced
     query = ListQuery.of(request.query_params.multi_items())
     found = _listed(pages, query, query.state or None, PAGE + 1, query.cursor or None)
     page = found[:PAGE]
@@ -60,7 +61,7 @@ def sessions_page(pages: StorePages, request: Request) -> Response:
         next_page=query.url(cursor=page[-1].cursor) if len(found) > PAGE else None,
         columns=[column for column in COLUMNS if column not in query.hide],
         all_columns=COLUMNS,
-        position=pages.store.log.head(),
+        position=position,
         took_ms=(time.perf_counter() - began) * 1000,
     )
 

@@ -71,6 +71,7 @@ class Projector:
     Attributes:
         rebuilding: The lock, between threads, that a rebuild holds.
         rows_in_log: True if the rows are in the log's own database.
+        writing_seconds: How long writes of rows have taken so far; other writers waited meanwhile.
 
     Raises:
         ViewError: Two views have a name or a table in common.
@@ -103,6 +104,7 @@ class Projector:
         # the state of log and rows at which there was nothing to do
         self._idle: tuple[object, ...] | None = None
         self._unawaited_until = 0.0  # a time of the monotonic clock
+        self.writing_seconds = 0.0
         self.batches = Batches(log, database)
         if not database.read_only and not has_checkpoints(database):
             with database.write() as connection:
@@ -328,7 +330,13 @@ class Projector:
             return True
         contexts = stored_contexts(self.database)
         batches = self.batches.apply(ready, head, contexts, BATCH, self._stop)
-        return all(batch.write(timeout) for batch in batches)
+        for batch in batches:
+            began = time.monotonic()
+            written = batch.write(timeout)
+            self.writing_seconds += time.monotonic() - began
+            if not written:
+                return False
+        return True
 
     def _stop(self, view: View, error: ViewError) -> None:
         """Stop updating a view that raised, so that the others can continue."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from lllm.cli.options import open_named, store_location, store_option, zone, zone_options
 from lllm.events.backends.location import shown_location
 from lllm.events.errors import MissingExtra
+from lllm.store.log_store import session_host
 
 
 @click.command()
@@ -49,6 +52,9 @@ def web(
     except ImportError as error:
         raise missing_extra("lllm web", error) from error
     with open_named(store, on_error="raise") as opened, listen(host, port) as sock:
+        session_host(opened).rows.spares_writers = True
+        # A thread that writes rows, for which other processes wait, soon gets its turn again.
+        sys.setswitchinterval(0.0005)
         token = None if unsafe_no_auth else new_token()
         shown = f"[{host}]" if ":" in host else host
         number = sock.getsockname()[1]

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 from lllm import LogStore, SQLiteBackend
 from lllm.projections.engine.projector import Projector
+from lllm.store.log_store import session_host
 from lllm.store.projection_scheduler import CatchUp
+from lllm.testing.writers import batch
+from lllm.web.live import changes_after
 from tests.support.echo import echo
 
 
@@ -48,6 +52,28 @@ def test_closing_waits_for_what_is_under_way() -> None:
     assert projector.times == 1
     catch_up._run()  # a timer that was cancelled too late
     assert projector.times == 1
+
+
+def test_who_spares_the_writers(tmp_path: Path) -> None:
+    """Who has written rows rests for 200 times as long, and announces nothing that they lack."""
+    path = tmp_path / "runs.db"
+    with LogStore.open(path) as page, closing(SQLiteBackend(path)) as writer:
+        rows = session_host(page).rows
+        rows.spares_writers = True
+        first = writer.append(batch("s", 0))[-1]
+        assert rows.caught_up_to() == first
+        rows._resting_until += 60  # a slow machine
+        second = writer.append(batch("s", 1))[-1]
+        page.list_sessions()
+        assert rows.caught_up_to() == first
+        assert changes_after(page, first) is None
+        assert page.lag == second - first
+        rows.end_rest()
+        found = changes_after(page, first)
+        assert found is not None
+        assert found.position == second
+        assert page.lag == 0
+        assert 0 < rows._resting_until - time.monotonic() < 2.1
 
 
 def test_closing_does_what_was_to_be_done_soon() -> None:
