@@ -31,9 +31,9 @@ _COUNTED = {
     ),
     "day": "Each call counts once, on the day on which it was made, also in sub-tactics.",
     "tag": (
-        "Each top-level session counts with everything below it, for the value of its tag. So each "
-        "call counts once, and the rows make up the whole; a tag that only a sub-tactic has "
-        "divides nothing here."
+        "Each call counts once, for the value that the tag has in its top-level session, which "
+        "counts with everything below it. So the rows make up the whole; a tag that only a "
+        "sub-tactic has divides nothing here."
     ),
 }
 _DAYS = 30
