@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, ratio
 from lllm.events.backends.jetstream.backend import JetStreamBackend
-from lllm.events.backends.jetstream.connection import Outgoing, store_batch
 from lllm.events.backends.jetstream.messages import Subjects, batch_of
+from lllm.events.backends.jetstream.stream_requests import Outgoing, store_batch
 from lllm.events.envelope import NewEvent
 from lllm.testing.writers import batch, event
 

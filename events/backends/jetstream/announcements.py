@@ -8,8 +8,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jetstream.connection import NatsConnection, call_api
+from lllm.events.backends.jetstream.connection import NatsConnection
 from lllm.events.backends.jetstream.messages import Subjects
+from lllm.events.backends.jetstream.stream_requests import call_api
 from lllm.events.errors import LogError
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jetstream.connection import NatsConnection, ServerError, store_batch
+from lllm.events.backends.jetstream.connection import NatsConnection, ServerError
 from lllm.events.backends.jetstream.messages import Subjects, batch_of, decode_envelopes
 from lllm.events.backends.jetstream.read_events import JetStreamReader
+from lllm.events.backends.jetstream.stream_requests import store_batch
 from lllm.events.concurrency.robust_locks import RobustLock
 from lllm.events.envelope import NewEvent, conflict
 from lllm.events.errors import LogUnavailable

@@ -10,15 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jetstream.connection import (
-    NatsConnection,
-    Outgoing,
-    ServerError,
-    call_api,
-    store_batch,
-)
+from lllm.events.backends.jetstream.connection import NatsConnection, ServerError
 from lllm.events.backends.jetstream.messages import Subjects
 from lllm.events.backends.jetstream.read_events import JetStreamReader
+from lllm.events.backends.jetstream.stream_requests import Outgoing, call_api, store_batch
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogUnavailable
 

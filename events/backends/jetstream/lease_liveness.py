@@ -19,12 +19,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lllm.events.backends.jetstream.client_loop import CLIENT_LOOP
-from lllm.events.backends.jetstream.connection import (
+from lllm.events.backends.jetstream.connection import NatsConnection, ServerError, is_in_cluster
+from lllm.events.backends.jetstream.stream_requests import (
     STREAM_NOT_FOUND,
-    NatsConnection,
-    ServerError,
     call_api,
-    is_in_cluster,
     last_message,
     store_message,
 )

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from lllm.events.backends.jetstream.connection import Outgoing, Stored
+from lllm.events.backends.jetstream.stream_requests import Outgoing, Stored
 from lllm.events.concurrency.decoders import decoder
 from lllm.events.envelope import NewEvent, Recorded, refuse_too_large
 from lllm.events.errors import AppendTooLarge, LogDamaged

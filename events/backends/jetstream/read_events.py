@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lllm.events.backend import DigestPage
-from lllm.events.backends.jetstream.connection import (
-    NatsConnection,
-    Stored,
-    last_message,
-    read_messages,
-)
+from lllm.events.backends.jetstream.connection import NatsConnection
 from lllm.events.backends.jetstream.messages import (
     Envelopes,
     StoredEnvelope,
@@ -29,6 +24,7 @@ from lllm.events.backends.jetstream.messages import (
     events_of,
     recorded,
 )
+from lllm.events.backends.jetstream.stream_requests import Stored, last_message, read_messages
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, LogUnavailable
 

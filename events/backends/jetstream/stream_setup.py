@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lllm.events.backends.jetstream.connection import (
-    STREAM_NOT_FOUND,
-    ServerError,
-    call_api,
-    is_in_cluster,
-)
+from lllm.events.backends.jetstream.connection import ServerError, is_in_cluster
+from lllm.events.backends.jetstream.stream_requests import STREAM_NOT_FOUND, call_api
 from lllm.events.errors import LogError, LogTooNew, LogUnavailable
 
 if TYPE_CHECKING:
