@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ SUNNY = text("It is sunny.", usage=USED)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LogStore]:
     """A store in which CrewAI's crews are recorded."""
     monkeypatch.setenv("CREWAI_STORAGE_DIR", str(tmp_path / "crewai"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # for the lock files of CrewAI
     with recording("crewai", tmp_path) as opened:
         yield opened
 

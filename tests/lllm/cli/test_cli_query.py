@@ -263,7 +263,7 @@ def test_the_schema_explains_every_table(path: Path, run: Run) -> None:
         assert {one["name"]: one["type"] for one in shown["columns"]} == dict(table.columns)
         assert {one["name"] for one in shown["columns"] if one["key"]} == {*table.key}
         assert {tuple(one["columns"]) for one in shown["indexes"]} == {
-            index.columns for index in table.indexes
+            index.columns for index in table.indexes if not index.postgres
         }
         counted = json.loads(
             run("query", "--store", path, "--nl", f"SELECT count(*) n FROM {table.name}")

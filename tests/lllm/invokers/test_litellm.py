@@ -54,7 +54,7 @@ from tests.support.runs import Asking, payloads
 # LiteLLM has these ignored when it is imported, which pytest undoes.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Accessing the.*attribute on the instance is deprecated",
-    "ignore:.*is using the `ReadOnly` qualifier:UserWarning",
+    "ignore:.*using the `ReadOnly` qualifier:UserWarning",
     "ignore:.*Pydantic serializer warnings:UserWarning",  # for tests that send nonsense
 )
 
