@@ -60,7 +60,7 @@ class NatsConnection:
         self._connecting: asyncio.Lock | None = None
         self._of_parent: list[object] = []
         self._since = 0.0  # when the client was connected; a time of `time.monotonic`
-        self._trouble = ""  # why the last attempt to connect failed
+        self._troubles: dict[str, None] = {}  # why the last attempt to connect failed
         self._avoided = ""  # the server that was left because it did not answer
         register_after_fork(self)
 
@@ -201,8 +201,8 @@ class NatsConnection:
             raise
         except (Error, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             what = str(error) or f"no answer within {seconds:.1f} s"
-            if self._client is None and self._trouble:
-                what = f"{what}; connecting failed: {self._trouble}"
+            if self._client is None and self._troubles:
+                what = f"{what}; connecting failed: {', '.join(self._troubles)}"
             raise LogUnavailable(f"{self._url.shown}: {what.removeprefix('nats: ')}") from error
 
     async def leave_within(self, since: float) -> None:
@@ -242,6 +242,7 @@ class NatsConnection:
             from nats.aio.client import Client
 
         client, url = Client(), self._url
+        self._troubles.clear()
         servers = random.sample(url.servers, len(url.servers))
         servers.sort(key=lambda one: one.rpartition("/")[2] == self._avoided)
         connecting: Coroutine[object, object, None] = client.connect(
@@ -267,12 +268,12 @@ class NatsConnection:
         except BaseException:
             await client.close()
             raise
-        self._trouble = ""
+        self._troubles.clear()
         return client
 
     async def _note(self, error: Exception) -> None:
         _logger.debug("NATS: %r", error)
-        self._trouble = (str(error) or type(error).__name__).removeprefix("nats: ")
+        self._troubles[(str(error) or type(error).__name__).removeprefix("nats: ")] = None
 
 
 def require_nats() -> None:
