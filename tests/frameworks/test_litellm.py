@@ -1,6 +1,6 @@
 """`lllm.instrument("litellm")`: the calls of LiteLLM, recorded, and otherwise as they were.
 
-They run with all other tests, whose environment has LiteLLM; `.ci/run --newest` tries its newest
+They run with the slow tests, whose environment has LiteLLM; `.ci/run --newest` tries its newest
 release by litellm.in.
 """
 
@@ -45,7 +45,7 @@ from tests.support.loopback import (
 from tests.support.loopback_streams import chat
 
 # The SDKs' clients that LiteLLM makes are closed by nobody.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 ASKED = [{"role": "user", "content": "How is the weather?"}]
 LOOP = asyncio.Runner()
 WAYS = ["completion", "acompletion"]
