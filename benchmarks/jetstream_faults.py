@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _WRITERS = 4
 _PATIENCE = 60.0  # seconds until an append must succeed after a fault
 _DISK = 1024  # MiB for each server
+_BEFORE = 100  # appends of a writer before a fault that are looked for after it
 _PAUSE = 0.03  # seconds between two appends of a writer, so that the log does not fill the disks
 
 
@@ -180,6 +181,43 @@ class _Faults:
         self._cluster.start(one)
 
 
+def _go_on(writers: Sequence[_Writer]) -> None:
+    """Wait until each writer has appended once more."""
+    before = [len(writer.acknowledged) for writer in writers]
+    until = time.monotonic() + _PATIENCE
+    while any(len(w.acknowledged) <= n for w, n in zip(writers, before, strict=True)):
+        if time.monotonic() > until:
+            raise _StalledError("a writer has appended nothing for a minute")
+        time.sleep(0.02)
+
+
+def _broken(
+    log: JetStreamBackend, writers: Sequence[_Writer], name: str, fault: Callable[[], None]
+) -> Sequence[str]:
+    """What is wrong after a fault."""
+    begun = [len(writer.acknowledged) for writer in writers]
+    try:
+        fault()
+        _go_on(writers)
+        return [f"{one} after this fault: {name}" for one in _lost(log, writers, begun)]
+    except _StalledError as error:
+        return [f"{error}, at this fault: {name}"]
+
+
+def _lost(log: JetStreamBackend, writers: Sequence[_Writer], begun: Sequence[int]) -> Iterator[str]:
+    """What was acknowledged shortly before a fault or after it, and is not in the log."""
+    told = {
+        position: writer.name
+        for writer, first in zip(writers, begun, strict=True)
+        for group in writer.acknowledged[max(first - _BEFORE, 0) :]
+        for position in group
+    }
+    found = {one.position: one.stream for one in log.read(after=min(told) - 1)}
+    missing = sum(found.get(position) != name for position, name in told.items())
+    if missing:
+        yield f"{missing:,} of the last {len(told):,} acknowledged events are not there"
+
+
 def wrong(log: JetStreamBackend, writers: Sequence[_Writer]) -> Iterator[str]:
     """What a log lacks of the ledgers, or has twice or in another order."""
     found = list(log.read())
@@ -227,27 +265,15 @@ def jetstream_faults_command(faults: int, seed: int, each: bool, only: str) -> N
     done: Counter[str] = Counter()
     problems: list[str] = []
     begin = time.monotonic()
-
-    def go_on() -> None:
-        """Wait until each writer has appended once more."""
-        before = [len(writer.acknowledged) for writer in writers]
-        until = time.monotonic() + _PATIENCE
-        while any(len(w.acknowledged) <= n for w, n in zip(writers, before, strict=True)):
-            if time.monotonic() > until:
-                raise _StalledError(f"a writer has appended nothing for a minute: {name}")
-            time.sleep(0.02)
-
     try:
-        ways = _Faults(cluster, url, chance, go_on).all()
+        ways = _Faults(cluster, url, chance, lambda: _go_on(writers)).all()
         known = [one for one in ways if only in one]
-        names = known if each else chance.choices(known, k=faults)
-        for number, name in enumerate(names):
-            ways[name]()
+        for name in known if each else chance.choices(known, k=faults):
+            problems += _broken(log, writers, name, ways[name])
+            if problems:
+                break
             done[name] += 1
-            go_on()
-            click.echo(f"{number + 1:4} {time.monotonic() - begin:6.0f} s  {name}")
-    except _StalledError as error:
-        problems.append(str(error))
+            click.echo(f"{done.total():4} {time.monotonic() - begin:6.0f} s  {name}")
     finally:
         for writer in writers:
             writer.end()
