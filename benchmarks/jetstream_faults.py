@@ -204,6 +204,13 @@ def _broken(
         return [f"{error}, at this fault: {name}"]
 
 
+def _wait_for(log: JetStreamBackend, position: int) -> None:
+    """Wait until a reader sees a position: a server that was cut off knows of no newer ones yet."""
+    until = time.monotonic() + _PATIENCE
+    while log.head() < position and time.monotonic() < until:
+        time.sleep(0.1)
+
+
 def _lost(log: JetStreamBackend, writers: Sequence[_Writer], begun: Sequence[int]) -> Iterator[str]:
     """What was acknowledged shortly before a fault or after it, and is not in the log."""
     told = {
@@ -212,6 +219,7 @@ def _lost(log: JetStreamBackend, writers: Sequence[_Writer], begun: Sequence[int
         for group in writer.acknowledged[max(first - _BEFORE, 0) :]
         for position in group
     }
+    _wait_for(log, max(told))
     found = {one.position: one.stream for one in log.read(after=min(told) - 1)}
     missing = sum(found.get(position) != name for position, name in told.items())
     if missing:
@@ -220,6 +228,7 @@ def _lost(log: JetStreamBackend, writers: Sequence[_Writer], begun: Sequence[int
 
 def wrong(log: JetStreamBackend, writers: Sequence[_Writer]) -> Iterator[str]:
     """What a log lacks of the ledgers, or has twice or in another order."""
+    _wait_for(log, max(writer.acknowledged[-1][-1] for writer in writers if writer.acknowledged))
     found = list(log.read())
     positions = [one.position for one in found]
     if positions != sorted(set(positions)):
