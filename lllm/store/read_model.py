@@ -177,10 +177,14 @@ class ReadModel:
         Raises:
             LogError: The log can't be read, or the rows can't be written.
         """
+        return self._catch_up_unless_resting(timeout) is True
+
+    def _catch_up_unless_resting(self, timeout: float = 1.0) -> bool | None:
+        """As `catch_up`; None if it is too early."""
         if not self.spares_writers:
             return self._catch_up(timeout)
         if time.monotonic() < self._resting_until:
-            return False
+            return None
         before = self.projector.writing_seconds
         try:
             return self._catch_up(timeout)
@@ -211,7 +215,7 @@ class ReadModel:
             LogError: The log can't be read, or the rows can't be written.
         """
         head = self._head()
-        if self.catch_up() or time.monotonic() >= self._resting_until:
+        if self._catch_up_unless_resting() is not None:
             self._reached = head
         return self._reached
 
